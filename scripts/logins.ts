@@ -1,0 +1,26 @@
+import type { LoginRole } from '../src/db/check.ts'
+
+/** The roles that log in, by the names they have in scripts and tests. */
+export const logins = {
+  api: 'app_api',
+  worker: 'app_worker',
+  auth: 'app_auth',
+  operator: 'app_operator',
+  auditor: 'app_auditor',
+  jobs: 'app_jobs',
+} as const satisfies Record<string, LoginRole>
+
+export type Login = keyof typeof logins
+
+const form = /^(postgres(?:ql)?:\/\/)(?:[^/?]*@)?([^/?]*)(\/[^?]*)?(\?.*)?$/
+
+/**
+ * The same server for another login or another database. Done on the text: an address through a socket's folder
+ * (`postgres://user@/db?host=/run/postgresql`) is none that `URL` understands.
+ */
+export const databaseUrl = (url: string, change: { user?: string; password?: string; database?: string }): string => {
+  const [, scheme = '', host = '', path = '', query = ''] = form.exec(url) ?? []
+  const account = url.slice(scheme.length, url.length - host.length - path.length - query.length)
+  const login = change.user === undefined ? account : `${change.user}:${encodeURIComponent(change.password ?? '')}@`
+  return `${scheme}${login}${host}${change.database === undefined ? path : `/${change.database}`}${query}`
+}

@@ -1,0 +1,13 @@
+-- Sessions of one role may cancel and end each other: one injected expression would stop everybody's requests.
+-- Without it: requests that are cut off are answered 503 and may be tried again; nothing is lost or shown.
+
+with looked_at as (
+  select p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' as object,
+         (select 'may be called by ' || string_agg(r.rolname, ', ' order by r.rolname)
+            from pg_roles r
+           where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+             and has_function_privilege(r.oid, p.oid, 'execute')) as detail
+    from pg_proc p
+   where p.pronamespace = 'pg_catalog'::regnamespace and p.proname in ('pg_cancel_backend', 'pg_terminate_backend')
+)
+select object, detail from looked_at where detail is not null

@@ -1,0 +1,20 @@
+-- An expression that can call set_config, take a session's lock, notify, or make a large object leaves something behind
+-- for the next request on the same connection, or tells another session something.
+-- Without it: a context that is set by hand or kept from another transaction is refused, since its seal does not fit.
+
+with looked_at as (
+  select p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' as object,
+         (select 'may be called by ' || string_agg(r.rolname, ', ' order by r.rolname)
+            from pg_roles r
+           where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+             and has_function_privilege(r.oid, p.oid, 'execute')
+             and not (r.rolname = 'app_jobs'
+                      and p.oid in ('pg_advisory_xact_lock(bigint)'::regprocedure, 'pg_try_advisory_xact_lock(bigint)'::regprocedure,
+                                    'pg_notify(text, text)'::regprocedure))) as detail
+    from pg_proc p
+   where p.pronamespace = 'pg_catalog'::regnamespace
+     and (p.proname in ('set_config', 'pg_notify')
+          or p.proname ~ '^pg_(try_)?advisory_'
+          or p.proname ~ '^(lo_|loread|lowrite)')
+)
+select object, detail from looked_at where detail is not null

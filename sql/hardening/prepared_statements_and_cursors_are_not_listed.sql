@@ -1,0 +1,21 @@
+-- Who reads the names of this connection's prepared statements can define one anew under the same name.
+-- Without it: statements are sent through the extended protocol, which takes one at a time, so none can be stacked behind another.
+
+with looked_at as (
+  select p.proname || '()' as object,
+         (select 'may be called by ' || string_agg(r.rolname, ', ' order by r.rolname)
+            from pg_roles r
+           where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+             and has_function_privilege(r.oid, p.oid, 'execute')) as detail
+    from pg_proc p
+   where p.pronamespace = 'pg_catalog'::regnamespace and p.proname in ('pg_prepared_statement', 'pg_cursor')
+  union all
+  select c.relname,
+         (select 'may be read by ' || string_agg(r.rolname, ', ' order by r.rolname)
+            from pg_roles r
+           where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+             and has_table_privilege(r.oid, c.oid, 'select'))
+    from pg_class c
+   where c.relnamespace = 'pg_catalog'::regnamespace and c.relname in ('pg_prepared_statements', 'pg_cursors')
+)
+select object, detail from looked_at where detail is not null

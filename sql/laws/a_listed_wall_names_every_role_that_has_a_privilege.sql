@@ -1,0 +1,20 @@
+-- A role that a listed wall forgets is not bound by it, and sees every tenant. app_gate is the one that is left out on
+-- purpose: it finds sessions, memberships and tenants before there is a context.
+-- May look at nothing: a wall to PUBLIC binds everybody, and needs no list.
+
+with privileges as (
+  select c.oid, a.grantee from pg_class c cross join aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
+  union
+  select t.attrelid, a.grantee from pg_attribute t cross join aclexplode(t.attacl) a where not t.attisdropped
+  union
+  select c.oid, c.relowner from pg_class c
+), looked_at as (
+  select format('%I.%I', n.nspname, c.relname) || ' for ' || case when r.grantee = 0 then 'PUBLIC' else pg_get_userbyid(r.grantee) end as object,
+         case when r.grantee <> all (p.polroles) and pg_get_userbyid(r.grantee) <> 'app_gate' then 'the wall does not bind it' end as detail
+    from pg_policy p
+    join pg_class c on c.oid = p.polrelid
+    join pg_namespace n on n.oid = c.relnamespace
+    join privileges r on r.oid = c.oid
+   where p.polname = 'wall' and not 0 = any (p.polroles)
+)
+select object, detail from looked_at where detail is not null

@@ -1,0 +1,16 @@
+-- Without `enable` no policy is asked; without `force` the owner, and every view and function of the owner, is not bound.
+-- Any table with a column tenant_id counts, in whichever schema; what an extension brought along does not.
+
+with looked_at as (
+  select format('%I.%I', n.nspname, c.relname) as object,
+         case when not c.relrowsecurity then 'row security is not enabled'
+              when not c.relforcerowsecurity then 'row security is not forced' end as detail
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+   where c.relkind in ('r', 'p', 'f')
+     and (n.nspname in ('app', 'audit')
+          or n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+             and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped))
+     and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
+)
+select object, detail from looked_at where detail is not null

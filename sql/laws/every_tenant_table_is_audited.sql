@@ -1,0 +1,29 @@
+-- One trigger, after every insert, update and delete of a row, under no condition, and ENABLE ALWAYS: an ordinary one
+-- does not fire in replica mode. The audit log does not audit itself.
+
+with recursive log as (
+  select to_regclass('app.audit_log')::oid as oid
+  union all
+  select i.inhrelid from pg_inherits i join log on log.oid = i.inhparent
+), looked_at as (
+  select format('%I.%I', n.nspname, c.relname) as object,
+         case when not exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgfoid = to_regprocedure('app.audit()'))
+              then 'there is no audit trigger'
+              when not exists (select from pg_trigger t
+                                where t.tgrelid = c.oid and t.tgfoid = to_regprocedure('app.audit()')
+                                  and t.tgtype = 1 | 4 | 8 | 16  -- each row, after insert, delete, update
+                                  and t.tgqual is null and t.tgattr::text = '')
+              then 'the audit trigger does not fire for every change'
+              when not exists (select from pg_trigger t
+                                where t.tgrelid = c.oid and t.tgfoid = to_regprocedure('app.audit()') and t.tgtype = 1 | 4 | 8 | 16
+                                  and t.tgqual is null and t.tgattr::text = '' and t.tgenabled = 'A')
+              then 'the audit trigger is not enabled always' end as detail
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+   where c.relkind in ('r', 'p', 'f')
+     and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+     and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped)
+     and c.oid not in (select log.oid from log where log.oid is not null)
+     and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
+)
+select object, detail from looked_at where detail is not null

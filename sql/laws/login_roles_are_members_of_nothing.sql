@@ -1,0 +1,10 @@
+-- SET ROLE, and on a role that inherits not even that, would give it everything the other role has.
+
+with looked_at as (
+  select r.rolname::text as object,
+         (select 'it is a member of ' || string_agg(distinct g.rolname, ', ')
+            from pg_auth_members m join pg_roles g on g.oid = m.roleid where m.member = r.oid) as detail
+    from pg_roles r
+   where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+)
+select object, detail from looked_at where detail is not null

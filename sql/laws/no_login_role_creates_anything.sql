@@ -1,0 +1,25 @@
+-- A table, function or operator of one's own, temporary ones included, can stand in front of a real one, keep rows for
+-- the next request, or be run by somebody else.
+
+with looked_at as (
+  select 'schema ' || n.nspname as object,
+         (select 'may create: ' || string_agg(r.rolname, ', ' order by r.rolname)
+            from pg_roles r
+           where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+             and has_schema_privilege(r.oid, n.oid, 'create')) as detail
+    from pg_namespace n
+   where n.nspname !~ '^pg_(toast|temp)'
+  union all
+  select 'this database',
+         (select 'may create: ' || string_agg(r.rolname, ', ' order by r.rolname)
+            from pg_roles r
+           where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+             and has_database_privilege(r.oid, current_database(), 'create'))
+  union all
+  select 'temporary tables',
+         (select 'may create: ' || string_agg(r.rolname, ', ' order by r.rolname)
+            from pg_roles r
+           where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+             and has_database_privilege(r.oid, current_database(), 'temp'))
+)
+select object, detail from looked_at where detail is not null

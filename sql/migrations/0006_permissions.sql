@@ -1,0 +1,53 @@
+-- Who may do what: the one table. A permission is resource:action; a role is a set of them.
+
+set local role app_owner;
+
+create table app.permissions (
+  name         text primary key check (name ~ '^[a-z_-]+:[a-z_]+$'),
+  description  text not null
+);
+comment on table app.permissions is 'One row: one thing that a caller may be allowed to do.';
+
+create table app.role_permissions (
+  role        text not null check (role in ('owner', 'admin', 'manager', 'member')),
+  permission  text not null references app.permissions (name),
+  primary key (role, permission)
+);
+comment on table app.role_permissions is 'One row: one permission of one built-in role.';
+
+insert into app.permissions (name, description) values
+  ('projects:read',   'See projects.'),
+  ('projects:write',  'Create and change projects.'),
+  ('projects:delete', 'Delete projects.'),
+  ('audit:read',      'Read the audit log.');
+
+insert into app.role_permissions (role, permission)
+  select role, permission
+    from (values ('member', 1), ('manager', 2), ('admin', 3), ('owner', 4)) as roles (role, rank)
+    join (values ('projects:read', 1), ('projects:write', 1), ('projects:delete', 2), ('audit:read', 3)) as needs (permission, rank)
+      on roles.rank >= needs.rank;
+
+alter table app.permissions enable row level security;
+alter table app.permissions force row level security;
+alter table app.role_permissions enable row level security;
+alter table app.role_permissions force row level security;
+create policy gate on app.permissions for select to app_gate using (true);
+create policy gate on app.role_permissions for select to app_gate using (true);
+grant select on app.permissions, app.role_permissions to app_gate;
+
+set local role app_gate;
+
+create function app.can(p_permission text) returns boolean
+  language plpgsql stable parallel restricted security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+begin
+  return exists (select from app.role_permissions r where r.role = app.role() and r.permission = p_permission);
+end $$;
+comment on function app.can is 'Whether the actor of this transaction has the permission. In policies always as (select app.can(…)).';
+grant execute on function app.can(text) to app_owner, app_audit, app_api, app_worker;
+
+-- administrators read the log of their own tenant
+set local role app_audit;
+create policy read on app.audit_log for select to app_api using ((select app.can('audit:read')));
+grant select on app.audit_log to app_api;

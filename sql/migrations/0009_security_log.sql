@@ -1,0 +1,47 @@
+-- What happened at the door: sign-ins, refusals, reuse of a refresh token. It stands outside the wall, since most of it
+-- happens before a tenant is known; nobody but app_gate writes it, and nobody changes it.
+
+set local role app_owner;
+
+create table app.security_log (
+  id               uuid        primary key default app.uuidv7(),
+  at               timestamptz not null default clock_timestamp(),
+  event            text        not null check (event in ('registered', 'logged_in', 'login_failed', 'logged_out', 'refresh_reused', 'tenant_refused')),
+  user_id          uuid,
+  about_tenant_id  uuid,
+  session_id       uuid,
+  request_id       text,
+  address          inet,
+  user_agent       text,
+  detail           jsonb       not null default '{}'
+);
+comment on table app.security_log is 'One row: one event of authentication, or one refusal.';
+
+alter table app.security_log enable row level security;
+alter table app.security_log force row level security;
+create policy gate on app.security_log for insert to app_gate with check (true);
+create policy read on app.security_log for select to app_auditor using (true);
+grant insert on app.security_log to app_gate;
+grant select on app.security_log to app_auditor;
+
+create index security_log_user on app.security_log (user_id, id);
+create index security_log_tenant on app.security_log (about_tenant_id, id);
+
+create trigger append_only before update or delete on app.security_log for each row execute function app.refuse_change();
+create trigger no_truncate before truncate on app.security_log for each statement execute function app.refuse_change();
+alter table app.security_log enable always trigger append_only;
+alter table app.security_log enable always trigger no_truncate;
+
+set local role app_gate;
+
+-- Called after the rollback of the request that was refused.
+create function app.log_security(
+  p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb
+) returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+    insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
+    values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'))
+  $$;
+grant execute on function app.log_security(text, uuid, uuid, uuid, text, inet, text, jsonb) to app_auth;

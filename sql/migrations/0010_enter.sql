@@ -1,0 +1,85 @@
+-- The doors. Each decides in one query whether the caller may, and seals the context of the transaction.
+--
+-- Refusals, class BH:
+--   BH001 no such session, or it has ended      BH004 the role lacks the permission
+--   BH002 not a member of that tenant           BH005 two names for two tenants
+--   BH003 the tenant is suspended               BH006 entered already
+
+set local role app_gate;
+
+-- p_secret is the `sid` of a verified access token. The tenant is named by id, by slug, or by both, which must agree.
+create function app.enter(
+  p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet,
+  out tenant_id uuid, out actor_id uuid, out role text, out session_id uuid
+)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+#variable_conflict use_column
+declare
+  v_tenant_id uuid := p_tenant_id;
+  v_found     record;
+begin
+  if nullif(current_setting('app.context', true), '') is not null then
+    raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
+  end if;
+
+  if p_tenant_slug is not null then
+    v_tenant_id := (select t.tenant_id from app.tenants t where t.slug = p_tenant_slug);
+  end if;
+
+  select s.id, s.user_id, m.role, m.status as membership, t.status as tenant,
+         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission) as may
+    into v_found
+    from app.sessions s
+    join app.users u on u.id = s.user_id
+    left join app.memberships m on m.tenant_id = v_tenant_id and m.user_id = s.user_id
+    left join app.tenants t on t.tenant_id = m.tenant_id
+   where s.secret_hash = sha256(p_secret)
+     and s.revoked_at is null and s.expires_at > now() and u.status = 'active';
+
+  if not found then
+    raise exception 'no such session' using errcode = 'BH001';
+  end if;
+  if p_tenant_id is distinct from v_tenant_id and p_tenant_id is not null then
+    raise exception 'two tenants are named' using errcode = 'BH005';
+  end if;
+  if v_found.membership is distinct from 'active' then
+    raise exception 'not a member' using errcode = 'BH002';
+  end if;
+  if v_found.tenant <> 'active' then
+    raise exception 'the tenant is %', v_found.tenant using errcode = 'BH003';
+  end if;
+  if not v_found.may then
+    raise exception 'the role % lacks %', v_found.role, p_permission using errcode = 'BH004';
+  end if;
+
+  perform app.seal(v_tenant_id, 'user', v_found.user_id, v_found.role, v_found.id, p_request_id, p_address);
+  tenant_id := v_tenant_id; actor_id := v_found.user_id; role := v_found.role; session_id := v_found.id;
+end $$;
+comment on function app.enter is 'Opens a transaction for a person''s request. Raises BH001 to BH006.';
+grant execute on function app.enter(bytea, uuid, text, text, text, inet) to app_api;
+
+-- The worker's door opens suspended and marked tenants too: exporting and erasing them is work.
+create function app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+begin
+  if nullif(current_setting('app.context', true), '') is not null then
+    raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
+  end if;
+  if not exists (select from app.tenants t where t.tenant_id = p_tenant_id) then
+    raise exception 'no such tenant' using errcode = 'BH002';
+  end if;
+  perform app.seal(p_tenant_id, 'job', p_job_id, 'system', null, p_kind, null);
+end $$;
+comment on function app.enter_job is 'Opens a transaction for a job of one tenant. Raises BH002 and BH006.';
+grant execute on function app.enter_job(uuid, uuid, text) to app_worker;
+
+-- Whom to visit: ids only, a page at a time.
+create function app.list_tenants(p_after uuid, p_limit int) returns setof uuid
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+  as $$ select tenant_id from app.tenants where p_after is null or tenant_id > p_after order by tenant_id limit p_limit $$;
+grant execute on function app.list_tenants(uuid, int) to app_worker;

@@ -1,0 +1,136 @@
+/** THE MAP: every plugin and module, in the order in which a request meets them. Blank lines are the walls. */
+import { readFileSync } from 'node:fs'
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest } from 'fastify'
+import type pg from 'pg'
+import { makeSessions } from './auth/sessions.ts'
+import type { ServerConfig } from './config.ts'
+import { deriveKeys } from './lib/derived-keys.ts'
+import { type Logger, makeLogger } from './log.ts'
+import { audit } from './modules/audit.ts'
+import { jwks } from './modules/auth/jwks.ts'
+import { profile } from './modules/auth/profile.ts'
+import { signIn } from './modules/auth/sign-in.ts'
+import { tokens } from './modules/auth/tokens.ts'
+import { problemKinds } from './modules/problems.ts'
+import { projects } from './modules/projects.ts'
+import { accept } from './plugins/accept.ts'
+import { accessTokens } from './plugins/access-tokens.ts'
+import { auth } from './plugins/auth.ts'
+import { cors } from './plugins/cors.ts'
+import { docs } from './plugins/docs.ts'
+import { answerClientError, errors, refuse } from './plugins/errors.ts'
+import { health } from './plugins/health.ts'
+import { https } from './plugins/https.ts'
+import { observability, RequestLog } from './plugins/observability.ts'
+import { openapi } from './plugins/openapi.ts'
+import { pagination } from './plugins/pagination.ts'
+import { rateLimit } from './plugins/rate-limit.ts'
+import { requestId, requestIdOf } from './plugins/request-id.ts'
+import { securityHeaders } from './plugins/security-headers.ts'
+import { tenantRoutes } from './plugins/tenant.ts'
+import { underPressure } from './plugins/under-pressure.ts'
+import { validation } from './plugins/validation.ts'
+import { routableUrl, wellFormed } from './plugins/well-formed.ts'
+import type { Redis } from './redis.ts'
+
+export type Parts = {
+  config: ServerConfig
+  /** Connections as app_api and as app_auth. Whoever made them ends them. */
+  pools: { api: pg.Pool; auth: pg.Pool }
+  redis?: Redis
+  log?: Logger
+}
+
+/** The application, ready to listen. */
+export const buildApp = async ({ config, pools, redis, log = makeLogger(config) }: Parts): Promise<FastifyInstance> => {
+  const app = Fastify({
+    loggerInstance: log satisfies FastifyBaseLogger as FastifyBaseLogger,
+    logController: new RequestLog(whoAsks),
+    genReqId: requestIdOf,
+    trustProxy: config.trustProxy.length === 0 ? false : [...config.trustProxy],
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 16_384 },
+    rewriteUrl: routableUrl,
+    frameworkErrors: refuse,
+    clientErrorHandler: answerClientError,
+    bodyLimit: 1_048_576,
+    requestTimeout: 30_000,
+    connectionTimeout: 60_000,
+    keepAliveTimeout: 72_000, // longer than the idle time of a load balancer, which would else meet a closing door
+    http: { requireHostHeader: false, connectionsCheckingInterval: 5_000 },
+    return503OnClosing: false, // what has arrived is answered, while the listener is closing
+  })
+  const sessions = makeSessions({
+    pool: pools.auth,
+    encryptionKeys: config.encryptionKeys,
+    idleMs: config.sessions.refreshIdleMs,
+    maxMs: config.sessions.maxMs,
+  })
+  const cursorKeys = deriveKeys(
+    config.encryptionKeys.map(({ key }) => key),
+    'bulkhead cursors',
+  )
+
+  // How every request is met, and how every one is answered
+  await app.register(observability)
+  await app.register(errors)
+  await app.register(requestId)
+  await app.register(securityHeaders)
+  await app.register(underPressure, {})
+  await app.register(wellFormed)
+  await app.register(https, { required: config.requireHttps, baseDomain: config.baseDomain })
+  await app.register(cors, { origins: config.corsOrigins })
+  await app.register(rateLimit, { ...config.limits, redis, callerOf })
+  await app.register(validation)
+  await app.register(openapi, { version })
+
+  // For whoever runs it, and for whoever reads
+  await app.register(health, { pools, redis })
+  await app.register(problemKinds, { prefix: '/problems' })
+  await app.register(jwks, { keys: config.jwt.keys })
+  if (config.docsEnabled) await app.register(docs, { prefix: '/api' })
+
+  await app.register(accessTokens, { ...config.jwt, ttlMs: config.sessions.accessTokenMs })
+  await app.register(
+    async (api) => {
+      api.register(accept)
+
+      api.register(
+        async (anybody) => {
+          anybody.register(signIn, { sessions })
+          anybody.register(tokens, { sessions })
+
+          anybody.register(async (person) => {
+            person.register(auth)
+            person.register(profile, { sessions })
+          })
+        },
+        { prefix: '/auth' },
+      )
+
+      api.register(async (tenant) => {
+        tenant.register(auth)
+        tenant.register(pagination, { keys: cursorKeys })
+        tenant.register(tenantRoutes, { pool: pools.api, authPool: pools.auth, baseDomain: config.baseDomain })
+
+        tenant.register(projects, { prefix: '/projects' })
+        tenant.register(audit, { prefix: '/audit' })
+      })
+    },
+    { prefix: '/api/v1' },
+  )
+
+  await app.ready()
+  return app
+}
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+
+/** Verified claims, on the routes that ask for them. */
+const claimsOf = ({ claims }: FastifyRequest): FastifyRequest['claims'] | undefined => claims
+
+const callerOf = (request: FastifyRequest): string | undefined => claimsOf(request)?.sub
+
+const whoAsks = (request: FastifyRequest) => {
+  const claims = claimsOf(request)
+  return claims && { tenant_id: claims.tenantId, actor: claims.sub }
+}

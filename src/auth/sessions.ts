@@ -1,0 +1,203 @@
+/**
+ * Sessions as the database functions keep them, and the secrets that open them. Everything here runs as app_auth, which
+ * may call these functions and touches no table.
+ */
+import { createHash, randomBytes } from 'node:crypto'
+import type { FastifyRequest } from 'fastify'
+import type pg from 'pg'
+import type { EncryptionKey } from '../config.ts'
+import { statement } from '../db/pool.ts'
+import { isDatabaseError, Problem } from '../errors.ts'
+import { sessionKeys } from './keys.ts'
+import { isGenuine, readRefreshToken, refreshToken, type SessionSeed, sessionSecret } from './refresh-tokens.ts'
+import { logSecurity, originOf, type Refusal, type SecurityEvent } from './security-log.ts'
+
+/** A row of app.signed_in. Tenant fields are null outside a tenant. */
+type SignedIn = {
+  session_id: string
+  counter: number
+  user_id: string
+  email: string
+  name: string
+  created_at: string
+  tenant_id: string | null
+  tenant_slug: string | null
+  tenant_name: string | null
+  role: string | null
+}
+
+/** A session that was just begun or refreshed, with what its person may carry away. */
+export type OpenSession = SignedIn & { secret: Buffer; refreshToken: string }
+
+export type Registration = {
+  email: string
+  passwordHash: string
+  name: string
+  tenantName: string
+  tenantSlug: string
+  /** The slug was made from the name, so it gives way when it is taken. */
+  slugIsWish: boolean
+}
+
+export type Profile = {
+  session_id: string
+  user_id: string
+  email: string
+  name: string
+  created_at: string
+  updated_at: string
+  version: number
+}
+
+type Options = {
+  /** Of app_auth. */
+  pool: pg.Pool
+  encryptionKeys: readonly EncryptionKey[]
+  /** How long a session lives without being refreshed, and how long at most, in milliseconds. */
+  idleMs: number
+  maxMs: number
+}
+
+/** How long the refresh token before the current one is still answered: two tabs, or an answer that was lost. */
+const GRACE = '10 seconds'
+
+export type Sessions = ReturnType<typeof makeSessions>
+
+export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) => {
+  const keys = sessionKeys(encryptionKeys)
+  const idle = `${idleMs} milliseconds`
+  const max = `${maxMs} milliseconds`
+
+  const ask = async <R extends pg.QueryResultRow>(text: string, ...values: unknown[]): Promise<R> => {
+    const { rows } = await pool.query<R>(statement(text, values))
+    const [row] = rows
+    if (!row) throw new Error('a function answered no row')
+    return row
+  }
+
+  /** A new session's random seed, and what the database is told of the secret derived from it: its hash. */
+  const newSeed = () => {
+    const seed = randomBytes(32)
+    const { id, key } = keys.newest
+    const secret = sessionSecret(seed, key)
+    return { seed, key, keyId: id, secret, secretHash: createHash('sha256').update(secret).digest() }
+  }
+
+  const open = (row: SignedIn, { seed, key, secret }: { seed: Buffer; key: Buffer; secret: Buffer }): OpenSession => ({
+    ...row,
+    secret,
+    refreshToken: refreshToken({ sessionId: row.session_id, seed, key }, row.counter),
+  })
+
+  /** Whose token it is; undefined for a token that was not made by us; without `seed` when the session has ended. */
+  const identify = async (token: string) => {
+    const claim = readRefreshToken(token)
+    if (!claim) return undefined
+    const { sessionId, counter } = claim
+    const { seed, key_id } = await ask<{ seed: Buffer | null; key_id: string | null }>(
+      'select * from app.find_session_seed($1)',
+      sessionId,
+    )
+    if (!seed || !key_id) return { sessionId, counter, ended: true as const }
+    const key = keys.find(key_id)
+    if (!key) return undefined
+    const session: SessionSeed = { sessionId, seed, key }
+    return isGenuine(claim, session) ? { ...session, counter, ended: false as const } : undefined
+  }
+
+  return {
+    logRefusal: (request: FastifyRequest, event: SecurityEvent, refusal: Refusal) =>
+      logSecurity(pool, request, event, refusal),
+
+    /** A new person with a new tenant of their own, signed in to it: all of it, or nothing. */
+    async register(registration: Registration, request: FastifyRequest): Promise<OpenSession> {
+      const { email, passwordHash, name, tenantName, tenantSlug, slugIsWish } = registration
+      const session = newSeed()
+      const attempt = () =>
+        ask<SignedIn>(
+          `select signed_in.*
+             from app.register($1, $2, $3, $4, $5, $6, $7, $8, $9) r,
+                  lateral app.start_session(r.user_id, r.tenant_id, null, $10, $11, $12, $13, $14, $7, $8, $9) signed_in`,
+          ...[email, passwordHash, name, tenantName, tenantSlug, slugIsWish, ...originOf(request)],
+          ...[session.secretHash, session.seed, session.keyId, idle, max],
+        )
+      // two at once may wish for one slug: the second then sees that it is taken
+      const row = await attempt().catch((error) => {
+        if (slugIsWish && isDatabaseError(error) && error.constraint === 'tenants_slug_key') return attempt()
+        throw error
+      })
+      return open(row, session)
+    },
+
+    /** The person with this address, if they can sign in, and the password that was kept. */
+    findCredential: (email: string) =>
+      ask<{ user_id: string | null; password_hash: string | null }>('select * from app.find_credential($1)', email),
+
+    /**
+     * Signs a person in whose password was verified. Throws a DatabaseError: BH001 when they were deactivated meanwhile,
+     * BH002 when the tenant is not theirs, BH003 when it is suspended.
+     */
+    async start(
+      userId: string,
+      { tenantId, tenantSlug }: { tenantId: string | undefined; tenantSlug: string | undefined },
+      request: FastifyRequest,
+    ): Promise<OpenSession> {
+      const session = newSeed()
+      const row = await ask<SignedIn>(
+        'select * from app.start_session($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)',
+        ...[userId, tenantId ?? null, tenantSlug ?? null, session.secretHash, session.seed, session.keyId],
+        ...[idle, max, ...originOf(request)],
+      )
+      return open(row, session)
+    },
+
+    /**
+     * Takes a refresh token for its successor. The immediately preceding one is answered with the current one for a short
+     * while; an older one has been stolen, or its successor has, and ends the session. Throws `invalid_token`.
+     */
+    async refresh(token: string, request: FastifyRequest): Promise<OpenSession> {
+      const found = await identify(token)
+      if (!found || found.ended) throw new Problem('invalid_token')
+      const { verdict, ...row } = await ask<SignedIn & { verdict: 'rotated' | 'repeated' | 'reused' | 'ended' }>(
+        'select verdict, (signed_in).* from app.rotate_refresh($1, $2, $3, $4, $5, $6, $7)',
+        ...[found.sessionId, found.counter, idle, GRACE, ...originOf(request)],
+      )
+      if (verdict === 'reused' || verdict === 'ended') throw new Problem('invalid_token')
+      return open(row, { ...found, secret: sessionSecret(found.seed, found.key) })
+    },
+
+    /** The session a refresh token belongs to; undefined when the token was not made by us. */
+    async findByRefreshToken(token: string): Promise<string | undefined> {
+      return (await identify(token))?.sessionId
+    },
+
+    /** The person whose session a secret opens; undefined when it has ended. */
+    async findProfile(secret: Buffer): Promise<Profile | undefined> {
+      const profile = await ask<{ [K in keyof Profile]: Profile[K] | null }>(
+        'select * from app.find_profile($1)',
+        secret,
+      )
+      return isFound(profile) ? profile : undefined
+    },
+
+    /** Whether it was changed: not when the session has ended, or the version is another by now. */
+    async changeName(secret: Buffer, name: string, version: number | null): Promise<boolean> {
+      const { changed } = await ask<{ changed: number }>(
+        'select app.update_profile($1, $2, $3) as changed',
+        secret,
+        name,
+        version,
+      )
+      return changed > 0
+    },
+
+    /** Ends a session, or all sessions of its person. Ending what has ended is no error. */
+    async end(sessionId: string, everywhere: boolean, request: FastifyRequest): Promise<void> {
+      await ask('select app.end_session($1, $2, $3, $4, $5)', sessionId, everywhere, ...originOf(request))
+    },
+  }
+}
+
+/** A function with out parameters answers one row, of nulls when it found nothing. */
+const isFound = (profile: { [K in keyof Profile]: Profile[K] | null }): profile is Profile =>
+  profile.session_id !== null

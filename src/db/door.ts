@@ -1,0 +1,161 @@
+import {
+  type CompiledQuery,
+  type DatabaseConnection,
+  DummyDriver,
+  Kysely,
+  PostgresAdapter,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
+  type QueryResult,
+  Transaction,
+} from 'kysely'
+import type pg from 'pg'
+import { statement } from './pool.ts'
+import type { Database } from './schema.ts'
+
+declare const scoped: unique symbol
+
+/** A transaction in which every row belongs to one tenant. Only `withTenant` and `inTenant` can make one. */
+export type TenantDb = Transaction<Database> & { readonly [scoped]: true }
+
+/** Who the database found the caller to be. */
+export type Caller = { tenantId: string; actorId: string; role: string; sessionId: string }
+
+export type Entry = {
+  /** The `sid` of a verified access token: 32 bytes. */
+  secret: Buffer
+  /** The tenant, by id, by slug, or by both, which must agree. */
+  tenantId: string | undefined
+  tenantSlug: string | undefined
+  permission: string
+  requestId: string
+  address: string
+}
+
+type Mode = { readOnly: boolean; signal?: AbortSignal }
+
+/**
+ * Opens a transaction for a request, enters the tenant in it, and runs `work` there. Returning commits, throwing rolls back.
+ * `begin` and `app.enter` travel in front of the first query of `work`, so entering costs no round trip of its own;
+ * `caller` is settled by the time that query has answered.
+ *
+ * Throws what `work` throws; a DatabaseError with SQLSTATE BH001 to BH006 when the database refuses the caller, whatever
+ * `work` made of it; an Error when COMMIT did not commit; the signal's reason when the client went away, whose query then
+ * ends with its connection.
+ */
+export function withTenant<T>(
+  pool: pg.Pool,
+  entry: Entry,
+  mode: Mode,
+  work: (db: TenantDb, caller: Promise<Caller>) => Promise<T>,
+): Promise<T> {
+  const { secret, tenantId, tenantSlug, permission, requestId, address } = entry
+  const enter = statement(
+    'select tenant_id as "tenantId", actor_id as "actorId", role, session_id as "sessionId" from app.enter($1, $2, $3, $4, $5, $6)',
+    [secret, tenantId ?? null, tenantSlug ?? null, permission, requestId, address],
+  )
+  return transact(pool, enter, mode, (db, entered) => {
+    const caller = entered.then(({ rows }) => rows[0] as Caller)
+    caller.catch(noop)
+    return work(db, caller)
+  })
+}
+
+/** The same for a job of one tenant, through the worker's own way in. Throws BH002 when there is no such tenant. */
+export function inTenant<T>(
+  pool: pg.Pool,
+  { tenantId, jobId, kind }: { tenantId: string; jobId: string; kind: string },
+  work: (db: TenantDb) => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  const enter = statement('select app.enter_job($1, $2, $3)', [tenantId, jobId, kind])
+  return transact(pool, enter, { readOnly: false, ...(signal && { signal }) }, work)
+}
+
+async function transact<T>(
+  pool: pg.Pool,
+  enter: pg.QueryConfig,
+  { readOnly, signal }: Mode,
+  work: (db: TenantDb, entered: Promise<pg.QueryResult>) => Promise<T>,
+): Promise<T> {
+  const client = await pool.connect()
+  // a query is cancelled by destroying its connection: the server notices within client_connection_check_interval
+  const hangUp = () => streamOf(client).destroy()
+  let connection: Pipeline | undefined
+  let broken: Error | undefined
+
+  try {
+    signal?.throwIfAborted()
+    signal?.addEventListener('abort', hangUp, { once: true })
+
+    const begun = client.query(readOnly ? 'begin read only' : 'begin')
+    const entered = client.query(enter)
+    const ready = Promise.all([begun, entered])
+    ready.catch(noop)
+
+    connection = new Pipeline(client)
+    // why we may not be here explains every "current transaction is aborted" that follows it, and comes before any refusal of work's own
+    const result = await work(scope(connection), entered).catch((error) => ready.then(() => Promise.reject(error)))
+    await ready
+
+    connection.open = false
+    const end = await client.query('commit')
+    // an error that was caught and forgotten leaves a transaction which COMMIT rolls back, without a word
+    if (end.command !== 'COMMIT') throw new Error('the transaction was rolled back: an error in it was swallowed')
+    return result
+  } catch (error) {
+    if (connection) connection.open = false
+    await client.query('rollback').catch((failure) => {
+      broken = failure
+    })
+    if (signal?.aborted) throw signal.reason
+    throw error
+  } finally {
+    signal?.removeEventListener('abort', hangUp)
+    client.release(broken ?? !isIdle(client))
+  }
+}
+
+/** Kysely's connection over one client. Kysely's own transaction would wait for each answer before the next query. */
+class Pipeline implements DatabaseConnection {
+  open = true
+  readonly #client: pg.PoolClient
+
+  constructor(client: pg.PoolClient) {
+    this.#client = client
+  }
+
+  async executeQuery<R>({ sql, parameters }: CompiledQuery): Promise<QueryResult<R>> {
+    if (!this.open) throw new Error('this transaction has ended')
+    const { rows, rowCount } = await this.#client.query(statement(sql, parameters))
+    return rowCount === null ? { rows } : { rows, numAffectedRows: BigInt(rowCount) }
+  }
+
+  // biome-ignore lint/correctness/useYield: a cursor cannot share a pipeline; exports page by keyset
+  async *streamQuery(): AsyncIterableIterator<never> {
+    throw new Error('a scoped transaction does not stream: page by keyset, a transaction for each page')
+  }
+}
+
+const dialect = {
+  createAdapter: () => new PostgresAdapter(),
+  createDriver: () => new DummyDriver(),
+  createIntrospector: (db: Kysely<Database>) => new PostgresIntrospector(db),
+  createQueryCompiler: () => new PostgresQueryCompiler(),
+}
+const kysely = new Kysely<Database>({ dialect })
+const driver = dialect.createDriver()
+
+/** The only place where a TenantDb comes to be. */
+function scope(connection: Pipeline): TenantDb {
+  const executor = kysely.getExecutor().withConnectionProvider({ provideConnection: (use) => use(connection) })
+  return new Transaction<Database>({ config: { dialect }, driver, dialect, executor }) as TenantDb
+}
+
+const noop = () => {}
+
+// both are public on the client, and not in its published types
+const isIdle = (client: pg.PoolClient): boolean =>
+  (client as unknown as { getTransactionStatus(): string }).getTransactionStatus() === 'I'
+const streamOf = (client: pg.PoolClient) =>
+  (client as unknown as { connection: { stream: import('node:net').Socket } }).connection.stream

@@ -1,0 +1,237 @@
+/**
+ * Everything that can go wrong, as RFC 9457 problems: one table of codes, one class, one table from SQLSTATE.
+ * Codes are API and do not change; titles are prose. What PostgreSQL said stays in the log.
+ */
+export const problems = {
+  invalid: [400, 'The request does not have the expected shape.'],
+  malformed: [400, 'The request could not be read.'],
+  invalid_cursor: [400, 'The cursor does not belong to this list.'],
+  tenant_required: [400, 'Name the tenant of this request.'],
+  tenant_conflict: [400, 'The request names more than one tenant.'],
+  https_required: [400, 'This service is reached over https only.'],
+  unauthenticated: [401, 'Valid credentials are needed.'],
+  invalid_credentials: [401, 'The e-mail address or the password is wrong.'],
+  invalid_token: [401, 'The refresh token is not good, or not any more.'],
+  forbidden: [403, 'You may not do this.'],
+  not_a_member: [403, 'You are not a member of this tenant.'],
+  tenant_suspended: [403, 'This tenant is suspended.'],
+  not_found: [404, 'No such resource in this tenant.'],
+  route_not_found: [404, 'There is no such route.'],
+  method_not_allowed: [405, 'The method is not allowed here.'],
+  not_acceptable: [406, 'No acceptable representation exists.'],
+  conflict: [409, 'The request conflicts with what exists.'],
+  name_taken: [409, 'This name is taken in this tenant.'],
+  email_taken: [409, 'This e-mail address is registered.'],
+  slug_taken: [409, 'This tenant slug is taken.'],
+  idempotency_in_progress: [409, 'A request with this idempotency key is still running.'],
+  precondition_failed: [412, 'The resource has changed since it was read.'],
+  too_large: [413, 'The request body is too large.'],
+  uri_too_long: [414, 'The request target is too long.'],
+  unsupported_media_type: [415, 'Send application/json.'],
+  expectation_failed: [417, 'The expectation cannot be met.'],
+  unprocessable: [422, 'The request breaks a rule.'],
+  reference_not_found: [422, 'A referenced resource does not exist in this tenant.'],
+  idempotency_mismatch: [422, 'This idempotency key was used with another request.'],
+  rate_limited: [429, 'Too many requests.'],
+  headers_too_large: [431, 'The request headers are too large.'],
+  request_timeout: [408, 'The request took too long to arrive.'],
+  client_closed: [499, 'The client went away.'],
+  internal: [500, 'Something went wrong on our side.'],
+  unavailable: [503, 'The service is not available right now.'],
+  overloaded: [503, 'The service is overloaded.'],
+  lock_timeout: [503, 'Another request holds what this one needs.'],
+  deadlock: [503, 'Another request stood in the way of this one.'],
+  serialization_failure: [503, 'Another request changed what this one had read.'],
+  timeout: [504, 'The request took too long.'],
+  transaction_timeout: [504, 'The transaction was open for too long.'],
+} as const satisfies Record<string, readonly [status: number, title: string]>
+
+export type ProblemCode = keyof typeof problems
+
+export type FieldError = { path: string; message: string }
+
+type ProblemOptions = {
+  /** One sentence for people; never text from the database. */
+  detail?: string
+  errors?: FieldError[]
+  headers?: Record<string, string>
+  cause?: unknown
+}
+
+/** The one way to refuse: throw it anywhere below a route; the transaction rolls back and the error handler answers. */
+export class Problem extends Error {
+  readonly code: ProblemCode
+  readonly status: number
+  readonly detail: string | undefined
+  readonly errors: FieldError[] | undefined
+  readonly headers: Record<string, string>
+
+  constructor(code: ProblemCode, { detail, errors, headers = {}, cause }: ProblemOptions = {}) {
+    super(code, { cause })
+    this.name = 'Problem'
+    this.code = code
+    this.status = problems[code][0]
+    this.detail = detail
+    this.errors = errors
+    this.headers = headers
+  }
+}
+
+/**
+ * The problem as it is sent (RFC 9457). The type is a reference to this server (section 3.1.1 permits a relative one):
+ * `GET /problems/{code}` answers with what the table says.
+ */
+export const problemDocument = ({ code, status, detail, errors }: Problem, requestId: string): string =>
+  JSON.stringify({
+    type: `/problems/${code}`,
+    title: problems[code][1],
+    status,
+    detail,
+    code,
+    request_id: requestId,
+    errors,
+  })
+
+export const problemMediaType = 'application/problem+json'
+
+/** A problem as it looks, for the documentation. */
+export const problemExample = (code: ProblemCode): unknown =>
+  JSON.parse(problemDocument(new Problem(code), '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11'))
+
+// What others throw
+
+/** By SQLSTATE, else by its class (the first two characters). Anything that is not here is our own mistake: internal. */
+const sqlstates: Readonly<Record<string, ProblemCode>> = {
+  // Raised by app.enter and the functions around it
+  BH001: 'unauthenticated',
+  BH002: 'not_a_member',
+  BH003: 'tenant_suspended',
+  BH004: 'forbidden',
+  BH005: 'tenant_conflict',
+  BH011: 'unauthenticated',
+
+  '08': 'unavailable',
+  '22': 'unprocessable',
+  23001: 'conflict',
+  23502: 'unprocessable',
+  23503: 'reference_not_found',
+  23505: 'conflict',
+  23514: 'unprocessable',
+  '23P01': 'conflict',
+  25006: 'unavailable', // a standby answers where the primary was: a failover
+  '25P03': 'transaction_timeout',
+  '25P04': 'transaction_timeout',
+  26000: 'unavailable', // a pooler gave us a connection that does not know our statement
+  '0A000': 'unavailable', // a statement was planned before a migration; a new connection plans it anew
+  28000: 'unavailable',
+  '28P01': 'unavailable',
+  '3D000': 'unavailable',
+  40001: 'serialization_failure',
+  '40P01': 'deadlock',
+  42501: 'forbidden',
+  '53': 'unavailable',
+  54000: 'unprocessable', // a value too long for its index
+  '55P03': 'lock_timeout',
+  57014: 'timeout',
+  '57P': 'unavailable',
+  '58': 'unavailable',
+}
+
+/** A constraint whose breach has a name of its own. Constraint names never leave; these codes do. */
+const constraints: Readonly<Record<string, ProblemCode>> = {
+  projects_name_key: 'name_taken',
+  tenants_slug_key: 'slug_taken',
+  users_email_key: 'email_taken',
+}
+
+/** What only tampering, or a fault of the wall itself, can cause: answered as internal, and somebody is woken. */
+const alarms: Readonly<Record<string, string>> = {
+  BH006: 'context_entered_twice',
+  BH007: 'context_tampered',
+  BH008: 'write_without_context',
+  BH010: 'audit_log_tampered',
+}
+
+/** The database or a part of the network is gone. */
+const connectionCodes = new Set(
+  'ECONNREFUSED ECONNRESET EPIPE ETIMEDOUT EHOSTUNREACH ENETUNREACH ENOTFOUND EAI_AGAIN ECONNABORTED'.split(' '),
+)
+
+/** What the driver and its pool say in words only. */
+const connectionMessages = [
+  'Connection terminated',
+  'timeout exceeded when trying to connect',
+  'timeout expired',
+  'Client has encountered a connection error',
+  'Client was closed',
+  'Cannot use a pool after calling end',
+]
+
+/** By the code of Fastify's own errors, else by their status. */
+const frameworkCodes: Readonly<Record<string, ProblemCode>> = {
+  FST_ERR_VALIDATION: 'invalid',
+  FST_ERR_CTP_BODY_TOO_LARGE: 'too_large',
+  FST_ERR_MAX_PARAM_LENGTH: 'uri_too_long',
+  FST_UNDER_PRESSURE: 'overloaded',
+}
+
+const frameworkStatuses: Readonly<Record<number, ProblemCode>> = {
+  400: 'malformed',
+  401: 'unauthenticated',
+  403: 'forbidden',
+  404: 'route_not_found',
+  405: 'method_not_allowed',
+  406: 'not_acceptable',
+  408: 'request_timeout',
+  413: 'too_large',
+  414: 'uri_too_long',
+  415: 'unsupported_media_type',
+  417: 'expectation_failed',
+  422: 'unprocessable',
+  429: 'rate_limited',
+  431: 'headers_too_large',
+  503: 'unavailable',
+  504: 'timeout',
+}
+
+type DatabaseError = Error & { code: string; severity: string; constraint?: string; table?: string }
+
+export const isDatabaseError = (error: unknown): error is DatabaseError =>
+  error instanceof Error &&
+  'severity' in error &&
+  'code' in error &&
+  typeof error.code === 'string' &&
+  /^[0-9A-Z]{5}$/.test(error.code)
+
+/** The alarm that an error raises, if it raises one. */
+export const alarmOf = (error: unknown): string | undefined => (isDatabaseError(error) ? alarms[error.code] : undefined)
+
+/**
+ * Anything thrown as the problem it is answered with. Of what is not ours only the code is looked at: no text of
+ * PostgreSQL, of the driver or of a library reaches a client. `reading` is whether the request was a GET or HEAD:
+ * what may not be read is absent.
+ */
+export const problemOf = (error: unknown, { reading }: { reading: boolean }): Problem => {
+  if (error instanceof Problem) return error
+  return new Problem(codeOf(error, reading), { cause: error })
+}
+
+const codeOf = (error: unknown, reading: boolean): ProblemCode => {
+  if (isDatabaseError(error)) return databaseCodeOf(error, reading)
+  if (!(error instanceof Error)) return 'internal'
+
+  const { code, statusCode, message } = error as Error & { code?: unknown; statusCode?: unknown }
+  if (connectionCodes.has(String(code))) return 'unavailable'
+  if (connectionMessages.some((start) => message.startsWith(start))) return 'unavailable'
+  // Only Fastify's: a status that another server answered us with is no status of ours
+  if (!String(code).startsWith('FST_')) return 'internal'
+  return frameworkCodes[String(code)] ?? frameworkStatuses[Number(statusCode)] ?? 'internal'
+}
+
+const databaseCodeOf = ({ code, constraint, message }: DatabaseError, reading: boolean): ProblemCode => {
+  if (constraint !== undefined && constraints[constraint]) return constraints[constraint]
+  if (code === '42501' && reading) return 'not_found'
+  // One SQLSTATE for two things: a reference to nothing, and removing what is still referred to
+  if (code === '23503' && message.startsWith('update or delete on')) return 'conflict'
+  return sqlstates[code] ?? sqlstates[code.slice(0, 3)] ?? sqlstates[code.slice(0, 2)] ?? 'internal'
+}

@@ -1,0 +1,21 @@
+/** Every kind of job that the worker runs, and when those run that nobody asks for. */
+import { extendAuditLog } from './audit-partitions.ts'
+import type { AnyJob, PlatformJob } from './define.ts'
+import { expireIdempotencyKeys, visitTenantsForExpiry } from './idempotency-keys.ts'
+import { forgetSessions } from './sessions.ts'
+
+/** Five fields, UTC. However many workers there are, an occurrence is one job; one that nobody was there for comes later. */
+export type Schedule = {
+  job: PlatformJob<Record<never, never>>
+  cron: string /** Also whenever a worker starts. */
+  atStart?: boolean
+}
+
+export const jobs: readonly AnyJob[] = [extendAuditLog, forgetSessions, visitTenantsForExpiry, expireIdempotencyKeys]
+
+// minutes that few others choose, apart from each other
+export const schedules: readonly Schedule[] = [
+  { job: extendAuditLog, cron: '17 3 * * *', atStart: true },
+  { job: forgetSessions, cron: '23 * * * *' },
+  { job: visitTenantsForExpiry, cron: '41 * * * *' },
+]

@@ -1,0 +1,29 @@
+/** All that the worker may ask of the database outside any tenant: functions that were granted to it one by one. */
+import type pg from 'pg'
+import { statement } from '../db/pool.ts'
+
+export type Platform = {
+  /** Makes the audit log's partitions of this month and `months` after it; answers how many were missing. */
+  extendAuditLog(months: number): Promise<number>
+  /** Forgets at most `limit` sessions that ended a month ago; answers how many. */
+  forgetSessions(limit: number): Promise<number>
+  /** A page of tenants, by id, after the last of the page before. */
+  listTenants(after: string | undefined, limit: number): Promise<string[]>
+}
+
+export const makePlatform = (pool: pg.Pool): Platform => ({
+  extendAuditLog: async (months) => {
+    const { rows } = await pool.query<{ made: number }>(statement('select app.extend_audit_log($1) as made', [months]))
+    return rows[0]?.made ?? 0
+  },
+  forgetSessions: async (limit) => {
+    const { rows } = await pool.query<{ gone: number }>(statement('select app.forget_sessions($1) as gone', [limit]))
+    return rows[0]?.gone ?? 0
+  },
+  listTenants: async (after, limit) => {
+    const { rows } = await pool.query<{ id: string }>(
+      statement('select tenant as id from app.list_tenants($1, $2) as tenant', [after ?? null, limit]),
+    )
+    return rows.map(({ id }) => id)
+  },
+})

@@ -1,0 +1,130 @@
+/** The worker's inside: queues and schedules arranged, jobs taken and put in, and an end that loses none. */
+import type pg from 'pg'
+import type { PgBoss } from 'pg-boss'
+import type { Logger } from '../log.ts'
+import { attempt, type Taken, type Tools } from './attempt.ts'
+import { type AnyJob, type Enqueue, type Job, RefusedPayload } from './define.ts'
+import { arrangeQueues, makeEngine, type Pace, usualPace } from './engine.ts'
+import type { Schedule } from './map.ts'
+import { makePlatform } from './platform.ts'
+
+type Options = {
+  /** The engine's connection, as app_jobs. */
+  jobsUrl: string
+  /** The way into tenants, as app_worker. */
+  pool: pg.Pool
+  jobs: readonly AnyJob[]
+  schedules: readonly Schedule[]
+  log: Logger
+  pace?: Pace
+}
+
+export type Runner = {
+  enqueue: Enqueue
+  /**
+   * Takes no more jobs, lets those that run finish, and within `graceMs` aborts and releases the others: they run again
+   * elsewhere at once, and a deployment costs no attempt. Then closes the engine's connections.
+   */
+  stop(graceMs: number): Promise<void>
+}
+
+/** Starts taking jobs. Throws when the engine's tables cannot be reached or are of another version. */
+export async function startRunner({ jobsUrl, pool, jobs, schedules, log, pace = usualPace }: Options): Promise<Runner> {
+  const engine = makeEngine(jobsUrl, pace, log)
+  const stopping = new AbortController()
+  const tools: Tools = {
+    engine,
+    pool,
+    log,
+    stopping: stopping.signal,
+    platform: makePlatform(pool),
+    enqueue: makeEnqueue(engine),
+  }
+  try {
+    await engine.start()
+    await arrangeQueues(engine, jobs, pace)
+    await arrangeSchedules(engine, schedules, pace)
+    for (const job of jobs) {
+      for (let slot = 0; slot < job.concurrency.total; slot++) await openSlot(job as Job<object>, tools, pace)
+    }
+  } catch (error) {
+    await engine.stop({ graceful: false })
+    throw error
+  }
+
+  return {
+    enqueue: tools.enqueue,
+    async stop(graceMs) {
+      const idle = Promise.all(jobs.map(({ kind }) => engine.offWork(kind, { wait: true })))
+      // the last part is for those that have to be aborted
+      await atMost(graceMs * 0.8, idle)
+      stopping.abort(new Error('the worker is shutting down'))
+      await atMost(graceMs * 0.2, idle)
+      await engine.stop({ graceful: false })
+    },
+  }
+}
+
+const makeEnqueue =
+  (engine: PgBoss): Enqueue =>
+  async (job, payloads) => {
+    const rows = payloads.map((payload) => {
+      const paths = job.flaws(payload)
+      if (paths.length > 0) throw new RefusedPayload(job.kind, paths)
+      const tenant = job.of === 'tenant' ? (payload as { tenant_id?: string }).tenant_id : undefined
+      return { data: payload, ...(tenant && { group: { id: tenant }, ...(job.exclusive && { singletonKey: tenant }) }) }
+    })
+    if (rows.length === 0) return []
+    return (await engine.insert(job.kind, rows, { returnId: true })) ?? []
+  }
+
+/** What is scheduled is what is written here: schedules of kinds that are gone go too. */
+const arrangeSchedules = async (engine: PgBoss, schedules: readonly Schedule[], { lease }: Pace): Promise<void> => {
+  // an occurrence travels through a queue of the engine's; it too is taken over from a worker that is gone
+  await engine.updateQueue('__pgboss__send-it', { heartbeatSeconds: lease })
+
+  const current = new Set(schedules.map(({ job }) => job.kind))
+  for (const { name, key } of await engine.getSchedules()) {
+    if (!current.has(name)) await engine.unschedule(name, key)
+  }
+  for (const { job, cron, atStart } of schedules) {
+    await engine.schedule(job.kind, cron, {}, { missed: 'once' })
+    if (atStart) await makeEnqueue(engine)(job, [{}])
+  }
+}
+
+/** A place in which one job at a time runs. */
+const openSlot = async (job: Job<object>, tools: Tools, pace: Pace): Promise<void> => {
+  let slot = ''
+  slot = await tools.engine.work(
+    job.kind,
+    {
+      batchSize: 1,
+      includeMetadata: true,
+      perJobResults: true,
+      heartbeatRefreshSeconds: pace.heartbeat,
+      pollingIntervalSeconds: Math.min(pace.poll, 2),
+      notifyPollingIntervalSeconds: pace.poll,
+      // a tenant with a hundred thousand jobs leaves places to the others
+      ...(job.of === 'tenant' && { groupConcurrency: job.concurrency.perTenant }),
+    },
+    async ([taken]: Taken[]) => {
+      if (!taken) return []
+      // whoever had a job asks for the next one at once, and not when it is time to poll
+      tools.engine.notifyWorker(slot)
+      return [await attempt(job, taken, tools)]
+    },
+  )
+}
+
+const atMost = async (ms: number, work: Promise<unknown>): Promise<void> => {
+  let timer: NodeJS.Timeout | undefined
+  const enough = new Promise((resolve) => {
+    timer = setTimeout(resolve, ms)
+  })
+  try {
+    await Promise.race([work, enough])
+  } finally {
+    clearTimeout(timer)
+  }
+}

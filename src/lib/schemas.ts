@@ -1,0 +1,65 @@
+import { type Static, type TObject, type TProperties, type TSchema, type TUnion, Type } from '@sinclair/typebox'
+
+// What every resource is made of
+
+export const Uuid = Type.String({ format: 'uuid', examples: ['01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11'] })
+
+export const Timestamp = Type.String({
+  format: 'date-time',
+  description: 'RFC 3339, UTC, microseconds.',
+  examples: ['2026-03-01T12:00:00.123456Z'],
+})
+
+export const Version = Type.Integer({
+  minimum: 1,
+  description: 'Counts the changes; the ETag is made from it.',
+  examples: [1],
+})
+
+export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+
+/** One of some texts, as an enum in the document. */
+export const OneOf = <const T extends readonly string[]>(
+  values: T,
+  options: { description?: string; default?: T[number] } = {},
+) => Type.Unsafe<T[number]>({ type: 'string', enum: values, examples: [values[0]], ...options })
+
+export const ById = Type.Object({ id: Uuid })
+
+// What every list is asked and answers
+
+const paging = {
+  limit: Type.Integer({ minimum: 1, maximum: 100, default: 20, description: 'How many at most.' }),
+  cursor: Type.Optional(
+    Type.String({ minLength: 1, maxLength: 2000, description: 'The next_cursor of the page before.' }),
+  ),
+  count: Type.Optional(OneOf(['exact'], { description: 'Adds total, the number of all that match.' })),
+}
+
+type Sort<F extends readonly string[]> = F[number] | `-${F[number]}`
+
+/** The query string of a list: paging, the fields it may be sorted by (newest first unless asked), and its own filters. */
+export const ListQuery = <const F extends readonly string[], P extends TProperties>(sortable: F, filters: P) =>
+  Type.Object(
+    {
+      ...paging,
+      sort: Type.Unsafe<Sort<F>>({
+        type: 'string',
+        enum: sortable.flatMap((field) => [`-${field}`, field]),
+        default: `-${sortable[0]}`,
+        description: 'A field, with - in front for descending.',
+      }),
+      ...filters,
+    },
+    { additionalProperties: false },
+  )
+
+export const Page = <T extends TSchema>(item: T) =>
+  Type.Object({
+    data: Type.Array(item),
+    next_cursor: Type.Union([Type.String(), Type.Null()], { description: 'For the next page; null on the last.' }),
+    total: Type.Optional(Type.Integer({ minimum: 0 })),
+  })
+
+/** A filter that is given by the name of its field. */
+export type Filters<T extends TObject | TUnion> = Static<T>

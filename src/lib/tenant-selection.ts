@@ -1,0 +1,31 @@
+/** What a request says about its tenant, before the database decides whether the caller may enter it. */
+export type TenantSelection = { tenantId: string | undefined; tenantSlug: string | undefined }
+
+export type Selection = TenantSelection | 'conflict' | 'missing' | 'malformed'
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+
+/**
+ * The tenant from the token's claim, the `X-Tenant-ID` header and the subdomain of `baseDomain`. Claim and header are ids
+ * and are compared here; a subdomain is a slug, which only the database can compare with an id.
+ */
+export function selectTenant(
+  claim: string | undefined,
+  header: string | undefined,
+  host: string,
+  baseDomain: string | undefined,
+): Selection {
+  const named = header?.toLowerCase()
+  if (claim !== undefined && named !== undefined && named !== claim) return 'conflict'
+  if (named !== undefined && !UUID.test(named)) return 'malformed'
+
+  const tenantId = claim ?? named
+  const tenantSlug = baseDomain === undefined ? undefined : subdomainOf(host, baseDomain)
+  return tenantId === undefined && tenantSlug === undefined ? 'missing' : { tenantId, tenantSlug }
+}
+
+/** `acme.example.com` under `example.com` → `acme`; the base itself and other hosts name no tenant. */
+function subdomainOf(host: string, baseDomain: string): string | undefined {
+  const name = host.toLowerCase().replace(/:\d+$/, '').replace(/\.$/, '')
+  return name.endsWith(`.${baseDomain}`) ? name.slice(0, -baseDomain.length - 1) : undefined
+}

@@ -1,0 +1,110 @@
+import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
+import type { TenantDb } from '../db/door.ts'
+import { Problem } from '../errors.ts'
+import { ById, ListQuery, Nullable, OneOf, Page, Timestamp, Uuid } from '../lib/schemas.ts'
+
+// What an entry of the audit log looks like
+
+const Action = OneOf(['insert', 'update', 'delete', 'read'])
+const Row = Nullable(
+  Type.Record(Type.String(), Type.Unknown(), { description: 'The row as it was; secrets are redacted.' }),
+)
+
+const Entry = Type.Object({
+  id: Uuid,
+  at: Timestamp,
+  actor_kind: OneOf(['user', 'key', 'job', 'system', 'operator']),
+  actor_id: Nullable(Uuid),
+  on_behalf_of: Nullable(Uuid),
+  role: Nullable(Type.String()),
+  session_id: Nullable(Uuid),
+  request_id: Nullable(Type.String()),
+  address: Nullable(Type.String()),
+  action: Action,
+  table: Type.String({ examples: ['projects'] }),
+  row_id: Nullable(Uuid),
+  old_row: Row,
+  new_row: Row,
+})
+
+const EntryList = ListQuery(['at'], {
+  actor_id: Type.Optional(Uuid),
+  table: Type.Optional(Type.String({ maxLength: 63 })),
+  action: Type.Optional(Action),
+  row_id: Type.Optional(Uuid),
+  request_id: Type.Optional(Type.String({ maxLength: 128 })),
+  at_gte: Type.Optional(Timestamp),
+  at_lt: Type.Optional(Timestamp),
+})
+
+// What we ask of the database
+
+const columns = [
+  'id',
+  'at',
+  'actor_kind',
+  'actor_id',
+  'on_behalf_of',
+  'role',
+  'session_id',
+  'request_id',
+  'address',
+  'action',
+  'table_name as table',
+  'row_id',
+  'old_row',
+  'new_row',
+] as const
+
+const listEntries = (db: TenantDb, filter: Static<typeof EntryList>) => {
+  let list = db.selectFrom('audit_log').select(columns)
+  if (filter.actor_id !== undefined) list = list.where('actor_id', '=', filter.actor_id)
+  if (filter.table !== undefined) list = list.where('table_name', '=', filter.table)
+  if (filter.action !== undefined) list = list.where('action', '=', filter.action)
+  if (filter.row_id !== undefined) list = list.where('row_id', '=', filter.row_id)
+  if (filter.request_id !== undefined) list = list.where('request_id', '=', filter.request_id)
+  if (filter.at_gte !== undefined) list = list.where('at', '>=', filter.at_gte)
+  if (filter.at_lt !== undefined) list = list.where('at', '<', filter.at_lt)
+  return list
+}
+
+const findEntry = (db: TenantDb, id: string) =>
+  db
+    .selectFrom('audit_log')
+    .select(columns)
+    .where('id', '=', id)
+    .executeTakeFirstOrThrow(() => new Problem('not_found'))
+
+// What the world may ask of us: reading the log is itself in the log
+
+const config = { permission: 'audit:read', audited: 'audit_log' }
+
+export const audit: FastifyPluginAsyncTypebox = async (app) => {
+  app.get(
+    '/logs',
+    {
+      schema: {
+        operationId: 'listAuditLog',
+        summary: 'Read the audit log',
+        querystring: EntryList,
+        response: { 200: Page(Entry) },
+      },
+      config,
+    },
+    async (request) => request.page(listEntries(request.db, request.query), request.query),
+  )
+
+  app.get(
+    '/logs/:id',
+    {
+      schema: {
+        operationId: 'getAuditLogEntry',
+        summary: 'Read one entry of the audit log',
+        params: ById,
+        response: { 200: Entry },
+      },
+      config,
+    },
+    async ({ db, params }) => findEntry(db, params.id),
+  )
+}

@@ -1,0 +1,64 @@
+import { type Static, Type } from '@fastify/type-provider-typebox'
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { OpenSession } from '../../auth/sessions.ts'
+import { Nullable, Timestamp, Uuid } from '../../lib/schemas.ts'
+
+// What a person sends of themselves
+
+export const Email = Type.String({
+  maxLength: 254,
+  pattern:
+    "^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*" +
+    '@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\\.)+[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$',
+  description: 'ASCII, a domain of another script in its xn-- form. Upper and lower case are the same.',
+  examples: ['ada@example.com'],
+})
+
+/** Any script, but no control characters, and something to see. */
+export const Name = Type.String({
+  maxLength: 200,
+  pattern: '^(?=.*\\S)[^\\p{Cc}\\p{Cs}]*$',
+  examples: ['Ada Lovelace'],
+})
+
+export const Slug = Type.String({
+  pattern: '^(?!..--)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$',
+  description: 'The label of a host name.',
+  examples: ['acme'],
+})
+
+// What signing in and refreshing answer
+
+export const TokenAnswer = Type.Object(
+  {
+    access_token: Type.String({ description: 'For the Authorization header: Bearer and this.' }),
+    refresh_token: Type.String({
+      description: 'Good once: exchange it for new tokens at /auth/token/refresh.',
+      examples: ['bhr_AZl7DnosfMOh3mtNLwyeEQAAAAGc…'],
+    }),
+    token_type: Type.Literal('Bearer'),
+    expires_in: Type.Integer({ description: 'How long the access token is good for, in seconds.', examples: [600] }),
+    user: Type.Object({ id: Uuid, email: Email, name: Name, created_at: Timestamp }),
+    tenant: Nullable(Type.Object({ id: Uuid, slug: Slug, name: Name })),
+    role: Nullable(Type.String({ description: 'In that tenant.', examples: ['owner'] })),
+  },
+  { $id: 'TokenAnswer', description: 'Tenant and role are null when the person has several tenants and named none.' },
+)
+
+export const answerTokens = (
+  app: FastifyInstance,
+  reply: FastifyReply,
+  session: OpenSession,
+): Static<typeof TokenAnswer> => {
+  reply.header('cache-control', 'no-store') // RFC 6749, 5.1
+  const { user_id, email, name, created_at, tenant_id, tenant_slug, tenant_name, role, secret, refreshToken } = session
+  return {
+    access_token: app.accessTokens.sign({ sub: user_id, secret, tenantId: tenant_id }),
+    refresh_token: refreshToken,
+    token_type: 'Bearer',
+    expires_in: app.accessTokens.ttl,
+    user: { id: user_id, email, name, created_at },
+    tenant: tenant_id && tenant_slug && tenant_name ? { id: tenant_id, slug: tenant_slug, name: tenant_name } : null,
+    role,
+  }
+}

@@ -1,0 +1,130 @@
+import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { hashPassword, isPassword, PASSWORD_LENGTH, weaknessOf } from '../../auth/passwords.ts'
+import type { Sessions } from '../../auth/sessions.ts'
+import { isDatabaseError, Problem } from '../../errors.ts'
+import { Uuid } from '../../lib/schemas.ts'
+import { slugOf } from '../../lib/slug.ts'
+import { answerTokens, Email, Name, Slug, TokenAnswer } from './answers.ts'
+
+// What a person sends
+
+const Registration = Type.Object(
+  {
+    email: Email,
+    password: Type.String({
+      minLength: PASSWORD_LENGTH.min,
+      maxLength: PASSWORD_LENGTH.max,
+      description: 'Any characters in any mixture, but not what everybody tries first. Compared in Unicode NFC.',
+      examples: ['correct horse battery staple'],
+    }),
+    name: Name,
+    tenant_name: Name,
+    tenant_slug: Type.Optional(Slug),
+  },
+  { additionalProperties: false },
+)
+
+const Credentials = Type.Object(
+  {
+    email: Email,
+    password: Type.String({ minLength: 1, maxLength: PASSWORD_LENGTH.max, examples: ['correct horse battery staple'] }),
+    tenant_id: Type.Optional(Uuid),
+    tenant_slug: Type.Optional(Type.String({ maxLength: 63, examples: ['acme'] })),
+  },
+  { additionalProperties: false },
+)
+
+// What signing in is
+
+async function register(sessions: Sessions, body: Static<typeof Registration>, request: FastifyRequest) {
+  const { password, name, tenant_name, tenant_slug } = body
+  const email = body.email.toLowerCase()
+  const weakness = weaknessOf(password, email)
+  if (weakness) throw new Problem('unprocessable', { errors: [{ path: '/password', message: weakness }] })
+
+  return sessions.register(
+    {
+      email,
+      passwordHash: await hashPassword(password),
+      name,
+      tenantName: tenant_name,
+      tenantSlug: tenant_slug ?? slugOf(tenant_name),
+      slugIsWish: tenant_slug === undefined,
+    },
+    request,
+  )
+}
+
+/** Whether the address is unknown or the password wrong, the same work is done and the same is answered. */
+async function login(sessions: Sessions, body: Static<typeof Credentials>, request: FastifyRequest) {
+  const { password, tenant_id: tenantId, tenant_slug: tenantSlug } = body
+  if (tenantId !== undefined && tenantSlug !== undefined) throw new Problem('tenant_conflict')
+
+  const email = body.email.toLowerCase()
+  const { user_id: userId, password_hash } = await sessions.findCredential(email)
+  const genuine = await isPassword(password, password_hash)
+  if (!genuine || userId === null) {
+    await sessions.logRefusal(request, 'login_failed', { userId, detail: { email } })
+    throw new Problem('invalid_credentials')
+  }
+
+  try {
+    return await sessions.start(userId, { tenantId, tenantSlug }, request)
+  } catch (error) {
+    if (isDatabaseError(error) && (error.code === 'BH002' || error.code === 'BH003')) {
+      const detail = { slug: tenantSlug, refused: error.code }
+      await sessions.logRefusal(request, 'tenant_refused', { userId, tenantId, detail })
+    }
+    throw error
+  }
+}
+
+// What the world may ask of us
+
+export const signIn: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async (app, { sessions }) => {
+  app.post(
+    '/register',
+    {
+      schema: {
+        operationId: 'register',
+        summary: 'Register with a tenant of your own',
+        description: 'A slug that is left out is made from the tenant’s name. The answer is that of a login.',
+        security: [],
+        body: Registration,
+        response: { 201: TokenAnswer },
+      },
+      config: { limit: 'sensitive', problems: ['email_taken', 'slug_taken', 'unprocessable', 'overloaded'] },
+    },
+    async (request, reply) => {
+      const session = await register(sessions, request.body, request)
+      reply.code(201).header('location', `${app.prefix}/profile`)
+      return answerTokens(app, reply, session)
+    },
+  )
+
+  for (const [path, operationId, summary] of [
+    ['/login', 'login', 'Sign in'],
+    ['/token', 'createToken', 'Sign in (another name of login)'],
+  ] as const) {
+    app.post(
+      path,
+      {
+        schema: {
+          operationId,
+          summary,
+          description:
+            'Without a tenant named, the only tenant of the person is chosen; among several none, and requests name it by header or subdomain.',
+          security: [],
+          body: Credentials,
+          response: { 200: TokenAnswer },
+        },
+        config: {
+          limit: 'sensitive',
+          problems: ['tenant_conflict', 'invalid_credentials', 'not_a_member', 'tenant_suspended', 'overloaded'],
+        },
+      },
+      async (request, reply) => answerTokens(app, reply, await login(sessions, request.body, request)),
+    )
+  }
+}

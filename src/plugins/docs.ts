@@ -1,0 +1,63 @@
+import { fileURLToPath } from 'node:url'
+import fastifyStatic from '@fastify/static'
+import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyPluginAsync } from 'fastify'
+
+/**
+ * Both render what `GET /api/schema` says. Their pages run scripts and style themselves as they go, so they have a policy
+ * of their own; nothing is fetched from anywhere else.
+ */
+const POLICY = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self' 'unsafe-inline'",
+  "img-src 'self' data:",
+  "font-src 'self' data:",
+  "connect-src 'self'",
+  "worker-src 'self' blob:",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join('; ')
+
+/** The pages for people: Swagger UI and ReDoc. */
+export const docs: FastifyPluginAsync = async (app) => {
+  app.addHook('onRoute', (route) => {
+    route.config = { ...route.config, limit: 'none' }
+    route.schema = { ...route.schema, hide: true }
+  })
+
+  app.addHook('onSend', (_request, reply, _payload, done) => {
+    reply.header('content-security-policy', POLICY)
+    done()
+  })
+
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    indexPrefix: '/api',
+    theme: { title: 'Bulkhead API' },
+    uiConfig: { docExpansion: 'list', persistAuthorization: false, tryItOutEnabled: true },
+  })
+
+  await app.register(fastifyStatic, {
+    root: fileURLToPath(new URL('../../node_modules/redoc/bundles', import.meta.url)),
+    serve: false,
+  })
+  app.get('/redoc', (_request, reply) => reply.type('text/html; charset=utf-8').send(REDOC))
+  app.get('/redoc/redoc.js', (_request, reply) => reply.sendFile('redoc.standalone.js', { maxAge: '1h' }))
+}
+
+const REDOC = `<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8">
+    <title>Bulkhead API</title>
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <style>body { margin: 0 }</style>
+  </head>
+  <body>
+    <redoc spec-url="/api/schema" hide-download-button="false"></redoc>
+    <script src="/api/redoc/redoc.js"></script>
+  </body>
+</html>
+`

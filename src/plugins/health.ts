@@ -1,0 +1,147 @@
+import { Type } from '@fastify/type-provider-typebox'
+import type { FastifyContextConfig } from 'fastify'
+import fp from 'fastify-plugin'
+import type pg from 'pg'
+import { statement } from '../db/pool.ts'
+import { Problem } from '../errors.ts'
+import type { Redis } from '../redis.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** A probe's route: over plain http too, never limited, never shed. */
+    probe?: boolean
+  }
+  interface FastifyInstance {
+    /** From now on `/health/ready` sends traffic elsewhere; everything else goes on. */
+    drain(): void
+  }
+}
+
+type Options = { pools: { api: pg.Pool; auth: pg.Pool }; redis: Redis | undefined }
+
+const Dependency = Type.Object({
+  status: Type.Unsafe<'ok' | 'degraded' | 'down'>({ type: 'string', enum: ['ok', 'degraded', 'down'] }),
+  latency_ms: Type.Union([Type.Number(), Type.Null()], { description: 'Null when it did not answer.' }),
+})
+
+const Health = Type.Object({
+  status: Type.Unsafe<'ok' | 'degraded'>({ type: 'string', enum: ['ok', 'degraded'] }),
+  dependencies: Type.Record(Type.String(), Dependency),
+})
+
+const Alive = Type.Object({ status: Type.Literal('ok') })
+
+type Probe = () => Promise<{ status: 'ok' | 'degraded' | 'down'; latency_ms: number | null }>
+
+/**
+ * For load balancers and people. Live: the process answers. Ready: it can do its work, and is not about to stop; roles and
+ * laws were checked before it listened. Without Redis it is degraded and does everything.
+ */
+export const health = fp<Options>(
+  async (app, { pools, redis }) => {
+    let draining = false
+    app.decorate('drain', () => {
+      draining = true
+    })
+
+    const probes = {
+      database: shared(() => timed(() => pools.api.query(statement('select 1', [])), 'down')),
+      auth_database: shared(() => timed(() => pools.auth.query(statement('select 1', [])), 'down')),
+      ...(redis && { redis: shared(() => timed(() => pinged(redis), 'degraded')) }),
+    }
+
+    /** Throws unavailable, naming what is down. */
+    const probeAll = async () => {
+      const found = await Promise.all(
+        Object.entries(probes).map(async ([name, probe]) => [name, await probe()] as const),
+      )
+      const down = found.filter(([, { status }]) => status === 'down')
+      if (down.length > 0) {
+        const errors = down.map(([name]) => ({ path: `/dependencies/${name}`, message: 'does not answer' }))
+        throw new Problem('unavailable', { errors })
+      }
+      const degraded = found.some(([, { status }]) => status === 'degraded')
+      return { status: degraded ? ('degraded' as const) : ('ok' as const), dependencies: Object.fromEntries(found) }
+    }
+
+    const config: FastifyContextConfig = { probe: true }
+    const logLevel = 'warn'
+    const open = { tags: ['health'], security: [] }
+
+    app.get(
+      '/health/live',
+      {
+        logLevel,
+        config,
+        schema: { ...open, operationId: 'getLiveness', summary: 'Whether it runs', response: { 200: Alive } },
+      },
+      async () => ({ status: 'ok' as const }),
+    )
+
+    app.get(
+      '/health/ready',
+      {
+        logLevel,
+        config,
+        schema: {
+          ...open,
+          operationId: 'getReadiness',
+          summary: 'Whether to send it traffic',
+          response: { 200: Alive },
+        },
+      },
+      async () => {
+        if (draining) throw new Problem('unavailable', { detail: 'This process is about to stop.' })
+        await probeAll()
+        return { status: 'ok' as const }
+      },
+    )
+
+    app.get(
+      '/health',
+      {
+        logLevel,
+        config,
+        schema: { ...open, operationId: 'getHealth', summary: 'How each dependency does', response: { 200: Health } },
+      },
+      probeAll,
+    )
+  },
+  { name: 'health', dependencies: ['errors'] },
+)
+
+const PATIENCE_MS = 900
+const FRESH_MS = 500
+
+const pinged = async (redis: Redis): Promise<void> => {
+  const answer = await redis.attempt((client) => client.ping())
+  if (answer === undefined) throw new Error('no answer')
+}
+
+const timed = async (ask: () => Promise<unknown>, otherwise: 'degraded' | 'down'): ReturnType<Probe> => {
+  const began = performance.now()
+  let timer: NodeJS.Timeout | undefined
+  const patience = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error('no answer in time')), PATIENCE_MS)
+  })
+  try {
+    await Promise.race([ask(), patience])
+    return { status: 'ok', latency_ms: Math.round((performance.now() - began) * 10) / 10 }
+  } catch {
+    return { status: otherwise, latency_ms: null }
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** Nobody is limited here, so however many ask, one question is on its way, and its answer is good for a moment. */
+const shared = (probe: Probe): Probe => {
+  let last: ReturnType<Probe> | undefined
+  return () => {
+    if (last === undefined) {
+      last = probe()
+      void last.then(() => setTimeout(() => (last = undefined), FRESH_MS).unref())
+    }
+    return last
+  }
+}

@@ -1,0 +1,105 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { sql } from 'kysely'
+import type pg from 'pg'
+import { logSecurity } from '../auth/security-log.ts'
+import { type Caller, type TenantDb, withTenant } from '../db/door.ts'
+import { isDatabaseError, Problem } from '../errors.ts'
+import { selectTenant, type TenantSelection } from '../lib/tenant-selection.ts'
+import { tagVersion } from './concurrency.ts'
+import { once } from './idempotency.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** What a caller must be allowed to do: checked by the database as the transaction begins. */
+    permission?: string
+    /** The name under which a read of this route stands in the audit log; its transaction writes, though it is a GET. */
+    audited?: string
+  }
+  interface FastifyRequest {
+    /** The transaction of this request. It begins with the handler and ends with it. */
+    db: TenantDb
+    /** Who the database found the caller to be; settled with the first query's answer. */
+    caller: Promise<Caller>
+  }
+}
+
+type Options = { pool: pg.Pool; authPool: pg.Pool; baseDomain: string | undefined }
+
+/**
+ * Whose: every route of this scope runs its handler inside one transaction in the caller's tenant. The handler returns the
+ * body, which commits, or throws, which rolls back; GET and HEAD cannot write. A route that names no permission does not
+ * start the server.
+ */
+export const tenantRoutes = fp<Options>(
+  async (app, { pool, authPool, baseDomain }) => {
+    const wrapped = new WeakSet<object>()
+
+    app.addHook('onRoute', (route) => {
+      const { permission, audited } = route.config ?? {}
+      const { handler } = route
+      if (wrapped.has(handler)) return // Fastify registers HEAD with the handler of its GET
+      if (!permission) throw new Error(`${String(route.method)} ${route.url} declares no permission`)
+
+      route.handler = async function inTransaction(request, reply) {
+        const selection = selectionOf(request, baseDomain)
+        const entry = {
+          secret: request.claims.secret,
+          ...selection,
+          permission,
+          requestId: request.id,
+          address: request.ip,
+        }
+        const readOnly = !audited && (request.method === 'GET' || request.method === 'HEAD')
+        try {
+          return await withTenant(pool, entry, { readOnly, signal: hungUp(reply) }, (db, caller) => {
+            request.db = db
+            request.caller = caller
+            return once(db, request, reply, async () => {
+              if (audited) await auditRead(db, audited, request)
+              return tagVersion(request, reply, await handler.call(this, request, reply))
+            })
+          })
+        } catch (error) {
+          if (refusesTenant(error)) {
+            await logSecurity(authPool, request, 'tenant_refused', {
+              userId: request.claims.sub,
+              tenantId: selection.tenantId,
+              detail: { slug: selection.tenantSlug, refused: error.code },
+            })
+          }
+          throw error
+        }
+      }
+      wrapped.add(route.handler)
+    })
+  },
+  { name: 'tenant', dependencies: ['auth'] },
+)
+
+function selectionOf(request: FastifyRequest, baseDomain: string | undefined): TenantSelection {
+  const header = request.headers['x-tenant-id'] as string | undefined // duplicates were refused before
+  const selection = selectTenant(request.claims.tenantId, header, request.host, baseDomain)
+  if (selection === 'conflict') throw new Problem('tenant_conflict')
+  if (selection === 'missing') throw new Problem('tenant_required')
+  if (selection === 'malformed') {
+    throw new Problem('invalid', { errors: [{ path: '/headers/x-tenant-id', message: 'must be a UUID' }] })
+  }
+  return selection
+}
+
+/** Fires when the client goes away before its answer is complete. */
+function hungUp(reply: FastifyReply): AbortSignal {
+  const controller = new AbortController()
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished) controller.abort(new Problem('client_closed'))
+  })
+  return controller.signal
+}
+
+const auditRead = (db: TenantDb, name: string, { params, query }: FastifyRequest) =>
+  sql`select app.audit_read(${name}, ${JSON.stringify({ params, query })}::jsonb)`.execute(db)
+
+/** Not a member, suspended, or two names for two tenants. */
+const refusesTenant = (error: unknown): error is Error & { code: string } =>
+  isDatabaseError(error) && ['BH002', 'BH003', 'BH005'].includes(error.code)

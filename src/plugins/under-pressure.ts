@@ -1,0 +1,35 @@
+import { totalmem } from 'node:os'
+import { constrainedMemory } from 'node:process'
+import { getHeapStatistics } from 'node:v8'
+import fastifyUnderPressure from '@fastify/under-pressure'
+import fp from 'fastify-plugin'
+import { Problem } from '../errors.ts'
+
+export type Pressure = { maxEventLoopDelayMs: number; maxHeapBytes: number; maxRssBytes: number }
+
+const SAMPLE_MS = 500
+
+/** Nine tenths of what the container or machine, and the engine's heap, have. */
+const ceilings = (): Pressure => ({
+  maxEventLoopDelayMs: 1_000,
+  maxHeapBytes: Math.floor(getHeapStatistics().heap_size_limit * 0.9),
+  maxRssBytes: Math.floor(Math.min(constrainedMemory() || totalmem(), totalmem()) * 0.9),
+})
+
+/** Sheds load while there is still strength to say so: better some refused at once than all answered too late. */
+export const underPressure = fp<{ limits?: Pressure }>(
+  async (app, { limits = ceilings() }) => {
+    await app.register(fastifyUnderPressure, {
+      maxEventLoopDelay: limits.maxEventLoopDelayMs,
+      maxHeapUsedBytes: limits.maxHeapBytes,
+      maxRssBytes: limits.maxRssBytes,
+      sampleInterval: SAMPLE_MS,
+      pressureHandler: ({ routeOptions, log }, _reply, type, value) => {
+        if (routeOptions.config.probe) return
+        log.warn({ pressure: type, value }, 'shedding load')
+        throw new Problem('overloaded', { headers: { 'retry-after': '5' } })
+      },
+    })
+  },
+  { name: 'under-pressure', dependencies: ['errors'] },
+)

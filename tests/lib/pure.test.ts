@@ -1,0 +1,108 @@
+import { createSecretKey, randomBytes } from 'node:crypto'
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { openCursor, sealCursor } from '../../src/lib/cursor.ts'
+import { matchedVersions, noneMatch } from '../../src/lib/etag.ts'
+import { mergePatch } from '../../src/lib/merge-patch.ts'
+import { selectTenant } from '../../src/lib/tenant-selection.ts'
+
+describe('a cursor', () => {
+  const [old, current, foreign] = [1, 2, 3].map(() => createSecretKey(randomBytes(32))) as [never, never, never]
+  const position = ['2026-03-01T12:00:00.123456Z', '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11'] as const
+
+  test('opens under its binding, with any key that is accepted', () => {
+    const cursor = sealCursor(old, 'acme /projects -name []', position)
+    expect(openCursor([current, old], 'acme /projects -name []', cursor)).toEqual(position)
+  })
+
+  test('does not open under another binding or key', () => {
+    fc.assert(
+      fc.property(fc.string(), fc.string(), (one, other) => {
+        const cursor = sealCursor(current, one, position)
+        expect(openCursor([foreign], one, cursor)).toBeUndefined()
+        if (one !== other) expect(openCursor([current], other, cursor)).toBeUndefined()
+      }),
+    )
+  })
+
+  test('does not open when a character is cut, added or changed', () => {
+    const cursor = sealCursor(current, 'b', position)
+    for (let at = 0; at < cursor.length; at++) {
+      const changed = cursor[at] === 'A' ? 'B' : 'A'
+      expect(openCursor([current], 'b', cursor.slice(0, at) + changed + cursor.slice(at + 1))).toBeUndefined()
+      expect(openCursor([current], 'b', cursor.slice(0, at))).toBeUndefined()
+    }
+    expect(openCursor([current], 'b', `${cursor}A`)).toBeUndefined()
+    expect(openCursor([current], 'b', `${cursor}=`)).toBeUndefined()
+  })
+})
+
+describe('the tenant of a request', () => {
+  const a = '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11'
+  const b = '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e12'
+  const base = 'example.com'
+
+  test.each([
+    [undefined, undefined, 'localhost:3000', 'missing'],
+    [undefined, undefined, base, 'missing'],
+    [undefined, undefined, 'acme.example.com.evil.test', 'missing'],
+    [undefined, undefined, 'evilexample.com', 'missing'],
+    [undefined, undefined, '[::1]:3000', 'missing'],
+    [a, undefined, 'localhost', { tenantId: a, tenantSlug: undefined }],
+    [undefined, a, 'localhost', { tenantId: a, tenantSlug: undefined }],
+    [undefined, a.toUpperCase(), 'localhost', { tenantId: a, tenantSlug: undefined }],
+    [a, a.toUpperCase(), 'localhost', { tenantId: a, tenantSlug: undefined }],
+    [a, b, 'localhost', 'conflict'],
+    [a, 'garbage', 'localhost', 'conflict'],
+    [a, '', 'localhost', 'conflict'],
+    [undefined, 'garbage', 'localhost', 'malformed'],
+    [undefined, '', 'localhost', 'malformed'],
+    [undefined, undefined, 'acme.example.com', { tenantId: undefined, tenantSlug: 'acme' }],
+    [undefined, undefined, 'ACME.Example.com.:8443', { tenantId: undefined, tenantSlug: 'acme' }],
+    [a, undefined, 'acme.example.com', { tenantId: a, tenantSlug: 'acme' }],
+    [undefined, undefined, 'a.b.example.com', { tenantId: undefined, tenantSlug: 'a.b' }],
+  ])('claim %s, header %s, host %s', (claim, header, host, expected) => {
+    expect(selectTenant(claim, header, host, base)).toEqual(expected)
+  })
+
+  test('without a base domain the host says nothing', () => {
+    expect(selectTenant(undefined, undefined, 'acme.example.com', undefined)).toBe('missing')
+  })
+})
+
+describe('conditions', () => {
+  test.each([
+    [undefined, undefined],
+    ['*', undefined],
+    ['"3"', [3]],
+    ['"3", "4"', [3, 4]],
+    ['W/"3"', []],
+    ['3', []],
+    ['"other"', []],
+    ['"3" or 1=1', []],
+    ['"99999999999"', []],
+    ['', []],
+  ])('If-Match: %s allows %j', (header, versions) => {
+    expect(matchedVersions(header)).toEqual(versions)
+  })
+
+  test.each([
+    ['*', false],
+    ['"3"', false],
+    ['W/"3"', false],
+    ['"2", "3"', false],
+    ['"2"', true],
+    ['3', true],
+  ])('If-None-Match: %s against "3" is %s', (header, expected) => {
+    expect(noneMatch(header, '"3"')).toBe(expected)
+  })
+})
+
+test('in a merge patch null goes back to the default, and what is absent stays', () => {
+  const defaults = { description: '', status: 'active' }
+  expect(mergePatch({ description: null, name: 'x' } as Record<string, string | null>, defaults)).toEqual({
+    description: '',
+    name: 'x',
+  })
+  expect(mergePatch({}, defaults)).toEqual({})
+})

@@ -1,0 +1,82 @@
+import { randomUUID } from 'node:crypto'
+import { beforeAll, describe, expect, test } from 'vitest'
+import type { Answer, Person, World } from './harness.ts'
+
+/**
+ * What every resource must pass: another tenant's row is neither listed, read, changed, deleted nor told from one that
+ * does not exist. `body` makes one row; `change` is a valid patch of it.
+ */
+export function walled(
+  it: World,
+  path: string,
+  body: Record<string, unknown>,
+  change: Record<string, unknown> = {},
+): void {
+  describe(`${path} is walled`, () => {
+    let acme: Person
+    let globex: Person
+    let theirs: { id: string; version: number }
+
+    beforeAll(async () => {
+      acme = await it.as('owner', 'acme')
+      globex = await it.as('owner', 'globex')
+      const made = await acme.post(path, body)
+      expect(made.statusCode, made.body).toBe(201)
+      theirs = made.json()
+    })
+
+    /** Byte for byte but for the request id, which may also stand in a header. */
+    const same = (a: Answer, b: Answer) => {
+      const plain = ({ statusCode, headers, body }: Answer) => {
+        const { 'x-request-id': id, date, ratelimit, ...rest } = headers
+        return { statusCode, headers: rest, body: body.replaceAll(String(id), '') }
+      }
+      expect(plain(a)).toEqual(plain(b))
+    }
+
+    const asks: [string, (id: string, headers?: Record<string, string>) => Promise<Answer>][] = [
+      ['GET', (id) => globex.get(`${path}/${id}`)],
+      ['HEAD', (id) => globex.head(`${path}/${id}`)],
+      ['PUT', (id, headers) => globex.put(`${path}/${id}`, body, headers)],
+      ['PATCH', (id, headers) => globex.patch(`${path}/${id}`, change, headers)],
+      ['DELETE', (id, headers) => globex.delete(`${path}/${id}`, headers)],
+    ]
+    test.each(asks)('404: %s answers alike for another tenant’s row and for none', async (_method, ask) => {
+      for (const headers of [{}, { 'if-match': `"${theirs.version}"` }, { 'if-none-match': `"${theirs.version}"` }]) {
+        const foreign = await ask(theirs.id, headers)
+        const absent = await ask(randomUUID(), headers)
+
+        expect(foreign.statusCode).toBe(404)
+        same(foreign, absent)
+      }
+      const still = await acme.get(`${path}/${theirs.id}`)
+      expect(still.json()).toEqual(theirs)
+    })
+
+    test('200: a list holds one’s own rows only, counted so', async () => {
+      const mine = await globex.post(path, body)
+      expect(mine.statusCode, 'the same values are free in another tenant').toBe(201)
+
+      const list = (await globex.get(`${path}?limit=100&count=exact`)).json()
+      const ids = list.data.map((row: { id: string }) => row.id)
+      expect(ids).toContain(mine.json().id)
+      expect(ids).not.toContain(theirs.id)
+      expect(list.total).toBe(ids.length)
+    })
+
+    test('400: a body cannot name the tenant, the id, the version or the time', async () => {
+      for (const field of ['tenant_id', 'id', 'version', 'created_at']) {
+        const value = field === 'version' ? 7 : field === 'created_at' ? '2020-01-01T00:00:00Z' : acme.tenantId
+        const refused = await globex.post(path, { ...body, [field]: value })
+        expect(refused.statusCode, field).toBe(400)
+        expect(refused.json().code).toBe('invalid')
+      }
+    })
+
+    test('400: a header that names another tenant opens nothing', async () => {
+      const refused = await globex.get(path, { 'x-tenant-id': acme.tenantId })
+      expect(refused.statusCode).toBe(400)
+      expect(refused.json().code).toBe('tenant_conflict')
+    })
+  })
+}
