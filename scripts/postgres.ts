@@ -27,8 +27,11 @@ export type Postgres = {
   url(database?: string): string
   /** Settles when the server has ended, whoever ended it. */
   readonly ended: Promise<void>
-  /** A fast shutdown: open transactions are rolled back, what was committed is kept. */
-  stop(): Promise<void>
+  /**
+   * A fast shutdown: open transactions are rolled back, what was committed is kept. `immediately` leaves out the last
+   * checkpoint; the next start makes up for it.
+   */
+  stop(how?: { immediately: boolean }): Promise<void>
 }
 
 type Options = {
@@ -109,7 +112,7 @@ export const startPostgres = async (options: Options): Promise<Postgres> => {
     if (outcome === 'accepts' && server.pid !== undefined) {
       const watcher = endWithUs(server.pid, 'INT')
       void ended.then(() => watcher.release())
-      return { port, dataDir, logFile, url, ended, stop: () => stop(server, ended) }
+      return { port, dataDir, logFile, url, ended, stop: (how) => stop(server, ended, how) }
     }
     await stop(server, ended)
     if (outcome === 'wrong password') {
@@ -234,9 +237,8 @@ const endOf = (server: ChildProcess): Promise<void> =>
     server.on('error', () => done())
   })
 
-const stop = async (server: ChildProcess, ended: Promise<void>): Promise<void> => {
-  // SIGINT asks for a fast shutdown, SIGQUIT for one without a last checkpoint, from which it recovers.
-  server.kill('SIGINT')
+const stop = async (server: ChildProcess, ended: Promise<void>, how = { immediately: false }): Promise<void> => {
+  server.kill(how.immediately ? 'SIGQUIT' : 'SIGINT')
   const harder = setTimeout(() => server.kill('SIGQUIT'), 30_000)
   await ended
   clearTimeout(harder)

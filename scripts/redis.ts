@@ -40,12 +40,12 @@ export const startRedis = async ({ port: asked }: { port?: number } = {}): Promi
   return { url, port, stop }
 }
 
-/** Whether a Redis answers there within ten seconds. */
-export const answers = async (url: string): Promise<boolean> => {
+/** Whether a Redis answers there in time. */
+export const answers = async (url: string, patienceMs = 10_000): Promise<boolean> => {
   const client = new Redis(url, { lazyConnect: true, retryStrategy: () => null, connectTimeout: 2000 })
   client.on('error', () => {})
   try {
-    for (const deadline = Date.now() + 10_000; Date.now() < deadline; await sleep(50)) {
+    for (const deadline = Date.now() + patienceMs; Date.now() < deadline; await sleep(50)) {
       try {
         await client.connect()
         return (await client.ping()) === 'PONG'

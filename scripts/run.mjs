@@ -201,7 +201,7 @@ const run = async (file, args) => {
     release()
     // A binary that this machine cannot run, such as one for another C library.
     if (error) continue
-    if (signal) throw new Ended(signal)
+    if (signal) throw new Ended(release.signal ?? signal)
     process.exitCode = code
     return
   }
@@ -224,47 +224,49 @@ class Ended extends Error {
 }
 
 /**
- * Passes on what asks us to end. Ctrl-C in a terminal reaches the child by itself, and a second SIGINT would mean
- * "at once" to it; so there it gets, after a while, the SIGTERM of whoever signalled us alone.
- * Started by npm, we also end when npm was killed, which cannot tell us.
+ * Passes on what asks us to end. Ctrl-C reaches the child by itself, like everything in its terminal, and a second
+ * SIGINT would mean "at once" to it: so a SIGINT is passed on later, as SIGTERM, for when it was sent to us alone.
+ * Started by npm, we also end when npm or its shell was ended, which may tell nobody.
  */
 const forwardSignals = (child) => {
-  const release = () => {
-    for (const [signal, handler] of handlers) process.off(signal, handler)
-    clearTimeout(late)
-    clearInterval(orphaned)
-  }
   let late
   const handlers = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'].map((signal) => [
     signal,
     () => {
       release.signal = signal
-      if (signal !== 'SIGINT' && signal !== 'SIGQUIT') child.kill(signal)
-      else if (inForeground()) late ??= setTimeout(() => child.kill('SIGTERM'), 1500)
+      if (signal === 'SIGINT') late ??= setTimeout(() => child.kill('SIGTERM'), 1000)
       else child.kill(signal)
     },
   ])
   for (const [signal, handler] of handlers) process.on(signal, handler)
-  const parent = process.ppid
-  const orphaned =
-    process.env.npm_lifecycle_event &&
-    setInterval(() => {
-      if (process.ppid === parent) return
-      clearInterval(orphaned)
-      child.kill('SIGTERM')
-    }, 1000)
+
+  const origin = startedBy()
+  const watch = () => {
+    if (startedBy() === origin) return
+    clearInterval(orphaned)
+    child.kill('SIGTERM')
+  }
+  const orphaned = process.env.npm_lifecycle_event && setInterval(watch, 250)
+
+  const release = () => {
+    for (const [signal, handler] of handlers) process.off(signal, handler)
+    clearTimeout(late)
+    clearInterval(orphaned)
+  }
   return release
 }
 
-/** Whether we belong to the process group that the terminal sends its signals to. */
-const inForeground = () => {
+/** Who started us: our parent, and when that is the shell in which npm runs a script, the shell's parent. */
+const startedBy = () => {
+  const shell = process.ppid
   try {
-    const [, , , group, , , foreground] = readFileSync('/proc/self/stat', 'utf8')
-      .replace(/^.*\) /s, 'x ')
+    if (!readFileSync(`/proc/${shell}/cmdline`, 'utf8').includes('run.mjs')) return `${shell}`
+    const [, parent] = readFileSync(`/proc/${shell}/stat`, 'utf8')
+      .replace(/^.*\) /s, '')
       .split(' ')
-    return group === foreground
+    return `${shell} ${parent}`
   } catch {
-    return Boolean(process.stdin.isTTY)
+    return `${shell}`
   }
 }
 

@@ -106,10 +106,10 @@ const countModule = (module: TestModule, counts: Counts): void => {
 const isRefusal = (error: unknown): error is Error => error instanceof Error && error.name === 'Refusal'
 
 /** Ctrl-C: the running tests are given up, the servers are stopped. A second one leaves the rest to their watchers. */
-const interrupt = async (): Promise<void> => {
+const interrupt = async (signal: NodeJS.Signals): Promise<void> => {
   if (interrupted) {
-    // What started us may pass on the signal that the terminal has already sent us.
-    if (performance.now() - interrupted > 500) process.exit(130)
+    // One Ctrl-C can arrive more than once: from the terminal, and passed on by what started us.
+    if (signal === 'SIGINT' && performance.now() - interrupted > 500) process.exit(130)
     return
   }
   interrupted = performance.now()
@@ -124,7 +124,7 @@ const interrupt = async (): Promise<void> => {
 const handleSignals = (): void => {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.removeAllListeners(signal)
-    process.on(signal, () => void interrupt())
+    process.on(signal, () => void interrupt(signal))
   }
 }
 

@@ -37,14 +37,22 @@ begin
   revoke select on pg_prepared_statements, pg_cursors from public;
 end $$;
 
--- statements and their values stay out of other sessions' sight and out of the server's log
+-- statements and their values stay out of other sessions' sight and out of the server's log; roles are the server's, so
+-- what another database's bootstrap has set is left alone
 do $$
 declare
-  v_role text;
+  v_role    text;
+  v_setting text;
+  v_value   text;
 begin
-  foreach v_role in array array['app_api', 'app_worker', 'app_auth', 'app_operator', 'app_jobs'] loop
-    execute format('alter role %I set track_activities = off', v_role);
-    execute format('alter role %I set log_parameter_max_length = 0', v_role);
-    execute format('alter role %I set log_parameter_max_length_on_error = 0', v_role);
+  for v_role, v_setting, v_value in
+    select login, setting, value
+      from unnest(array['app_api', 'app_worker', 'app_auth', 'app_operator', 'app_jobs']) login
+      cross join (values ('track_activities', 'off'), ('log_parameter_max_length', '0'), ('log_parameter_max_length_on_error', '0'))
+        settings (setting, value)
+     where not exists (select from pg_db_role_setting s join pg_roles r on r.oid = s.setrole
+                        where r.rolname = login and s.setdatabase = 0 and setting || '=' || value = any (s.setconfig))
+  loop
+    execute format('alter role %I set %s = %L', v_role, v_setting, v_value);
   end loop;
 end $$;

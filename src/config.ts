@@ -35,6 +35,7 @@ const all = (read: Reader) => {
     production: environment === 'production',
     logLevel: read('LOG_LEVEL', oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'), 'info'),
     redisUrl: read.optional('REDIS_URL', redisUrl),
+    allowOldPostgres: read('ALLOW_OLD_POSTGRES', flag, 'false'),
     shutdown: { graceMs: read('SHUTDOWN_GRACE', duration, '10s'), delayMs: read('SHUTDOWN_DELAY', delay, '0s') },
   }
 }
@@ -86,7 +87,16 @@ const worker = (read: Reader) => ({
   pool: pool(read),
 })
 
-const cli = (read: Reader) => ({ ...all(read), databases: { owner: read('DATABASE_OWNER_URL', databaseUrl) } })
+const cli = (read: Reader) => ({
+  ...all(read),
+  databases: {
+    owner: read('DATABASE_OWNER_URL', databaseUrl),
+    // migrate gives each login role named here the password that stands beside it
+    logins: ['DATABASE_URL', 'DATABASE_AUTH_URL', 'DATABASE_WORKER_URL', 'DATABASE_JOBS_URL', 'DATABASE_OPERATOR_URL']
+      .map((name) => read.optional(name, databaseUrl))
+      .filter((url) => url !== undefined),
+  },
+})
 
 const processes = { server, worker, cli }
 
@@ -144,7 +154,7 @@ const rate: Form<Rate> = { words: 'a rate such as 100/h, 10/m, 5/30s', parse: pa
 const databaseUrl: Form<string> = {
   words: 'an address such as postgres://user:password@127.0.0.1:5432/bulkhead',
   parse: (value) =>
-    /^postgres(ql)?:\/\//.test(value) && URL.canParse(value.replace('@/', '@socket/')) ? value : undefined,
+    /^postgres(ql)?:\/\/./.test(value) && URL.canParse(value.replace('@/', '@socket/')) ? value : undefined,
 }
 
 const redisUrl: Form<string> = {

@@ -5,7 +5,7 @@ import type { Logger } from './log.ts'
 export type Redis = {
   /**
    * What `work` answers; undefined when Redis is down, hangs or fails. Never throws, and waits 100 ms at most: after a
-   * failure nobody asks Redis again until it has answered a ping sent beside the requests.
+   * failure it is not asked again until it has answered a ping, which is sent beside the requests.
    */
   attempt<T>(work: (client: Client) => Promise<T>): Promise<T | undefined>
   close(): void
@@ -24,28 +24,40 @@ export const makeRedis = (url: string, log: Logger): Redis => {
     retryStrategy: () => PING_EVERY_MS,
     connectionName: 'bulkhead',
   })
-  client.on('error', () => {}) // every failure shows in `attempt`, and an unheard 'error' ends the process
 
-  let trusted = true
+  let trusted = false
+  let complained = false
   let closed = false
   let timer: NodeJS.Timeout | undefined
 
-  const distrust = (cause: unknown) => {
-    if (!trusted || closed) return
+  const distrust = (cause?: unknown) => {
     trusted = false
-    log.warn({ err: cause }, 'redis does not answer; each process counts alone until it does')
+    if (complained || closed) return
+    complained = true
+    log.warn({ err: cause }, 'redis does not answer; each process goes by what it knows itself until it does')
     timer = setTimeout(ping, PING_EVERY_MS).unref()
   }
 
+  const trust = () => {
+    clearTimeout(timer)
+    if (complained) log.info('redis answers again')
+    trusted = true
+    complained = false
+  }
+
+  // A connection that hangs becomes no other by itself, so it is asked
   const ping = async () => {
     try {
       await client.ping()
-      trusted = true
-      log.info('redis answers again')
+      if (!trusted) trust()
     } catch {
       if (!closed) timer = setTimeout(ping, PING_EVERY_MS).unref()
     }
   }
+
+  client.on('ready', trust)
+  client.on('error', distrust)
+  client.on('close', () => distrust(new Error('the connection was closed')))
 
   return {
     async attempt(work) {

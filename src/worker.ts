@@ -4,13 +4,13 @@
  */
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import pg from 'pg'
-import { ConfigError, readConfig, type WorkerConfig } from './config.ts'
-import { BrokenLaws, checkHardening, checkLaws, checkRole, describeMissing, type LoginRole } from './db/check.ts'
+import { readConfig, type WorkerConfig } from './config.ts'
+import { BrokenLaws, checkHardening, checkLaws, checkVersion, describeMissing } from './db/check.ts'
 import { makePool } from './db/pool.ts'
 import { jobs, schedules } from './jobs/map.ts'
 import { startRunner } from './jobs/runner.ts'
 import { type Logger, makeLogger } from './log.ts'
+import { asRole, loadEnvFile, run } from './processes.ts'
 
 const main = async (): Promise<void> => {
   loadEnvFile()
@@ -23,69 +23,50 @@ const main = async (): Promise<void> => {
     name: 'worker',
     onError: (error) => log.warn({ err: error }, 'an idle connection broke'),
   })
+  const ended = Promise.race([signal().then(() => 0), disaster(log).then(() => 1)])
   const runner = await startRunner({ jobsUrl: config.databases.jobs, pool, jobs, schedules, log })
-
-  const signalled = Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')])
-  log.info({ kinds: jobs.length, schedules: schedules.length }, 'worker ready')
+  log.info(`worker ready: ${jobs.length} kinds of jobs, ${schedules.length} schedules`)
   process.send?.('ready')
 
-  await signalled
+  const code = await ended
   log.info('the worker is stopping')
   const { graceMs } = config.shutdown
   const closed = runner.stop(graceMs).then(() => pool.end())
-  // beyond the grace only a database that does not answer can hold us
-  const inTime = await Promise.race([closed.then(() => true), sleep(graceMs + 2_000, false), again()])
+  // A second signal: at once. Whatever runs is taken over by another worker when its lease has ended.
+  const inTime = await Promise.race([
+    closed.then(() => true),
+    sleep(graceMs + CLOSING_MS, false),
+    signal().then(() => false),
+  ])
   log.info(inTime ? 'the worker has stopped' : 'the worker stopped before its connections were closed')
-  process.exit(inTime ? 0 : 1)
+  process.exit(inTime ? code : 1)
 }
 
-/** A second signal: at once. What runs is taken over by another worker when its lease has ended. */
-const again = async (): Promise<false> => {
-  await Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')])
-  return false
-}
+/** Beyond the grace only a database that does not answer can hold us. */
+const CLOSING_MS = 2_000
 
 /** Refuses to start as a role that could walk around the wall, or on a database that breaks a law. */
-const checkDatabase = async ({ databases }: WorkerConfig, log: Logger): Promise<void> => {
-  await asClient(databases.worker, 'DATABASE_WORKER_URL', 'app_worker', async (client) => {
+const checkDatabase = async ({ databases, allowOldPostgres }: WorkerConfig, log: Logger): Promise<void> => {
+  await asRole({ url: databases.worker, variable: 'DATABASE_WORKER_URL', role: 'app_worker' }, async (client) => {
+    await checkVersion(client, { allowOld: allowOldPostgres, log: (line) => log.warn(line) })
     const { violations } = await checkLaws(client, { rows: false })
     if (violations.length > 0) throw new BrokenLaws(violations)
     for (const missing of await checkHardening(client)) log.warn(describeMissing(missing))
   })
-  await asClient(databases.jobs, 'DATABASE_JOBS_URL', 'app_jobs', async () => {})
+  await asRole({ url: databases.jobs, variable: 'DATABASE_JOBS_URL', role: 'app_jobs' })
 }
 
-const asClient = async (url: string, name: string, role: LoginRole, work: (client: pg.Client) => Promise<void>) => {
-  const client = new pg.Client({
-    connectionString: url,
-    connectionTimeoutMillis: 10_000,
-    application_name: 'worker start',
+const signal = (): Promise<unknown> => Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')])
+
+/** After what nobody expected nothing is certain: give the jobs back, stop, and be started anew. */
+const disaster = (log: Logger): Promise<void> =>
+  new Promise((resolve) => {
+    for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
+      process.on(event, (error: unknown) => {
+        log.fatal({ err: error }, event)
+        resolve()
+      })
+    }
   })
-  client.on('error', () => {})
-  await client.connect().catch((error: Error) => {
-    throw new Error(`${name} cannot be reached: ${error.message || (error as NodeJS.ErrnoException).code}`)
-  })
-  try {
-    await checkRole(client, role)
-    await work(client)
-  } finally {
-    await client.end()
-  }
-}
 
-/** The environment wins over `.env`. */
-const loadEnvFile = (): void => {
-  try {
-    process.loadEnvFile()
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-  }
-}
-
-try {
-  await main()
-} catch (error) {
-  const lines = error instanceof ConfigError ? error.faults : [error instanceof Error ? error.message : String(error)]
-  for (const line of lines) console.error(`worker: ${line}`)
-  process.exit(1)
-}
+await run('worker', main)

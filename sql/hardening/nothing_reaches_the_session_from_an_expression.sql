@@ -6,7 +6,8 @@ with looked_at as (
   select p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' as object,
          (select 'may be called by ' || string_agg(r.rolname, ', ' order by r.rolname)
             from pg_roles r
-           where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+           where r.rolcanlogin and r.rolname like 'app\_%'
+             and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
              and has_function_privilege(r.oid, p.oid, 'execute')
              and not (r.rolname = 'app_jobs'
                       and p.oid in ('pg_advisory_xact_lock(bigint)'::regprocedure, 'pg_try_advisory_xact_lock(bigint)'::regprocedure,

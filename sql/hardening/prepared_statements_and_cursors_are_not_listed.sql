@@ -5,7 +5,8 @@ with looked_at as (
   select p.proname || '()' as object,
          (select 'may be called by ' || string_agg(r.rolname, ', ' order by r.rolname)
             from pg_roles r
-           where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+           where r.rolcanlogin and r.rolname like 'app\_%'
+             and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
              and has_function_privilege(r.oid, p.oid, 'execute')) as detail
     from pg_proc p
    where p.pronamespace = 'pg_catalog'::regnamespace and p.proname in ('pg_prepared_statement', 'pg_cursor')
@@ -13,7 +14,8 @@ with looked_at as (
   select c.relname,
          (select 'may be read by ' || string_agg(r.rolname, ', ' order by r.rolname)
             from pg_roles r
-           where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+           where r.rolcanlogin and r.rolname like 'app\_%'
+             and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
              and has_table_privilege(r.oid, c.oid, 'select'))
     from pg_class c
    where c.relnamespace = 'pg_catalog'::regnamespace and c.relname in ('pg_prepared_statements', 'pg_cursors')

@@ -9,6 +9,6 @@ with looked_at as (
     from pg_roles r
     cross join unnest(array['track_activities=off', 'log_parameter_max_length=0', 'log_parameter_max_length_on_error=0']) needed (setting)
    where r.rolcanlogin and r.rolname like 'app\_%' and r.rolname <> 'app_auditor'
-     and has_database_privilege(r.oid, current_database(), 'connect')
+     and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
 )
 select object, detail from looked_at where detail is not null

@@ -13,7 +13,8 @@ with looked_at as (
    where p.prosecdef and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
      and (n.nspname in ('app', 'audit')
           or exists (select from pg_roles r
-                      where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+                      where r.rolcanlogin and r.rolname like 'app\_%'
+                        and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
                         and has_schema_privilege(r.oid, n.oid, 'usage') and has_function_privilege(r.oid, p.oid, 'execute')))
      and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
 )

@@ -1,8 +1,9 @@
 -- `add foreign key` and `validate constraint`, run by an owner whom row security binds, see no rows and call them valid.
--- So each reference is followed again, by a query that this one writes (in psql, as a superuser: end it with \gexec).
--- A probe answers how many rows refer to something, and how many of them to nothing. Partitions are followed with their parent.
+-- So each reference is followed again: how many rows refer to something, and how many of them to nothing. Partitions are
+-- followed with their parent.
+-- Reads rows: as a superuser, or as the owner of the tables while FORCE is lifted, which is how `migrate` does it.
 
-with looked_at as (
+with reference as (
   select format('%I on %I.%I', k.conname, n.nspname, c.relname) as object,
          format('select count(*) as seen, count(*) filter (where not exists (select from %I.%I t where %s)) as broken from %I.%I s where %s',
                 tn.nspname, t.relname, string_agg(format('t.%I = s.%I', ta.attname, sa.attname), ' and '),
@@ -23,5 +24,11 @@ with looked_at as (
              and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped))
      and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
    group by k.oid, k.conname, n.nspname, c.relname, tn.nspname, t.relname, c.relowner
+), looked_at as (
+  select r.object,
+         case when answer !~ '<broken>0</broken>' then substring(answer from '<broken>(\d+)<') || ' of '
+                || substring(answer from '<seen>(\d+)<') || ' rows refer to nothing' end as detail
+    from reference r
+    cross join lateral (select query_to_xml(r.probe, false, true, '')::text as answer) followed
 )
-select object, probe, tables, owner from looked_at
+select object, detail from looked_at where detail is not null

@@ -11,7 +11,8 @@ with looked_at as (
    where c.relkind = 'v' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
      and (n.nspname in ('app', 'audit')
           or exists (select from pg_roles r
-                      where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+                      where r.rolcanlogin and r.rolname like 'app\_%'
+                        and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
                         and has_schema_privilege(r.oid, n.oid, 'usage') and has_any_column_privilege(r.oid, c.oid, 'select, insert, update')))
      and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
 )

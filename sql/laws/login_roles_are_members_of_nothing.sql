@@ -5,6 +5,7 @@ with looked_at as (
          (select 'it is a member of ' || string_agg(distinct g.rolname, ', ')
             from pg_auth_members m join pg_roles g on g.oid = m.roleid where m.member = r.oid) as detail
     from pg_roles r
-   where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+   where r.rolcanlogin and r.rolname like 'app\_%'
+     and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
 )
 select object, detail from looked_at where detail is not null

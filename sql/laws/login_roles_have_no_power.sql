@@ -10,6 +10,7 @@ with looked_at as (
            case when r.rolreplication then 'it may replicate' end,
            case when r.rolinherit then 'it inherits what it is a member of' end), '') as detail
     from pg_roles r
-   where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+   where r.rolcanlogin and r.rolname like 'app\_%'
+     and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
 )
 select object, detail from looked_at where detail is not null

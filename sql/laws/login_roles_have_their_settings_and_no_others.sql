@@ -32,6 +32,7 @@ with settings as (
                      when 'log_parameter_max_length_on_error'   then s.value = '0'
                    end, false))), '') as detail
     from pg_roles r
-   where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+   where r.rolcanlogin and r.rolname like 'app\_%'
+     and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
 )
 select object, detail from looked_at where detail is not null

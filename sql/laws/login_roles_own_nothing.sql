@@ -7,6 +7,7 @@ with looked_at as (
            where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'o'
              and d.dbid in (0, (select oid from pg_database where datname = current_database()))) as detail
     from pg_roles r
-   where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+   where r.rolcanlogin and r.rolname like 'app\_%'
+     and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
 )
 select object, detail from looked_at where detail is not null

@@ -6,7 +6,7 @@ with looked_at as (
             from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where a.grantee = 0) as detail
     from pg_proc p
     join pg_namespace n on n.oid = p.pronamespace
-   where n.nspname in ('app', 'audit')
+   where n.nspname in ('app', 'audit', 'pgboss')
      and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
 )
 select object, detail from looked_at where detail is not null

@@ -5,7 +5,8 @@ with looked_at as (
   select 'schema ' || n.nspname as object,
          (select 'may create: ' || string_agg(r.rolname, ', ' order by r.rolname)
             from pg_roles r
-           where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+           where r.rolcanlogin and r.rolname like 'app\_%'
+             and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
              and has_schema_privilege(r.oid, n.oid, 'create')) as detail
     from pg_namespace n
    where n.nspname !~ '^pg_(toast|temp)'
@@ -13,13 +14,15 @@ with looked_at as (
   select 'this database',
          (select 'may create: ' || string_agg(r.rolname, ', ' order by r.rolname)
             from pg_roles r
-           where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+           where r.rolcanlogin and r.rolname like 'app\_%'
+             and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
              and has_database_privilege(r.oid, current_database(), 'create'))
   union all
   select 'temporary tables',
          (select 'may create: ' || string_agg(r.rolname, ', ' order by r.rolname)
             from pg_roles r
-           where r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+           where r.rolcanlogin and r.rolname like 'app\_%'
+             and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
              and has_database_privilege(r.oid, current_database(), 'temp'))
 )
 select object, detail from looked_at where detail is not null

@@ -17,7 +17,7 @@ with grants as (
   select format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)), p.proowner, a.grantee
     from pg_proc p
     join pg_namespace n on n.oid = p.pronamespace
-    left join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a on true
+    left join lateral aclexplode(p.proacl) a on a.grantee <> 0  -- for PUBLIC there is a law of its own
    where n.nspname in ('app', 'audit')
      and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
 ), looked_at as (

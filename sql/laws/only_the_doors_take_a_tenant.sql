@@ -5,7 +5,8 @@ with looked_at as (
   select format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as object,
          (select string_agg(distinct 'takes ' || argument.name || ' and may be called by ' || r.rolname, ', ')
             from unnest(p.proargnames, coalesce(p.proargmodes, array_fill('i'::"char", array[coalesce(cardinality(p.proargnames), 0)]))) argument (name, mode)
-            join pg_roles r on r.rolcanlogin and r.rolname like 'app\_%' and has_database_privilege(r.oid, current_database(), 'connect')
+            join pg_roles r on r.rolcanlogin and r.rolname like 'app\_%'
+                           and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
                            and has_function_privilege(r.oid, p.oid, 'execute')
            where argument.mode in ('i', 'b', 'v') and argument.name ~ 'tenant_id'
              and not (n.nspname = 'app'

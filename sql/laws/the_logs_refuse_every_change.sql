@@ -6,7 +6,7 @@ with recursive logs as (
   union all
   select i.inhrelid from pg_inherits i join logs on logs.oid = i.inhparent
 ), looked_at as (
-  select coalesce(format('%I.%I', n.nspname, c.relname), 'app.audit_log or app.security_log') as object,
+  select coalesce(n.nspname || '.' || c.relname, 'app.audit_log or app.security_log') as object,
          nullif(concat_ws(', ',
            case when not exists (select from pg_trigger t
                                   where t.tgrelid = l.oid and t.tgfoid = to_regprocedure('app.refuse_change()')

@@ -1,5 +1,6 @@
-import { hkdfSync } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
 import type { EncryptionKey, SigningKey } from '../config.ts'
+import { deriveKeys } from '../lib/derived-keys.ts'
 
 export type PublicKey = { kty: 'RSA'; n: string; e: string; kid: string; alg: 'RS256'; use: 'sig' }
 
@@ -12,19 +13,15 @@ export const publicKeys = (keys: readonly SigningKey[]): PublicKey[] =>
 
 export type SessionKeys = {
   /** The key of sessions that begin now. */
-  readonly newest: { readonly id: string; readonly key: Buffer }
+  readonly newest: { readonly id: string; readonly key: KeyObject }
   /** The key of a session that began under `id`; undefined when that key was taken out of service. */
-  find(id: string): Buffer | undefined
+  find(id: string): KeyObject | undefined
 }
 
-/**
- * The keys from which the secrets of sessions are derived: one for each entry of ENCRYPTION_KEYS, bound to this purpose by
- * HKDF (RFC 5869), so that what is encrypted elsewhere under the same entry says nothing about them.
- */
+/** The keys from which the secrets of sessions are derived, one from each entry of ENCRYPTION_KEYS and for this alone. */
 export const sessionKeys = (entries: readonly EncryptionKey[]): SessionKeys => {
-  const keys = new Map(
-    entries.map(({ id, key }) => [id, Buffer.from(hkdfSync('sha256', key, '', 'bulkhead session secrets', 32))]),
-  )
+  const purpose = 'bulkhead session secrets'
+  const keys = new Map(entries.map(({ id, key }) => [id, deriveKeys([key], purpose)[0]]))
   const [newest] = [...keys].map(([id, key]) => ({ id, key }))
   if (!newest) throw new Error('sessions need at least one entry of ENCRYPTION_KEYS')
   return { newest, find: (id) => keys.get(id) }

@@ -7,9 +7,9 @@
  *
  * Being derived, the current refresh token can be answered again to whoever lost the answer that carried it.
  */
-import { createHmac, timingSafeEqual } from 'node:crypto'
+import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto'
 
-export type SessionSeed = { sessionId: string; seed: Buffer; key: Buffer }
+export type SessionSeed = { sessionId: string; seed: Buffer; key: KeyObject }
 
 /** What a refresh token says before anything of it is believed. */
 export type RefreshTokenClaim = { sessionId: string; counter: number; mac: Buffer }
@@ -18,7 +18,7 @@ const PREFIX = 'bhr_'
 const FORM = /^bhr_[A-Za-z0-9_-]{70}$/
 const [ID, COUNTER] = [16, 4]
 
-export const sessionSecret = (seed: Buffer, key: Buffer): Buffer =>
+export const sessionSecret = (seed: Buffer, key: KeyObject): Buffer =>
   createHmac('sha256', key).update('sid').update(seed).digest()
 
 export const refreshToken = (session: SessionSeed, counter: number): string => {

@@ -2,7 +2,7 @@
  * Sessions as the database functions keep them, and the secrets that open them. Everything here runs as app_auth, which
  * may call these functions and touches no table.
  */
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash, type KeyObject, randomBytes } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import type { EncryptionKey } from '../config.ts'
@@ -83,7 +83,10 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
     return { seed, key, keyId: id, secret, secretHash: createHash('sha256').update(secret).digest() }
   }
 
-  const open = (row: SignedIn, { seed, key, secret }: { seed: Buffer; key: Buffer; secret: Buffer }): OpenSession => ({
+  const open = (
+    row: SignedIn,
+    { seed, key, secret }: { seed: Buffer; key: KeyObject; secret: Buffer },
+  ): OpenSession => ({
     ...row,
     secret,
     refreshToken: refreshToken({ sessionId: row.session_id, seed, key }, row.counter),

@@ -9,6 +9,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
+import { statement } from './pool.ts'
 
 export const loginRoles = ['app_api', 'app_worker', 'app_auth', 'app_operator', 'app_auditor', 'app_jobs'] as const
 export type LoginRole = (typeof loginRoles)[number]
@@ -113,7 +114,7 @@ export async function checkLaws(client: pg.ClientBase, { rows }: { rows: boolean
     report.seen[name] = seen
     report.violations.push(...found.map(({ object, detail }) => ({ law: name, object, detail })))
     if (seen === 0 && !mayLookAtNothing) {
-      report.violations.push({ law: name, object: 'nothing', detail: 'the law found nothing to look at' })
+      report.violations.push({ law: name, ...nothing })
     }
   }
 
@@ -124,10 +125,11 @@ export async function checkLaws(client: pg.ClientBase, { rows }: { rows: boolean
   return report
 }
 
+const nothing = { object: 'nothing', detail: 'there was nothing to look at' }
+
 type Law = { name: string; looksAtRows: boolean; mayLookAtNothing: boolean; text: string; body: string }
 
 const verdict = 'select object, detail from looked_at where detail is not null'
-const verdictOnRows = 'select object, probe, tables, owner from looked_at'
 
 const sqlFolder = join(import.meta.dirname, '..', '..', 'sql')
 
@@ -146,15 +148,13 @@ const readQueries = (folder: string) =>
     .sort()
     .map((file): Law => {
       const text = readFileSync(join(sqlFolder, folder, file), 'utf8').trim()
-      const looksAtRows = text.endsWith(verdictOnRows)
-      const end = looksAtRows ? verdictOnRows : verdict
-      if (!text.endsWith(end)) throw new Error(`sql/${folder}/${file} does not end with the line: ${verdict}`)
+      if (!text.endsWith(verdict)) throw new Error(`sql/${folder}/${file} does not end with the line: ${verdict}`)
       return {
         name: file.slice(0, -'.sql'.length),
-        looksAtRows,
+        looksAtRows: /^-- Reads rows: /m.test(text),
         mayLookAtNothing: /^-- May look at nothing: /m.test(text),
         text,
-        body: text.slice(0, -end.length),
+        body: text.slice(0, -verdict.length),
       }
     })
 
@@ -176,7 +176,7 @@ const ask = async (client: pg.ClientBase, queries: Law[]): Promise<Map<string, A
         from looked_at) answer`,
     )
     .join('\nunion all\n')
-  const { rows } = await client.query<Answer & { name: string }>(text)
+  const { rows } = await client.query<Answer & { name: string }>(statement(text, []))
   return new Map(rows.map(({ name, ...answer }) => [name, answer]))
 }
 
@@ -211,16 +211,16 @@ const inside = async <T>(client: pg.ClientBase, settings: string[], work: () => 
   }
 }
 
-// Laws that look at rows
+// Laws that look at rows: `reference` in them has the query for each, so that it can be asked as the one whom it needs
 
 type Probe = { object: string; probe: string; tables: string[]; owner: string }
 
 const followRows = async (client: pg.ClientBase, law: Law, report: LawReport & { seen: Record<string, number> }) => {
-  const { rows: probes } = await client.query<Probe>(law.text)
+  const { rows: probes } = await client.query<Probe>(`${law.body} select object, probe, tables, owner from reference`)
   report.seen[law.name] = probes.length
   report.objects += probes.length
   if (probes.length === 0) {
-    report.violations.push({ law: law.name, object: 'nothing', detail: 'the law found nothing to look at' })
+    report.violations.push({ law: law.name, ...nothing })
   }
   for (const probe of probes) {
     try {
@@ -263,12 +263,15 @@ const follow = async (
 
 // Hardening
 
-/** What a superuser could still do for this database, and what holds without it. */
-export type Missing = { what: string; objects: string[]; holds: string }
+/** What a superuser could still do for this database, for what, and what holds without it. */
+export type Missing = { what: string; objects: { object: string; detail: string }[]; holds: string }
 
 /** One line for a log or a terminal. */
-export const describeMissing = ({ what, objects, holds }: Missing): string =>
-  `not hardened, ${what.replaceAll('_', ' ')}: ${objects.slice(0, 3).join(', ')}${objects.length > 3 ? ` and ${objects.length - 3} more` : ''}. Without it, ${holds}`
+export const describeMissing = ({ what, objects, holds }: Missing): string => {
+  const names = objects.slice(0, 3).map(({ object }) => object)
+  const others = objects.length > names.length ? ` and ${objects.length - names.length} more` : ''
+  return `not hardened: ${what.replaceAll('_', ' ')} (not so: ${names.join(', ')}${others}). Without it, ${holds}`
+}
 
 export async function checkHardening(client: pg.ClientBase): Promise<Missing[]> {
   const answers = await askQuietly(client, hardening())
@@ -276,8 +279,7 @@ export async function checkHardening(client: pg.ClientBase): Promise<Missing[]> 
     const { seen, found } = answers.get(name) ?? { seen: 0, found: [] }
     if (seen > 0 && found.length === 0) return []
     const holds = /^-- Without it: (.*)$/m.exec(text)?.[1] ?? ''
-    const objects = found.map(({ object, detail }) => `${object} ${detail}`)
-    return [{ what: name, objects: objects.length > 0 ? objects : ['nothing was found to look at'], holds }]
+    return [{ what: name, objects: seen > 0 ? found : [nothing], holds }]
   })
 }
 
@@ -300,11 +302,10 @@ export async function checkVersion(
   { allowOld, log }: { allowOld: boolean; log: (line: string) => void },
 ): Promise<void> {
   const { rows } = await db.query<{ version: number }>(`select current_setting('server_version_num')::int as version`)
-  const verdict = judgeVersion(rows[0]?.version ?? 0)
-  if (verdict === undefined) return
-  if (verdict.refused && !allowOld)
-    throw new Error(`${verdict.message}; ALLOW_OLD_POSTGRES=true serves on it nevertheless`)
-  log(`warning: ${verdict.message}`)
+  const fault = judgeVersion(rows[0]?.version ?? 0)
+  if (fault === undefined) return
+  if (fault.refused && !allowOld) throw new Error(`${fault.message}; ALLOW_OLD_POSTGRES=true serves on it nevertheless`)
+  log(`warning: ${fault.message}`)
 }
 
 /** `version` as server_version_num has it: 150018 is 15.18. */

@@ -29,7 +29,8 @@ export type Entry = {
   tenantSlug: string | undefined
   permission: string
   requestId: string
-  address: string
+  /** The client's, as an inet; null when it is not known. */
+  address: string | null
 }
 
 type Mode = { readOnly: boolean; signal?: AbortSignal }
@@ -88,6 +89,9 @@ async function transact<T>(
     signal?.throwIfAborted()
     signal?.addEventListener('abort', hangUp, { once: true })
 
+    // one write for begin, enter and the first query: a tick ends when everything that could run without I/O has run
+    streamOf(client).cork()
+    process.nextTick(() => streamOf(client).uncork())
     const begun = client.query(readOnly ? 'begin read only' : 'begin')
     const entered = client.query(enter)
     const ready = Promise.all([begun, entered])

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Kysely, type Migration, Migrator, PostgresDialect, type PostgresPoolClient, sql } from 'kysely'
+import { Kysely, type Migration, Migrator, PostgresDialect, type PostgresPoolClient } from 'kysely'
 import pg from 'pg'
 import {
   BrokenLaws,
@@ -100,8 +100,8 @@ export async function bootstrap({
   try {
     if (!(await isSuperuser(client)))
       throw new MigrationRefused(`${client.user} is no superuser, and bootstrap needs one`)
-    const { rows } = await client.query(`select from pg_roles where rolname = 'app_owner'`)
-    if (rows.length === 0) throw new MigrationRefused('the roles do not exist yet: migrate first')
+    const { rows } = await client.query(`select from pg_namespace where nspname = 'migrations'`)
+    if (rows.length === 0) throw new MigrationRefused('there is no schema migrations here: migrate first')
     await retrying(() => inTransaction(client, () => runFile(client, sqlFolder, 'bootstrap.sql')))
     return { missing: await checkHardening(client) }
   } finally {
@@ -184,8 +184,9 @@ const apply = async (
   finish: () => Promise<void>,
 ) => {
   const toMigration = ({ name, file, text, checksum }: MigrationFile): Migration => ({
-    async up(db) {
-      await named(file, () => sql.raw(text).execute(db), text)
+    // On the connection that Kysely's transaction is open on: a file is many statements, and nothing is bound in it.
+    async up() {
+      await named(file, () => client.query(text), text)
       // Each file begins as the login, with its settings, whatever the one before has set.
       await client.query('set local role none')
       await client.query('reset all')

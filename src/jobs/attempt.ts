@@ -77,7 +77,7 @@ const inside = (
   { pool }: Tools,
 ): TenantRun => {
   const entry = { tenantId: (data as { tenant_id: string }).tenant_id, jobId: id, kind: name }
-  const enter = <T>(work: (db: TenantDb) => Promise<T>) => {
+  const enter = async <T>(work: (db: TenantDb) => Promise<T>) => {
     run.signal.throwIfAborted()
     return inTenant(pool, entry, work, run.signal)
   }

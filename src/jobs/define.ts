@@ -57,7 +57,7 @@ type Options = {
   timeout?: number
   /** One queued or running at a time (in each tenant), and the next is not accepted until it has ended. */
   exclusive?: boolean
-  /** How many run at once in this process, and for one tenant in all workers together. */
+  /** How many run at once in one worker, and how many of them for one tenant. */
   concurrency?: { total: number; perTenant: number }
 }
 

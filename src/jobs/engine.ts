@@ -5,7 +5,7 @@ import type { AnyJob } from './define.ts'
 
 /**
  * How soon a job runs, and how soon it runs again when its worker is gone. The second is at most
- * lease + sweep + a worker's own look-out for the sweep + poll: 20 + 10 + 5 + 5 = 40 seconds.
+ * lease + sweep + a worker's own look-out for the sweep + poll: 20 + 10 + 5 + 2 = 37 seconds.
  */
 export type Pace = {
   /** A run whose worker is not heard of for this many seconds is given to another. pg-boss takes no less than 10. */
@@ -22,7 +22,7 @@ export type Pace = {
   schedule: number
 }
 
-export const usualPace: Pace = { lease: 20, heartbeat: 5, sweep: 10, lookOut: 5, poll: 5, schedule: 30 }
+export const usualPace: Pace = { lease: 20, heartbeat: 5, sweep: 10, lookOut: 5, poll: 2, schedule: 30 }
 
 /** Where jobs end that failed for good. They wait there for people, a month. */
 export const DEAD_LETTERS = 'dead_letters'
@@ -47,14 +47,16 @@ export const makeEngine = (url: string, pace: Pace, log: Logger): PgBoss => {
     monitorIntervalSeconds: pace.sweep,
     maintenanceIntervalSeconds: 3600,
     cronMonitorIntervalSeconds: pace.schedule,
-    cronWorkerIntervalSeconds: Math.min(pace.poll, 5),
+    cronWorkerIntervalSeconds: Math.max(1, pace.poll),
     flowIntervalSeconds: 3600, // nothing depends on another job
   })
   // what breaks between two jobs is reported here and repaired by trying again; nobody listening would end the process
   const report = sparingly(10_000)
-  engine.on('error', (error) => {
-    const code = 'code' in error ? String(error.code) : error.message
-    report(code, (times) => log.error({ err: error, times }, 'the job engine failed at something and goes on'))
+  engine.on('error', (thrown) => {
+    // some of its errors are copies of an error's fields, and say at the end which worker it was
+    const error = thrown instanceof Error ? thrown : Object.assign(new Error(), thrown)
+    const what = 'code' in error ? String(error.code) : error.message.replace(/ \(Queue: .*$/, '')
+    report(what, (times) => log.error({ err: error, times }, 'the job engine failed at something and goes on'))
   })
   // its data may hold the values of a slow statement
   engine.on('warning', ({ message }) => report(message, (times) => log.warn({ times }, message)))

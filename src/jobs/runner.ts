@@ -41,12 +41,14 @@ export async function startRunner({ jobsUrl, pool, jobs, schedules, log, pace = 
     enqueue: makeEnqueue(engine),
   }
   try {
-    await engine.start()
+    await engine.start().catch((error: Error) => {
+      throw new Error(
+        `the job engine does not start (${error.message}): npm run cli -- migrate brings its tables up to date`,
+      )
+    })
     await arrangeQueues(engine, jobs, pace)
     await arrangeSchedules(engine, schedules, pace)
-    for (const job of jobs) {
-      for (let slot = 0; slot < job.concurrency.total; slot++) await openSlot(job as Job<object>, tools, pace)
-    }
+    for (const job of jobs) await takeJobs(job as Job<object>, tools, pace)
   } catch (error) {
     await engine.stop({ graceful: false })
     throw error
@@ -93,29 +95,30 @@ const arrangeSchedules = async (engine: PgBoss, schedules: readonly Schedule[], 
   }
 }
 
-/** A place in which one job at a time runs. */
-const openSlot = async (job: Job<object>, tools: Tools, pace: Pace): Promise<void> => {
-  let slot = ''
-  slot = await tools.engine.work(
+/** Opens the kind's places; in each runs one job at a time. */
+const takeJobs = (job: Job<object>, tools: Tools, pace: Pace): Promise<string> =>
+  tools.engine.work(
     job.kind,
     {
       batchSize: 1,
       includeMetadata: true,
       perJobResults: true,
       heartbeatRefreshSeconds: pace.heartbeat,
-      pollingIntervalSeconds: Math.min(pace.poll, 2),
+      pollingIntervalSeconds: pace.poll,
       notifyPollingIntervalSeconds: pace.poll,
+      localConcurrency: job.concurrency.total,
       // a tenant with a hundred thousand jobs leaves places to the others
-      ...(job.of === 'tenant' && { groupConcurrency: job.concurrency.perTenant }),
+      localGroupConcurrency: job.concurrency.perTenant,
     },
     async ([taken]: Taken[]) => {
       if (!taken) return []
-      // whoever had a job asks for the next one at once, and not when it is time to poll
-      tools.engine.notifyWorker(slot)
+      // a place that had a job asks for the next one at once, and not when it is time to poll
+      for (const { id, name, count } of tools.engine.getWipData()) {
+        if (name === job.kind && count > 0) tools.engine.notifyWorker(id)
+      }
       return [await attempt(job, taken, tools)]
     },
   )
-}
 
 const atMost = async (ms: number, work: Promise<unknown>): Promise<void> => {
   let timer: NodeJS.Timeout | undefined

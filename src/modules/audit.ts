@@ -1,5 +1,6 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { TenantDb } from '../db/door.ts'
+import type { JsonValue } from '../db/schema.ts'
 import { Problem } from '../errors.ts'
 import { ById, ListQuery, Nullable, OneOf, Page, Timestamp, Uuid } from '../lib/schemas.ts'
 
@@ -7,7 +8,11 @@ import { ById, ListQuery, Nullable, OneOf, Page, Timestamp, Uuid } from '../lib/
 
 const Action = OneOf(['insert', 'update', 'delete', 'read'])
 const Row = Nullable(
-  Type.Record(Type.String(), Type.Unknown(), { description: 'The row as it was; secrets are redacted.' }),
+  Type.Unsafe<JsonValue>({
+    type: 'object',
+    additionalProperties: true,
+    description: 'The row as it was; secrets are redacted.',
+  }),
 )
 
 const Entry = Type.Object({

@@ -11,7 +11,7 @@ const Name = Type.String({ minLength: 1, maxLength: 200, examples: ['apollo'], d
 const Description = Type.String({ maxLength: 10_000, examples: ['To the moon.'] })
 const Status = OneOf(['active', 'archived'])
 
-const Project = Type.Object(
+export const Project = Type.Object(
   {
     id: Uuid,
     name: Name,
@@ -24,7 +24,7 @@ const Project = Type.Object(
   { $id: 'Project' },
 )
 
-const NewProject = Type.Object(
+export const NewProject = Type.Object(
   { name: Name, description: Type.Optional(Description), status: Type.Optional(Status) },
   { additionalProperties: false },
 )
@@ -38,7 +38,7 @@ const ProjectPatch = Type.Partial(
 /** What PUT leaves out, and what null in a PATCH goes back to. */
 const defaults = { description: '', status: 'active' } as const
 
-const ProjectList = ListQuery(['created_at', 'updated_at', 'name'], {
+export const ProjectList = ListQuery(['created_at', 'updated_at', 'name'], {
   status: Type.Optional(Status),
   name: Type.Optional(Type.String({ maxLength: 200 })),
   created_at_gte: Type.Optional(Timestamp),

@@ -13,11 +13,13 @@ import { requestIdOf } from './request-id.ts'
 export const errors = fp(
   async (app) => {
     app.setErrorHandler(refuse)
+    app.addHttpMethod('QUERY', { overrideExisting: true }) // else it is asked for a body before it is refused
 
     app.setNotFoundHandler((request, reply) => {
       const methods = methodsOf(app, request.url)
-      if (methods.length === 0) throw new Problem('route_not_found')
-      const allow = methods.join(', ')
+      // A route that answers this method found nothing, such as a file
+      if (methods.length === 0 || methods.includes(request.method)) throw new Problem('route_not_found')
+      const allow = [...methods, 'OPTIONS'].join(', ')
       if (request.method === 'OPTIONS') return reply.code(204).header('allow', allow).send()
       throw new Problem('method_not_allowed', { headers: { allow } })
     })
@@ -77,8 +79,7 @@ const ALL_METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
 /** The methods that some route answers at this path. */
 const methodsOf = (app: FastifyInstance, url: string): string[] => {
   const path = url.replace(/[?#].*$/s, '')
-  const methods = ALL_METHODS.filter((method) => method !== 'OPTIONS' && app.findRoute({ method, url: path }) !== null)
-  return methods.length === 0 ? [] : [...methods, 'OPTIONS']
+  return ALL_METHODS.filter((method) => method !== 'OPTIONS' && app.findRoute({ method, url: path }) !== null)
 }
 
 // Below Fastify: what Node's HTTP server refuses before there is a request
@@ -87,9 +88,19 @@ const methodsOf = (app: FastifyInstance, url: string): string[] => {
 const answerExpectation = (request: IncomingMessage, response: ServerResponse): void => {
   const problem = new Problem('expectation_failed')
   const id = requestIdOf(request)
-  response.writeHead(problem.status, { 'content-type': problemMediaType, 'x-request-id': id, connection: 'close' })
-  response.end(problemDocument(problem, id))
+  const body = problemDocument(problem, id)
+  response.writeHead(problem.status, rawHeaders(body, id))
+  response.end(body)
 }
+
+const rawHeaders = (body: string, id: string) => ({
+  'content-type': problemMediaType,
+  'content-length': String(Buffer.byteLength(body)),
+  'cache-control': 'no-store',
+  'x-content-type-options': 'nosniff',
+  'x-request-id': id,
+  connection: 'close',
+})
 
 type ClientError = Error & { code?: string; rawPacket?: unknown }
 
@@ -127,16 +138,7 @@ const answerRaw = (socket: Duplex, problem: Problem, request?: Pick<IncomingMess
 
   const id = request ? requestIdOf(request) : randomUUID()
   const body = problemDocument(problem, id)
-  const headers = {
-    date: new Date().toUTCString(),
-    'content-type': problemMediaType,
-    'content-length': String(Buffer.byteLength(body)),
-    'cache-control': 'no-store',
-    'x-content-type-options': 'nosniff',
-    'x-request-id': id,
-    connection: 'close',
-    ...problem.headers,
-  }
+  const headers = { date: new Date().toUTCString(), ...rawHeaders(body, id), ...problem.headers }
   const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
   socket.end(`HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}\r\n${head.join('')}\r\n${body}`)
   socket.resume()

@@ -12,7 +12,7 @@ declare module 'fastify' {
     probe?: boolean
   }
   interface FastifyInstance {
-    /** From now on `/health/ready` sends traffic elsewhere; everything else goes on. */
+    /** From now on `/health/ready` sends traffic elsewhere, and connections end with their answer; all else goes on. */
     drain(): void
   }
 }
@@ -42,6 +42,10 @@ export const health = fp<Options>(
     let draining = false
     app.decorate('drain', () => {
       draining = true
+    })
+    app.addHook('onRequest', (_request, reply, done) => {
+      if (draining) reply.header('connection', 'close')
+      done()
     })
 
     const probes = {

@@ -16,6 +16,12 @@ export const securityHeaders = fp(
       frameguard: { action: 'deny' },
       hsts: { maxAge: 31_536_000, includeSubDomains: true },
       referrerPolicy: { policy: 'no-referrer' },
+      // For browsers of long ago, or for pages, of which an API has none
+      dnsPrefetchControl: false,
+      ieNoOpen: false,
+      originAgentCluster: false,
+      permittedCrossDomainPolicies: false,
+      xssFilter: false,
     })
   },
   { name: 'security-headers' },

@@ -5,6 +5,7 @@ import type pg from 'pg'
 import { logSecurity } from '../auth/security-log.ts'
 import { type Caller, type TenantDb, withTenant } from '../db/door.ts'
 import { isDatabaseError, Problem } from '../errors.ts'
+import { inetOf } from '../lib/address.ts'
 import { selectTenant, type TenantSelection } from '../lib/tenant-selection.ts'
 import { tagVersion } from './concurrency.ts'
 import { once } from './idempotency.ts'
@@ -48,7 +49,7 @@ export const tenantRoutes = fp<Options>(
           ...selection,
           permission,
           requestId: request.id,
-          address: request.ip,
+          address: inetOf(request.ip),
         }
         const readOnly = !audited && (request.method === 'GET' || request.method === 'HEAD')
         try {

@@ -73,7 +73,11 @@ const makeValidatorCompiler = (): FastifySchemaCompiler<object> => {
     let isWhollyValid: typeof isValid | undefined
 
     return (data: unknown) => {
-      if (isValid(data)) return true
+      if (isValid(data)) {
+        // Ajv makes Infinity of `1e999`, and then thinks it no number that could be too large
+        const flaw = httpPart === 'querystring' ? findFlaw(data) : undefined
+        return flaw ? { error: new Problem('invalid', { errors: [flaw] }) } : true
+      }
       let { errors } = isValid
       if (isSmall(data)) {
         isWhollyValid ??= every(definition)

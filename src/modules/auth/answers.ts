@@ -29,12 +29,17 @@ export const Slug = Type.String({
 
 // What signing in and refreshing answer
 
+export const refreshTokenExample = 'bhr_AZl7DnosfMOh3mtNLwyeEQAAAAHiUu5f6onx13oMGW-GMeTEsJJz70MfQ5MkTTdfaPCMxg'
+
 export const TokenAnswer = Type.Object(
   {
-    access_token: Type.String({ description: 'For the Authorization header: Bearer and this.' }),
+    access_token: Type.String({
+      description: 'For the Authorization header: Bearer and this. Only its service reads it.',
+      examples: ['eyJhbGciOiJSUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6IjIwMjYtMDMifQ.e30.c2lnbmF0dXJl'],
+    }),
     refresh_token: Type.String({
       description: 'Good once: exchange it for new tokens at /auth/token/refresh.',
-      examples: ['bhr_AZl7DnosfMOh3mtNLwyeEQAAAAGc…'],
+      examples: [refreshTokenExample],
     }),
     token_type: Type.Literal('Bearer'),
     expires_in: Type.Integer({ description: 'How long the access token is good for, in seconds.', examples: [600] }),

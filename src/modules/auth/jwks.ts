@@ -25,6 +25,7 @@ export const jwks: FastifyPluginAsyncTypebox<{ keys: readonly SigningKey[] }> = 
       schema: {
         operationId: 'getKeySet',
         summary: 'Get the keys that access tokens are verified with',
+        tags: ['auth'],
         security: [],
         response: { 200: KeySet },
       },

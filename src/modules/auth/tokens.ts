@@ -3,15 +3,17 @@ import type { Sessions } from '../../auth/sessions.ts'
 import { Problem } from '../../errors.ts'
 import { Uuid } from '../../lib/schemas.ts'
 import { readClaims } from '../../plugins/auth.ts'
-import { answerTokens, TokenAnswer } from './answers.ts'
+import { answerTokens, refreshTokenExample, TokenAnswer } from './answers.ts'
 
 // What is sent and answered
 
-const RefreshToken = Type.String({ minLength: 1, maxLength: 512, examples: ['bhr_AZl7DnosfMOh3mtNLwyeEQAAAAGc…'] })
+const RefreshToken = Type.String({ minLength: 1, maxLength: 512, examples: [refreshTokenExample] })
 const Refresh = Type.Object({ refresh_token: RefreshToken }, { additionalProperties: false })
 
 const Introspection = Type.Object(
-  { token: Type.String({ minLength: 1, maxLength: 65_536, description: 'An access token.' }) },
+  {
+    token: Type.String({ minLength: 1, maxLength: 65_536, description: 'An access token.', examples: ['eyJhbGciOi…'] }),
+  },
   { additionalProperties: false },
 )
 

@@ -1,0 +1,202 @@
+/**
+ * `npm run bench [-- --seconds N]`: requests per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16 and 64
+ * connections, beside two controls in the same run, and memory after it.
+ *
+ *   control   the same Fastify route over the same driver with the same token verified, but no tenant, no session check,
+ *             no transaction (scripts/bench/server.ts)
+ *   door      the transaction of GET one straight on the driver, without HTTP
+ *
+ * Subject and control take turns, and ratios are the medians of the turns: machines are shared and noisy, so a ratio says
+ * more than a number. The server, its database and the load share the machine's cores.
+ */
+import { type ChildProcess, fork } from 'node:child_process'
+import { generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { cpus } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import autocannon from 'autocannon'
+import pg from 'pg'
+import { migrate } from '../src/db/migrate.ts'
+import { type Figures, median } from './bench/measure.ts'
+import type { Order } from './bench/server.ts'
+import { databaseUrl, type Login, logins } from './logins.ts'
+import { type Postgres, startPostgres } from './postgres.ts'
+import { removeData } from './postgres-home.ts'
+import { demoEmail, demoPassword, seedDemo } from './seed.ts'
+
+const { values } = parseArgs({
+  options: { seconds: { type: 'string', default: '2' }, turns: { type: 'string', default: '3' } },
+})
+const seconds = Number(values.seconds)
+const turns = Number(values.turns)
+const password = randomBytes(24).toString('base64url')
+
+const dataDir = join(import.meta.dirname, '..', '.data', `bench-${process.pid}`)
+async function run(postgres: Postgres): Promise<void> {
+  const { privateKey: jwtKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const { ownerUrl, urls } = await arrange(postgres)
+  const server = fork(join(import.meta.dirname, 'bench', 'server.ts'), {
+    env: {
+      PATH: process.env.PATH,
+      NODE_ENV: 'test',
+      LOG_LEVEL: 'warn',
+      DATABASE_URL: urls.api,
+      DATABASE_AUTH_URL: urls.auth,
+      BENCH_CONTROL_URL: ownerUrl,
+      JWT_KEYS: JSON.stringify([{ ...jwtKey.export({ format: 'jwk' }), kid: 'bench', alg: 'RS256' }]),
+      ENCRYPTION_KEYS: `bench:${randomBytes(32).toString('base64')}`,
+      ...Object.fromEntries(
+        ['ANONYMOUS', 'AUTHENTICATED', 'SENSITIVE'].map((name) => [`RATE_LIMIT_${name}`, '100000000/h']),
+      ),
+    },
+  })
+  const ports = await answerOf<{ subject: number; control: number }>(server)
+  try {
+    await report(server, ports, ownerUrl)
+  } finally {
+    server.kill()
+  }
+}
+
+async function arrange(postgres: Postgres) {
+  const admin = new pg.Client({ connectionString: postgres.url() })
+  await admin.connect()
+  await admin.query('create database bench')
+  await admin.end()
+  const ownerUrl = postgres.url('bench')
+  await migrate({ ownerUrl, passwords: Object.fromEntries(Object.values(logins).map((role) => [role, password])) })
+  const as = (login: Login) => databaseUrl(ownerUrl, { user: logins[login], password })
+  const urls = { api: as('api'), auth: as('auth') }
+  await seedDemo({ ownerUrl, authUrl: urls.auth, apiUrl: urls.api, log: () => {} })
+  return { ownerUrl, urls }
+}
+
+async function report(
+  server: ChildProcess,
+  ports: { subject: number; control: number },
+  ownerUrl: string,
+): Promise<void> {
+  const origin = (which: 'subject' | 'control') => `http://127.0.0.1:${ports[which]}/api/v1`
+  const login = await fetch(`${origin('subject')}/auth/login`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ email: demoEmail('owner', 'acme'), password: demoPassword }),
+  })
+  const { access_token: token, tenant } = (await login.json()) as { access_token: string; tenant: { id: string } }
+  const id = await fill(ownerUrl, tenant.id)
+
+  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+  const routes = {
+    'GET one': { method: 'GET', path: `/projects/${id}` },
+    'list of 20': { method: 'GET', path: '/projects' },
+    POST: { method: 'POST', path: '/projects' },
+  } as const
+
+  console.log(
+    `node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'cpu'}, ${turns} turns of ${seconds} s each\n`,
+  )
+  console.log(row('', 'conns', 'req/s', 'p50 ms', 'p99 ms', 'control', 'p50 ms', 'p99 ms', 'ratio'))
+  for (const [name, { method, path }] of Object.entries(routes)) {
+    for (const connections of [1, 16, 64]) {
+      const measured: Record<'subject' | 'control', Figures[]> = { subject: [], control: [] }
+      for (const which of [...Array(turns).keys()].flatMap(() => ['control', 'subject'] as const)) {
+        measured[which].push(await load(`${origin(which)}${path}`, method, headers, connections))
+      }
+      const ratio = median(
+        measured.subject.map(({ perSecond }, turn) => perSecond / (measured.control[turn]?.perSecond ?? 0)),
+      )
+      const [own, beside] = [measured.subject, measured.control].map(middle) as [Figures, Figures]
+      console.log(row(name, connections, ...cells(own), ...cells(beside), ratio.toFixed(2)))
+    }
+  }
+
+  const secret = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()).sid
+  console.log(`\n${row('', 'at once', 'tx/s', 'p50 ms', 'p99 ms')}`)
+  for (const concurrency of [1, 16, 64]) {
+    const figures = await ask<Figures>(server, { kind: 'door', concurrency, seconds, secret, tenantId: tenant.id, id })
+    console.log(row('door', concurrency, ...cells(figures)))
+  }
+  const { rss } = await ask<{ rss: number }>(server, { kind: 'memory' })
+  console.log(`\nresident memory after the run: ${Math.round(rss / 2 ** 20)} MiB`)
+}
+
+/** Two hundred projects, and the control's copy of them. */
+async function fill(ownerUrl: string, tenantId: string): Promise<string> {
+  const client = new pg.Client({ connectionString: ownerUrl })
+  await client.connect()
+  await client.query('begin')
+  await client.query(`select app.seal($1, 'system', null, 'system', null, 'bench', null)`, [tenantId])
+  await client.query(`insert into app.projects (name) select 'project ' || n from generate_series(1, 200) n`)
+  await client.query('create schema bench')
+  await client.query('create table bench.projects (like app.projects including all)')
+  await client.query('insert into bench.projects select * from app.projects where tenant_id = $1', [tenantId])
+  const { rows } = await client.query<{ id: string }>(
+    `select id from app.projects where tenant_id = $1 and name = 'project 100'`,
+    [tenantId],
+  )
+  await client.query('commit')
+  await client.query('vacuum analyze')
+  await client.end()
+  return rows[0]?.id ?? ''
+}
+
+async function load(
+  url: string,
+  method: 'GET' | 'POST',
+  headers: Record<string, string>,
+  connections: number,
+): Promise<Figures> {
+  const result = await autocannon({
+    url,
+    connections,
+    duration: seconds,
+    requests: [
+      {
+        method,
+        headers,
+        ...(method === 'POST' && {
+          setupRequest: (request) => ({ ...request, body: JSON.stringify({ name: randomUUID() }) }),
+        }),
+      },
+    ],
+  })
+  const failed = result.non2xx + result.errors
+  if (failed > 0) throw new Error(`${failed} of ${result.requests.total} requests to ${method} ${url} failed`)
+  return {
+    perSecond: result.requests.total / result.duration,
+    p50: result.latency.p50,
+    p99: result.latency.p99,
+    failed,
+  }
+}
+
+const middle = (figures: readonly Figures[]): Figures => {
+  const of = (key: keyof Figures) => median(figures.map((each) => each[key]))
+  return { perSecond: of('perSecond'), p50: of('p50'), p99: of('p99'), failed: of('failed') }
+}
+
+const cells = ({ perSecond, p50, p99 }: Figures) => [Math.round(perSecond), p50.toFixed(1), p99.toFixed(1)]
+
+const row = (...columns: (string | number)[]): string =>
+  columns.map((column, index) => (index === 0 ? String(column).padEnd(12) : String(column).padStart(8))).join(' ')
+
+const ask = <T>(server: ChildProcess, order: Order): Promise<T> => {
+  const answer = answerOf<T>(server)
+  server.send(order)
+  return answer
+}
+
+const answerOf = async <T>(server: ChildProcess): Promise<T> => {
+  const ended = once(server, 'exit').then(() => Promise.reject(new Error('the measured server ended')))
+  const [message] = await Promise.race([once(server, 'message'), ended])
+  return message as T
+}
+
+const postgres = await startPostgres({ dataDir, password })
+try {
+  await run(postgres)
+} finally {
+  await postgres.stop()
+  await removeData(dataDir)
+}

@@ -1,0 +1,48 @@
+/**
+ * Every command of operators and DBAs: `npm run cli` lists them, `npm run cli -- help migrate` explains one.
+ * A command is an entry of the table; what it does is in src/cli, a file for each group.
+ */
+import type { Command } from './cli/command.ts'
+import { UsageError } from './cli/command.ts'
+import { bootstrapCommand, lawsCommand, migrateCommand } from './cli/database.ts'
+import { ConfigError } from './config.ts'
+import { loadEnvFile } from './processes.ts'
+
+const commands: Readonly<Record<string, Command>> = {
+  migrate: migrateCommand,
+  bootstrap: bootstrapCommand,
+  laws: lawsCommand,
+}
+
+const list = (): string => {
+  const width = Math.max(...Object.keys(commands).map((name) => name.length))
+  const lines = Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`)
+  return ['npm run cli -- COMMAND', '', ...lines, '', 'npm run cli -- help COMMAND explains one.'].join('\n')
+}
+
+const explain = (name: string, { usage, summary, help }: Command): string =>
+  [`npm run cli -- ${`${name} ${usage}`.trim()}`, '', summary, '', help].join('\n')
+
+const main = async ([name = 'help', ...args]: string[]): Promise<number> => {
+  const asked = name === 'help' || name === '--help' || name === '-h' ? args[0] : name
+  if (asked === undefined) {
+    console.log(list())
+    return 0
+  }
+  const command = Object.hasOwn(commands, asked) ? commands[asked] : undefined
+  if (!command) throw new UsageError(`there is no command ${asked}: npm run cli lists them`)
+  if (asked !== name || args.includes('--help')) {
+    console.log(explain(asked, command))
+    return 0
+  }
+  loadEnvFile()
+  return command.run(args, process.env)
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2))
+} catch (error) {
+  const lines = error instanceof ConfigError ? error.faults : [error instanceof Error ? error.message : String(error)]
+  for (const line of lines) console.error(line)
+  process.exitCode = error instanceof UsageError || error instanceof ConfigError ? 2 : 1
+}

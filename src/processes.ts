@@ -1,0 +1,53 @@
+/** What the processes (server, worker, cli) have in common: how they begin, and how they end when they cannot. */
+import pg from 'pg'
+import { ConfigError } from './config.ts'
+import { checkRole, type LoginRole } from './db/check.ts'
+
+/** `.env` of the working directory, when there is one; what the environment says wins. */
+export const loadEnvFile = (): void => {
+  try {
+    process.loadEnvFile()
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  }
+}
+
+/** Runs a process; what it cannot start with is said in a line each, and its exit code is 1. */
+export const run = async (name: string, main: () => Promise<void>): Promise<void> => {
+  try {
+    await main()
+  } catch (error) {
+    const lines = error instanceof ConfigError ? error.faults : [error instanceof Error ? error.message : String(error)]
+    for (const line of lines) console.error(`${name}: ${line}`)
+    process.exit(1)
+  }
+}
+
+/**
+ * One connection before there are any others, as who this process will be: refused when that role could walk around the
+ * wall. `variable` is what to change when nobody answers.
+ */
+export const asRole = async (
+  { url, variable, role }: { url: string; variable: string; role: LoginRole },
+  work: (client: pg.Client) => Promise<void> = async () => {},
+): Promise<void> => {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000, application_name: role })
+  client.on('error', () => {}) // what breaks shows in the query that is asked
+  try {
+    await client.connect()
+  } catch (error) {
+    throw new Error(`${variable}: the database cannot be reached: ${reasonOf(error)}`)
+  }
+  try {
+    await checkRole(client, role)
+    await work(client)
+  } finally {
+    await client.end()
+  }
+}
+
+/** A name with two addresses fails with two errors and no message. */
+const reasonOf = (error: unknown): string => {
+  if (error instanceof AggregateError && error.message === '') return error.errors.map(reasonOf).join(', ')
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,165 @@
+import { randomBytes, randomUUID } from 'node:crypto'
+import { Type } from '@sinclair/typebox'
+import { describe, expect, test } from 'vitest'
+import { extendAuditLog } from '../../src/jobs/audit-partitions.ts'
+import { definePlatformJob } from '../../src/jobs/define.ts'
+import { expireIdempotencyKeys, visitTenantsForExpiry } from '../../src/jobs/idempotency-keys.ts'
+import { jobs, schedules } from '../../src/jobs/map.ts'
+import { forgetSessions } from '../../src/jobs/sessions.ts'
+import { stage, until } from './stage.ts'
+
+const it = stage()
+const completed = (kind: string) =>
+  until(async () => {
+    const { rows } = await it.superuser.query(
+      `select from pgboss.job where name = $1 having bool_and(state = 'completed') and count(*) > 0`,
+      [kind],
+    )
+    return rows.length > 0
+  })
+
+describe('schedules', () => {
+  test('are those of the map, and others go', async () => {
+    const engine = await it.engine()
+    await engine.createQueue('test.gone')
+    await engine.schedule('test.gone', '1 1 1 1 *')
+
+    await it.work(jobs, { schedules })
+
+    const { rows } = await it.superuser.query('select name, cron, timezone from pgboss.schedule order by name')
+    expect(rows).toEqual([
+      { name: 'audit_log.extend', cron: '17 3 * * *', timezone: 'UTC' },
+      { name: 'idempotency_keys.visit', cron: '41 * * * *', timezone: 'UTC' },
+      { name: 'sessions.forget', cron: '23 * * * *', timezone: 'UTC' },
+    ])
+  })
+
+  test('come due once, however many workers there are, and after a time without any', async () => {
+    const runs: number[] = []
+    const tick = definePlatformJob({
+      kind: 'test.tick',
+      payload: Type.Object({}),
+      run: async (_payload, { job }) => void runs.push(job.attempt),
+    })
+    // due an hour and a half ago, when, as it will seem, no worker was there
+    const due = new Date(Date.now() - 90 * 60_000)
+    const cron = `${due.getUTCMinutes()} ${due.getUTCHours()} * * *`
+    const first = await it.work([tick], { schedules: [{ job: tick, cron }] })
+    await first.stop(500)
+    await it.superuser.query(`update pgboss.schedule set created_on = now() - interval '1 day'`)
+    await it.superuser.query(`update pgboss.version set cron_on = now() - interval '3 hours'`)
+
+    await Promise.all([1, 2, 3].map(() => it.work([tick], { schedules: [{ job: tick, cron }] })))
+    await completed('test.tick')
+    // several rounds more, of each worker
+    const rounds = async () =>
+      (await it.superuser.query('select cron_on from pgboss.version')).rows[0].cron_on.getTime()
+    for (let seen = await rounds(), round = 0; round < 3; round++) {
+      seen = await until(async () => (await rounds()) !== seen && rounds())
+    }
+
+    expect(runs).toEqual([1])
+    const { rows } = await it.superuser.query(`select count(*)::int as n from pgboss.job where name = 'test.tick'`)
+    expect(rows).toEqual([{ n: 1 }])
+  })
+})
+
+test('the audit log has its partitions as soon as a worker has started', async () => {
+  const { rows: last } = await it.superuser.query(
+    `select max(inhrelid::regclass::text) as name from pg_inherits where inhparent = 'app.audit_log'::regclass`,
+  )
+  await it.superuser.query(`drop table ${last[0].name}`)
+  await it.superuser.query(`delete from pgboss.job where name = 'audit_log.extend'`)
+
+  await it.work([extendAuditLog], { schedules: schedules.filter(({ job }) => job === extendAuditLog) })
+  await completed('audit_log.extend')
+
+  const { rows } = await it.superuser.query(
+    `select relrowsecurity and relforcerowsecurity as walled from pg_class where oid = to_regclass($1)`,
+    [last[0].name],
+  )
+  expect(rows).toEqual([{ walled: true }])
+})
+
+test('sessions that ended a month ago are forgotten, all of them, and no others', async () => {
+  const { rows: people } = await it.superuser.query('select id from app.users limit 1')
+  const add = (name: string, age: string, count = 1) =>
+    it.superuser.query(
+      `insert into app.sessions (user_id, secret_hash, seed, key_id, idle_expires_at, expires_at, revoked_at)
+       select $1, sha256(uuid_send(gen_random_uuid())), $2, $3,
+              case when $3 = 'idle' then now() - $4::interval else now() + interval '90 days' end,
+              case when $3 = 'old'  then now() - $4::interval else now() + interval '90 days' end,
+              case when $3 = 'revoked' then now() - $4::interval end
+         from generate_series(1, $5)`,
+      [people[0].id, randomBytes(32), name, age, count],
+    )
+  await add('old', '31 days', 1500)
+  await add('idle', '31 days')
+  await add('revoked', '31 days')
+  await add('live', '0')
+  for (const name of ['old', 'idle', 'revoked']) await add(name, '29 days')
+
+  const { enqueue } = await it.work([forgetSessions])
+  await enqueue(forgetSessions, [{}])
+  await completed('sessions.forget')
+
+  const { rows } = await it.superuser.query(
+    `select key_id, count(*)::int as n from app.sessions where key_id in ('old', 'idle', 'revoked', 'live') group by 1 order by 1`,
+  )
+  expect(rows).toEqual(['idle', 'live', 'old', 'revoked'].map((key_id) => ({ key_id, n: 1 })))
+})
+
+test('idempotency keys go when they have expired, in every tenant, and each by a job of its own', async () => {
+  await it.superuser.query(
+    `create function public.add_keys(tenant uuid, prefix text, ends interval, n int) returns void language plpgsql as $$
+     begin
+       perform app.seal(tenant, 'system', null, 'system', null, 'test', null);
+       insert into app.idempotency_keys (tenant_id, caller_id, key, fingerprint, status, headers, body, expires_at)
+       select tenant, gen_random_uuid(), prefix || i, sha256(''), 201, '{}', '', now() + ends from generate_series(1, n) i;
+     end $$`,
+  )
+  const add = (tenant: string, prefix: string, ends: string, n: number) =>
+    it.superuser.query('select public.add_keys($1, $2, $3, $4)', [tenant, prefix, ends, n])
+  await add(it.acme, 'dead', '-1 second', 1200)
+  await add(it.acme, 'live', '1 hour', 2)
+  await add(it.globex, 'dead', '-1 day', 1)
+  await add(it.globex, 'live', '24 hours', 1)
+
+  const { enqueue } = await it.work([visitTenantsForExpiry, expireIdempotencyKeys])
+  await enqueue(visitTenantsForExpiry, [{}])
+  await completed('idempotency_keys.visit')
+  await completed('idempotency_keys.expire')
+
+  const { rows } = await it.superuser.query(
+    `select tenant_id, key from app.idempotency_keys order by tenant_id = $1 desc, key`,
+    [it.acme],
+  )
+  expect(rows).toEqual([
+    { tenant_id: it.acme, key: 'live1' },
+    { tenant_id: it.acme, key: 'live2' },
+    { tenant_id: it.globex, key: 'live1' },
+  ])
+  const { rows: audited } = await it.superuser.query(
+    `select l.tenant_id, count(*)::int as n, count(distinct actor_id)::int as jobs, bool_and(j.data ->> 'tenant_id' = l.tenant_id::text) as own
+       from app.audit_log l left join pgboss.job j on j.id = l.actor_id
+      where table_name = 'idempotency_keys' and action = 'delete' group by 1 order by l.tenant_id = $1 desc`,
+    [it.acme],
+  )
+  expect(audited).toEqual([
+    { tenant_id: it.acme, n: 1200, jobs: 1, own: true },
+    { tenant_id: it.globex, n: 1, jobs: 1, own: true },
+  ])
+})
+
+test('a tenant that is gone before its turn costs the others nothing', async () => {
+  const { enqueue } = await it.work([expireIdempotencyKeys])
+  const [gone = '', there = ''] = await enqueue(expireIdempotencyKeys, [
+    { tenant_id: randomUUID() },
+    { tenant_id: it.acme },
+  ])
+
+  await until(async () => (await it.job(there)).state === 'completed')
+  await until(async () => (await it.job(gone)).state === 'retry')
+
+  expect(await it.job(gone)).toMatchObject({ output: { code: 'BH002' } })
+})

@@ -1,0 +1,90 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { inetOf } from '../../src/lib/address.ts'
+import { bounded } from '../../src/lib/bounded.ts'
+import { slugOf } from '../../src/lib/slug.ts'
+
+describe('a slug made from a name', () => {
+  test.each([
+    ['Acme Rockets', 'acme-rockets'],
+    ['  Änne & Søn, Ltd. ', 'anne-son-ltd'],
+    ['Straße 9', 'strasse-9'],
+    ['ŁÓDŹ Ærø Þingvellir', 'lodz-aero-thingvellir'],
+    ['O’Reilly’s', 'oreillys'],
+    ['ＦＵＬＬ ｗｉｄｔｈ', 'full-width'],
+    ['xn--bcher-kva', 'xn-bcher-kva'],
+    ['日本', 'tenant'],
+    ['---', 'tenant'],
+    ['', 'tenant'],
+    [`${'a'.repeat(62)} b`, 'a'.repeat(62)],
+    [`-${'a'.repeat(70)}`, 'a'.repeat(63)],
+  ])('%s → %s', (name, slug) => {
+    expect(slugOf(name)).toBe(slug)
+  })
+
+  test('is a label of a host name, whatever the name', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary', maxLength: 200 }), (name) => {
+        expect(slugOf(name)).toMatch(/^(?!..--)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/)
+      }),
+    )
+  })
+})
+
+test.each([
+  ['127.0.0.1', '127.0.0.1'],
+  ['2001:db8::1', '2001:db8::1'],
+  ['fe80::1%eth0', 'fe80::1'],
+  ['unknown', null],
+  ['10.0.0.1:4711', null],
+  ['', null],
+])('an address for the database: %s → %s', (address, inet) => {
+  expect(inetOf(address)).toBe(inet)
+})
+
+describe('so many at once', () => {
+  test('the others wait in order, and who finds the queue full is refused', async () => {
+    const run = bounded({ atOnce: 2, waiting: 2, refuse: () => new Error('full') })
+    const started: number[] = []
+    const gates = Array.from({ length: 5 }, () => Promise.withResolvers<void>())
+    const tasks = gates.map(({ promise }, i) =>
+      run(async () => {
+        started.push(i)
+        await promise
+        return i
+      }),
+    )
+
+    await expect(tasks[4]).rejects.toThrow('full')
+    expect(started).toEqual([0, 1])
+    gates[1]?.reject(new Error('failed'))
+    await expect(tasks[1]).rejects.toThrow('failed')
+    expect(started).toEqual([0, 1, 2])
+    for (const gate of gates) gate.resolve()
+    expect(await Promise.all([tasks[0], tasks[2], tasks[3]])).toEqual([0, 2, 3])
+    expect(await run(async () => 'free again')).toBe('free again')
+  })
+
+  test('never more, whatever order they come and end in', () =>
+    fc.assert(
+      fc.asyncProperty(fc.scheduler(), fc.integer({ min: 1, max: 4 }), async (scheduler, atOnce) => {
+        const run = bounded({ atOnce, waiting: 100, refuse: () => new Error('full') })
+        let [running, most, done] = [0, 0, 0]
+        const tasks = Array.from({ length: 12 }, () =>
+          scheduler.schedule(Promise.resolve()).then(() =>
+            run(async () => {
+              running += 1
+              most = Math.max(most, running)
+              await scheduler.schedule(Promise.resolve())
+              running -= 1
+              done += 1
+            }),
+          ),
+        )
+        await scheduler.waitFor(Promise.all(tasks))
+        expect(most).toBeLessThanOrEqual(atOnce)
+        expect(done).toBe(12)
+      }),
+      { numRuns: 25 },
+    ))
+})
