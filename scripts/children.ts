@@ -27,11 +27,8 @@ export const startChild = ({ file, label, env }: Options): Child => {
     detached: true,
     stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
   })
-  const colorize = process.stdout.isTTY === true
-  child.stdout?.pipe(
-    pretty({ colorize, translateTime: 'SYS:HH:MM:ss', messageFormat: `${label}: {msg}`, singleLine: true, sync: true }),
-  )
-  const watcher = child.pid === undefined ? undefined : endWithUs(child.pid, 'TERM')
+  const watcher =
+    child.pid === undefined ? undefined : endWithUs(child.pid, { signal: 'TERM', graceSeconds: PATIENCE_MS / 1000 })
   const ended = new Promise<string>((done) => {
     child.on('error', ({ message }) => done(message))
     child.on('exit', (code, signal) => done(signal ?? `exit code ${code}`))
@@ -43,8 +40,10 @@ export const startChild = ({ file, label, env }: Options): Child => {
   })
   const ready = Promise.race([once(child, 'message').then(() => {}), failed])
   // Whoever waits for it hears of it; after that it is no failure to start any more.
-  ready.catch(() => {})
   failed.catch(() => {})
+  // Until then its log waits, so as not to run into the progress of the steps.
+  const show = () => child.stdout?.pipe(prettyLog(label))
+  ready.then(show, show)
 
   const stop = async () => {
     child.kill('SIGTERM')
@@ -54,3 +53,12 @@ export const startChild = ({ file, label, env }: Options): Child => {
   }
   return { ready, ended, stop, kill: () => child.kill('SIGKILL') }
 }
+
+const prettyLog = (label: string) =>
+  pretty({
+    colorize: process.stdout.isTTY === true,
+    translateTime: 'SYS:HH:MM:ss',
+    messageFormat: `${label}: {msg}`,
+    singleLine: true,
+    sync: true,
+  })

@@ -45,6 +45,8 @@ export const reachableBinaries = async (user: User | undefined, log: Log): Promi
   if (!existsSync(copy)) {
     const draft = `${copy}.${randomBytes(6).toString('hex')}`
     await cp(folder, draft, { recursive: true, verbatimSymlinks: true })
+    // Whatever the umask was when it was installed.
+    spawnSync('chmod', ['-R', 'a+rX,go-w', draft])
     // Whoever comes second at the same time finds the finished copy of the first.
     await rename(draft, copy).catch(() => rm(draft, { recursive: true, force: true }))
   }

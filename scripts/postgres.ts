@@ -110,7 +110,7 @@ export const startPostgres = async (options: Options): Promise<Postgres> => {
 
     const outcome = await Promise.race([ended.then(() => 'ended' as const), accepts(url(), deadline)])
     if (outcome === 'accepts' && server.pid !== undefined) {
-      const watcher = endWithUs(server.pid, 'INT')
+      const watcher = endWithUs(server.pid, { signal: 'INT' })
       void ended.then(() => watcher.release())
       return { port, dataDir, logFile, url, ended, stop: (how) => stop(server, ended, how) }
     }
@@ -167,7 +167,7 @@ const initialise = async ({ dataDir, password, durable, binaries, user }: Initia
 
 const run = async (program: string, args: string[], user: User | undefined): Promise<void> => {
   const child = spawn(program, args, { ...runAs(user), cwd: '/', detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
-  const watcher = child.pid === undefined ? undefined : endWithUs(child.pid, 'INT')
+  const watcher = child.pid === undefined ? undefined : endWithUs(child.pid, { signal: 'INT' })
   let output = ''
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (output += chunk))
   const code = await new Promise<number | null>((done) => {

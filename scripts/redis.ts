@@ -35,7 +35,7 @@ export const startRedis = async ({ port: asked }: { port?: number } = {}): Promi
     await stop()
     throw new Refusal(`redis-server did not start on port ${port}.`)
   }
-  const watcher = endWithUs(server.pid, 'TERM')
+  const watcher = endWithUs(server.pid, { signal: 'TERM' })
   void ended.then(() => watcher.release())
   return { url, port, stop }
 }

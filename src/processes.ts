@@ -1,7 +1,17 @@
-/** What the processes (server, worker, cli) have in common: how they begin, and how they end when they cannot. */
+/** What the processes (server, worker, cli) have in common: how they begin, and how they end. */
+import { once } from 'node:events'
 import pg from 'pg'
 import { ConfigError } from './config.ts'
-import { checkRole, type LoginRole } from './db/check.ts'
+import {
+  BrokenLaws,
+  checkHardening,
+  checkLaws,
+  checkRole,
+  checkVersion,
+  describeMissing,
+  type LoginRole,
+} from './db/check.ts'
+import type { Logger } from './log.ts'
 
 /** `.env` of the working directory, when there is one; what the environment says wins. */
 export const loadEnvFile = (): void => {
@@ -45,6 +55,31 @@ export const asRole = async (
     await client.end()
   }
 }
+
+/** Refuses a server that is too old, or a schema that breaks a law; warns of what a superuser has not done yet. */
+export const checkWall = async (
+  client: pg.Client,
+  { allowOldPostgres, log }: { allowOldPostgres: boolean; log: Logger },
+): Promise<void> => {
+  await checkVersion(client, { allowOld: allowOldPostgres, log: (line) => log.warn(line) })
+  const { violations } = await checkLaws(client, { rows: false })
+  if (violations.length > 0) throw new BrokenLaws(violations)
+  for (const missing of await checkHardening(client)) log.warn(describeMissing(missing))
+}
+
+/** Settles when somebody asks the process to stop. */
+export const signal = (): Promise<unknown> => Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')])
+
+/** Settles after what nobody expected: nothing is certain then, so stop, and be started anew. */
+export const disaster = (log: Logger): Promise<void> =>
+  new Promise((resolve) => {
+    for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
+      process.on(event, (error: unknown) => {
+        log.fatal({ err: error }, event)
+        resolve()
+      })
+    }
+  })
 
 /** A name with two addresses fails with two errors and no message. */
 const reasonOf = (error: unknown): string => {

@@ -2,15 +2,13 @@
  * The API's process: config → checks → pools → application → listen. SIGTERM ends it: readiness says no, the listener
  * closes, what was accepted is answered within SHUTDOWN_GRACE, then the connections are closed.
  */
-import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { buildApp } from './app.ts'
 import { readConfig, type ServerConfig } from './config.ts'
-import { BrokenLaws, checkHardening, checkLaws, checkVersion, describeMissing } from './db/check.ts'
 import { makePool } from './db/pool.ts'
 import { type Logger, makeLogger } from './log.ts'
-import { asRole, loadEnvFile, run } from './processes.ts'
+import { asRole, checkWall, disaster, loadEnvFile, run, signal } from './processes.ts'
 import { makeRedis } from './redis.ts'
 
 const main = async (): Promise<void> => {
@@ -49,10 +47,7 @@ const main = async (): Promise<void> => {
 /** Refuses to serve as a role that could walk around the wall, or on a database that breaks a law. */
 const checkDatabase = async ({ databases, allowOldPostgres }: ServerConfig, log: Logger): Promise<void> => {
   await asRole({ url: databases.api, variable: 'DATABASE_URL', role: 'app_api' }, async (client) => {
-    await checkVersion(client, { allowOld: allowOldPostgres, log: (line) => log.warn(line) })
-    const { violations } = await checkLaws(client, { rows: false })
-    if (violations.length > 0) throw new BrokenLaws(violations)
-    for (const missing of await checkHardening(client)) log.warn(describeMissing(missing))
+    await checkWall(client, { allowOldPostgres, log })
   })
   await asRole({ url: databases.auth, variable: 'DATABASE_AUTH_URL', role: 'app_auth' })
 }
@@ -81,18 +76,5 @@ const close = async (app: FastifyInstance, { shutdown }: ServerConfig): Promise<
   await app.close()
   clearInterval(sweep)
 }
-
-const signal = (): Promise<unknown> => Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')])
-
-/** After what nobody expected nothing is certain: stop, and be started anew. */
-const disaster = (log: Logger): Promise<void> =>
-  new Promise((resolve) => {
-    for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
-      process.on(event, (error: unknown) => {
-        log.fatal({ err: error }, event)
-        resolve()
-      })
-    }
-  })
 
 await run('server', main)

@@ -2,15 +2,13 @@
  * The worker's process: config → checks → pool → jobs. SIGTERM ends it: it takes no more jobs, lets those that run finish
  * within SHUTDOWN_GRACE, gives the others back, and closes its connections.
  */
-import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { readConfig, type WorkerConfig } from './config.ts'
-import { BrokenLaws, checkHardening, checkLaws, checkVersion, describeMissing } from './db/check.ts'
 import { makePool } from './db/pool.ts'
 import { jobs, schedules } from './jobs/map.ts'
 import { startRunner } from './jobs/runner.ts'
 import { type Logger, makeLogger } from './log.ts'
-import { asRole, loadEnvFile, run } from './processes.ts'
+import { asRole, checkWall, disaster, loadEnvFile, run, signal } from './processes.ts'
 
 const main = async (): Promise<void> => {
   loadEnvFile()
@@ -48,25 +46,9 @@ const CLOSING_MS = 2_000
 /** Refuses to start as a role that could walk around the wall, or on a database that breaks a law. */
 const checkDatabase = async ({ databases, allowOldPostgres }: WorkerConfig, log: Logger): Promise<void> => {
   await asRole({ url: databases.worker, variable: 'DATABASE_WORKER_URL', role: 'app_worker' }, async (client) => {
-    await checkVersion(client, { allowOld: allowOldPostgres, log: (line) => log.warn(line) })
-    const { violations } = await checkLaws(client, { rows: false })
-    if (violations.length > 0) throw new BrokenLaws(violations)
-    for (const missing of await checkHardening(client)) log.warn(describeMissing(missing))
+    await checkWall(client, { allowOldPostgres, log })
   })
   await asRole({ url: databases.jobs, variable: 'DATABASE_JOBS_URL', role: 'app_jobs' })
 }
-
-const signal = (): Promise<unknown> => Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')])
-
-/** After what nobody expected nothing is certain: give the jobs back, stop, and be started anew. */
-const disaster = (log: Logger): Promise<void> =>
-  new Promise((resolve) => {
-    for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
-      process.on(event, (error: unknown) => {
-        log.fatal({ err: error }, event)
-        resolve()
-      })
-    }
-  })
 
 await run('worker', main)

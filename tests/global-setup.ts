@@ -56,7 +56,7 @@ const arrangePostgres = async (undo: Undo[]): Promise<string> => {
 /** What runs that were killed left behind. */
 const removeLeftoverData = async (): Promise<void> => {
   for (const entry of await readdir(dataRoot).catch(() => [])) {
-    const [name, pid] = /^test-(\d+)-[0-9a-f]{8}/.exec(entry) ?? []
+    const [name, pid] = /^(?:test|generate|bench)-(\d+)(?:-[0-9a-f]{8})?/.exec(entry) ?? []
     if (!name || (isAlive(Number(pid)) && /node|vitest/.test(commandOf(Number(pid))))) continue
     await stopLeftover(join(dataRoot, name))
     await removeData(join(dataRoot, name))

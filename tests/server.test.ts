@@ -95,6 +95,18 @@ describe('it does not start', () => {
   })
 })
 
+test('it does not serve from a database that breaks a law, and names it', async () => {
+  await it.superuser.query('alter table app.projects no force row level security')
+  onTestFinished(async () => {
+    await it.superuser.query('alter table app.projects force row level security')
+  })
+
+  const server = start()
+
+  expect(await server.ended).toBe(1)
+  expect(server.output()).toMatch(/server: the database breaks a law:\n .*app\.projects/)
+})
+
 test('it reads .env, and the environment wins', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'bulkhead-env-'))
   onTestFinished(() => rmSync(folder, { recursive: true }))

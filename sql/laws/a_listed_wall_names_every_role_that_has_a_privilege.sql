@@ -1,6 +1,5 @@
 -- A role that a listed wall forgets is not bound by it, and sees every tenant. app_gate is the one that is left out on
 -- purpose: it finds sessions, memberships and tenants before there is a context.
--- May look at nothing: a wall to PUBLIC binds everybody, and needs no list.
 
 with privileges as (
   select c.oid, a.grantee from pg_class c cross join aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a

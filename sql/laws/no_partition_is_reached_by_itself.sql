@@ -1,5 +1,4 @@
 -- Privileges on the parent are enough to read and write its partitions; those on a partition would go past the parent's policies.
--- May look at nothing: not every schema has partitions.
 
 with looked_at as (
   select format('%I.%I', n.nspname, c.relname) as object,

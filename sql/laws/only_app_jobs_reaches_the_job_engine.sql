@@ -1,5 +1,4 @@
 -- The engine's tables hold every tenant's jobs, without a wall. Jobs of a tenant are asked for and shown through functions.
--- May look at nothing: before the engine's first start there is no schema pgboss.
 
 with looked_at as (
   select 'schema pgboss' as object,

@@ -4,6 +4,8 @@
 --   BH001 no such session, or it has ended      BH004 the role lacks the permission
 --   BH002 not a member of that tenant           BH005 two names for two tenants
 --   BH003 the tenant is suspended               BH006 entered already
+-- Beside these: BH007 a context that does not fit, BH008 none where one is needed (0002, 0003), BH009 a job whose lease is
+-- held by another (0014), BH010 append-only (0002).
 
 set local role app_gate;
 

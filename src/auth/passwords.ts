@@ -35,11 +35,11 @@ const [SALT_BYTES, HASH_BYTES] = [16, 32]
 const argon2id = promisify(argon2)
 
 /**
- * Hashing runs on libuv's threads, which name look-ups, files and signatures need too: it never takes more than half of
- * them, and leaves the event loop a core. Beyond two or three seconds of waiting, waiting is worse than being told.
+ * Hashing runs on libuv's threads, which name look-ups, files and signatures need too: it never takes more than two of the
+ * four, and leaves the event loop a core. Beyond two or three seconds of waiting, waiting is worse than being told.
  */
 const onThreads = bounded({
-  atOnce: Math.max(1, Math.min(Number(process.env.UV_THREADPOOL_SIZE ?? 4) >> 1, availableParallelism() - 1)),
+  atOnce: Math.max(1, Math.min(2, availableParallelism() - 1)),
   waiting: 64,
   refuse: () => new Problem('overloaded', { headers: { 'retry-after': '2' } }),
 })

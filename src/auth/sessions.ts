@@ -92,7 +92,7 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
     refreshToken: refreshToken({ sessionId: row.session_id, seed, key }, row.counter),
   })
 
-  /** Whose token it is; undefined for a token that was not made by us; without `seed` when the session has ended. */
+  /** Whose token it is; undefined when it was not made by us. Of a session that has ended nothing can be verified. */
   const identify = async (token: string) => {
     const claim = readRefreshToken(token)
     if (!claim) return undefined
@@ -101,11 +101,11 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
       'select * from app.find_session_seed($1)',
       sessionId,
     )
-    if (!seed || !key_id) return { sessionId, counter, ended: true as const }
+    if (!seed || !key_id) return 'ended'
     const key = keys.find(key_id)
     if (!key) return undefined
     const session: SessionSeed = { sessionId, seed, key }
-    return isGenuine(claim, session) ? { ...session, counter, ended: false as const } : undefined
+    return isGenuine(claim, session) ? { ...session, counter } : undefined
   }
 
   return {
@@ -160,7 +160,7 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
      */
     async refresh(token: string, request: FastifyRequest): Promise<OpenSession> {
       const found = await identify(token)
-      if (!found || found.ended) throw new Problem('invalid_token')
+      if (!found || found === 'ended') throw new Problem('invalid_token')
       const { verdict, ...row } = await ask<SignedIn & { verdict: 'rotated' | 'repeated' | 'reused' | 'ended' }>(
         'select verdict, (signed_in).* from app.rotate_refresh($1, $2, $3, $4, $5, $6, $7)',
         ...[found.sessionId, found.counter, idle, GRACE, ...originOf(request)],
@@ -169,9 +169,13 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
       return open(row, { ...found, secret: sessionSecret(found.seed, found.key) })
     },
 
-    /** The session a refresh token belongs to; undefined when the token was not made by us. */
-    async findByRefreshToken(token: string): Promise<string | undefined> {
-      return (await identify(token))?.sessionId
+    /**
+     * The session a refresh token belongs to, null when there is none to end any more; undefined when the token was not
+     * made by us.
+     */
+    async findByRefreshToken(token: string): Promise<string | null | undefined> {
+      const found = await identify(token)
+      return found === 'ended' ? null : found?.sessionId
     },
 
     /** The person whose session a secret opens; undefined when it has ended. */

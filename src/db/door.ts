@@ -92,7 +92,8 @@ async function transact<T>(
     // one write for begin, enter and the first query: a tick ends when everything that could run without I/O has run
     streamOf(client).cork()
     process.nextTick(() => streamOf(client).uncork())
-    const begun = client.query(readOnly ? 'begin read only' : 'begin')
+    // where set_config cannot be revoked, an expression can leave settings behind: each transaction begins without them
+    const begun = client.query(readOnly ? 'reset all; begin read only' : 'reset all; begin')
     const entered = client.query(enter)
     const ready = Promise.all([begun, entered])
     ready.catch(noop)

@@ -56,7 +56,7 @@ const REDOC = `<!doctype html>
     <style>body { margin: 0 }</style>
   </head>
   <body>
-    <redoc spec-url="/api/schema" hide-download-button="false"></redoc>
+    <redoc spec-url="/api/schema"></redoc>
     <script src="/api/redoc/redoc.js"></script>
   </body>
 </html>

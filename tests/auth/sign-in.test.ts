@@ -406,6 +406,16 @@ describe('logout', () => {
     expect([await isSignedIn(one), await isSignedIn(two)]).toEqual([false, false])
   })
 
+  test('204: the id of a session that has ended is worth nothing', async () => {
+    const [person, other] = [await member(), await member()]
+    await person.post('/auth/logout')
+    const bytes = Buffer.from(person.refreshToken.slice(4), 'base64url').fill(7, 20)
+    const refresh_token = `bhr_${bytes.toString('base64url')}`
+
+    expect((await it.anybody.post('/auth/logout', { refresh_token, everywhere: true })).statusCode).toBe(204)
+    expect(await isSignedIn(other)).toBe(true)
+  })
+
   test('401: nothing that names a session', async () => {
     const person = await member()
     expect(verdict(await it.anybody.post('/auth/logout'))).toEqual([401, 'unauthenticated'])

@@ -112,6 +112,22 @@ describe('entering', () => {
   })
 })
 
+test('settings that somebody left in the session are gone when the next transaction begins', async () => {
+  const poisoned = await pool.connect()
+  await poisoned.query(
+    "set app.context = 'poison'; set search_path = pg_catalog; set timezone = 'Asia/Tokyo'; set row_security = off",
+  )
+  poisoned.release()
+
+  const seen = await withTenant(pool, acme, write, async (db) => [await names(db), await add(db, 'after the poison')])
+  const { rows } = await pool.query(
+    "select current_setting('app.context', true) as context, current_setting('timezone') as timezone",
+  )
+
+  expect(seen[0]).toContain('apollo')
+  expect(rows).toEqual([{ context: '', timezone: 'UTC' }])
+})
+
 describe('ending', () => {
   test('returning commits, throwing rolls back and is rethrown', async () => {
     const refusal = new Error('refused')

@@ -82,7 +82,7 @@ describe('with no context', () => {
     for (const target of targets) {
       for (const [name, statement] of Object.entries(statements(target))) {
         const outcome = await attempt(api, [], statement)
-        expect([0, permissionDenied, 'BH008', '23502'], `${name}: ${statement}`).toContain(outcome)
+        expect([0, permissionDenied, 'BH008', '23502', '428C9'], `${name}: ${statement}`).toContain(outcome)
       }
     }
   })

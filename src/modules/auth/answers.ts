@@ -34,7 +34,7 @@ export const refreshTokenExample = 'bhr_AZl7DnosfMOh3mtNLwyeEQAAAAHiUu5f6onx13oM
 export const TokenAnswer = Type.Object(
   {
     access_token: Type.String({
-      description: 'For the Authorization header: Bearer and this. Only its service reads it.',
+      description: 'For the Authorization header: Bearer and this.',
       examples: ['eyJhbGciOiJSUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6IjIwMjYtMDMifQ.e30.c2lnbmF0dXJl'],
     }),
     refresh_token: Type.String({

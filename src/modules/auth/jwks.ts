@@ -1,6 +1,5 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { publicKeys } from '../../auth/keys.ts'
-import type { SigningKey } from '../../config.ts'
 
 const KeySet = Type.Object({
   keys: Type.Array(
@@ -16,7 +15,7 @@ const KeySet = Type.Object({
 })
 
 /** The public keys of our access tokens (RFC 7517), at the root of the service. */
-export const jwks: FastifyPluginAsyncTypebox<{ keys: readonly SigningKey[] }> = async (app, { keys }) => {
+export const jwks: FastifyPluginAsyncTypebox<{ keys: Parameters<typeof publicKeys>[0] }> = async (app, { keys }) => {
   const keySet = { keys: publicKeys(keys) }
 
   app.get(

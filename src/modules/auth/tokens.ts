@@ -109,7 +109,7 @@ export const tokens: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async (
 
       const profile = claims && (await sessions.findProfile(claims.secret))
       for (const sessionId of new Set([named, profile?.session_id])) {
-        if (sessionId !== undefined) await sessions.end(sessionId, everywhere, request)
+        if (sessionId) await sessions.end(sessionId, everywhere, request)
       }
       reply.code(204)
       return null
