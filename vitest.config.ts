@@ -1,16 +1,28 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
-/**
- * What also runs against a database that was migrated without superuser's rights (TEST_MIGRATE_AS=owner): the files
- * named so, and these.
- */
-const managed = ['tests/**/*.managed.test.ts']
+/** What does not ask how the database was migrated; everything else runs both ways (TEST_MIGRATE_AS). */
+const once = [
+  'tests/lib/**',
+  'tests/auth/passwords.test.ts',
+  'tests/crash.test.ts',
+  'tests/config.test.ts',
+  'tests/docs.test.ts',
+  'tests/image.test.ts',
+  'tests/lint.test.ts',
+  'tests/hardening.test.ts',
+  'tests/laws.test.ts',
+  'tests/start.test.ts',
+]
 
 export default defineConfig({
   test: {
-    include: process.env.TEST_MIGRATE_AS === 'owner' ? managed : ['tests/**/*.test.ts'],
+    include: ['tests/**/*.test.ts'],
+    exclude: process.env.TEST_MIGRATE_AS === 'owner' ? once : [],
     globalSetup: ['tests/global-setup.ts'],
     pool: 'forks',
+    // Files mostly wait for their servers; more of them at once would need more connections than a server has.
+    maxWorkers: Math.min(4, Math.max(1, availableParallelism() - 1)),
     // Real servers on busy machines; a limit here ends what hangs and says nothing about speed.
     testTimeout: 30_000,
     hookTimeout: 60_000,

@@ -16,7 +16,7 @@ export const startContainers = async (): Promise<Containers> => {
     const [postgres, redis] = await Promise.all([
       new GenericContainer('postgres:18')
         .withEnvironment({ POSTGRES_PASSWORD: password })
-        .withCommand(['postgres', '-c', 'fsync=off', '-c', 'max_connections=150'])
+        .withCommand(['postgres', '-c', 'fsync=off', '-c', 'max_connections=300'])
         .withExposedPorts(5432)
         // The image first starts a server of its own to prepare the data; the second line is the real one's.
         .withWaitStrategy(Wait.forLogMessage(/database system is ready to accept connections/, 2))

@@ -72,6 +72,7 @@ const throwaway = {
   full_page_writes: 'off',
   wal_level: 'minimal',
   max_wal_senders: 0,
+  max_connections: 300,
 }
 
 /** Starts the server, making its data first when there is none, and answers when it accepts connections. */

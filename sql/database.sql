@@ -16,3 +16,8 @@ begin
     revoke create on schema public from public;
   end if;
 end $$;
+
+-- a dump leaves the key of the context's seal out
+set role app_owner;
+select app.make_context_key(false);
+reset role;

@@ -183,10 +183,12 @@ comment on table app.context_key is 'One row: the key of the context''s seal, as
 alter table app.context_key enable row level security;
 alter table app.context_key force row level security;
 
-create policy gate on app.context_key as permissive for select to app_gate
-  using (true);
+create policy gate on app.context_key as permissive for all to app_gate
+  using (true)
+  with check (true);
 
-grant select on app.context_key to app_gate;
+grant insert, select on app.context_key to app_gate;
+grant update (inner_block, outer_block) on app.context_key to app_gate;
 
 
 -- app.idempotency_keys ------------------------------------------------------------------------------------------------
@@ -297,6 +299,9 @@ alter table app.permissions force row level security;
 
 create policy gate on app.permissions as permissive for select to app_gate
   using (true);
+create policy owner on app.permissions as permissive for all to app_owner
+  using (true)
+  with check (true);
 
 grant select on app.permissions to app_gate;
 
@@ -366,6 +371,9 @@ alter table app.role_permissions force row level security;
 
 create policy gate on app.role_permissions as permissive for select to app_gate
   using (true);
+create policy owner on app.role_permissions as permissive for all to app_owner
+  using (true)
+  with check (true);
 
 grant select on app.role_permissions to app_gate;
 
@@ -832,6 +840,7 @@ CREATE OR REPLACE FUNCTION app.audit()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
 AS $function$
 declare
   v_context text[] := app.context();
@@ -1000,7 +1009,7 @@ begin
     left join app.memberships m on m.tenant_id = v_tenant_id and m.user_id = s.user_id
     left join app.tenants t on t.tenant_id = m.tenant_id
    where s.secret_hash = sha256(p_secret)
-     and s.revoked_at is null and s.expires_at > now() and u.status = 'active';
+     and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and u.status = 'active';
 
   if not found then
     raise exception 'no such session' using errcode = 'BH001';
@@ -1093,7 +1102,8 @@ CREATE OR REPLACE FUNCTION app.find_profile(p_secret bytea, OUT session_id uuid,
 AS $function$
     select s.id, u.id, u.email, u.name, u.created_at, u.updated_at, u.version
       from app.sessions s join app.users u on u.id = s.user_id
-     where s.secret_hash = sha256(p_secret) and s.revoked_at is null and s.expires_at > now() and u.status = 'active'
+     where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now()
+       and u.status = 'active'
   $function$;
 alter function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) owner to app_gate;
 grant execute on function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) to app_auth;
@@ -1187,6 +1197,29 @@ AS $function$
   $function$;
 alter function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
 grant execute on function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.make_context_key(p_replace boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_key   bytea := sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
+  v_inner bytea := decode(repeat('36', 64), 'hex');
+  v_outer bytea := decode(repeat('5c', 64), 'hex');
+begin
+  for i in 0..31 loop
+    v_inner := set_byte(v_inner, i, get_byte(v_inner, i) # get_byte(v_key, i));
+    v_outer := set_byte(v_outer, i, get_byte(v_outer, i) # get_byte(v_key, i));
+  end loop;
+  if p_replace then
+    update app.context_key set inner_block = v_inner, outer_block = v_outer;
+  end if;
+  insert into app.context_key (inner_block, outer_block) values (v_inner, v_outer) on conflict do nothing;
+end $function$;
+alter function app.make_context_key(p_replace boolean) owner to app_gate;
+grant execute on function app.make_context_key(p_replace boolean) to app_owner;
 
 CREATE OR REPLACE FUNCTION app.refuse_change()
  RETURNS trigger

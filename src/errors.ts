@@ -108,7 +108,6 @@ const sqlstates: Readonly<Record<string, ProblemCode>> = {
   BH003: 'tenant_suspended',
   BH004: 'forbidden',
   BH005: 'tenant_conflict',
-  BH011: 'unauthenticated',
 
   '08': 'unavailable',
   '22': 'unprocessable',
@@ -122,6 +121,7 @@ const sqlstates: Readonly<Record<string, ProblemCode>> = {
   '25P03': 'transaction_timeout',
   '25P04': 'transaction_timeout',
   26000: 'unavailable', // a pooler gave us a connection that does not know our statement
+  '42P05': 'unavailable', // or one that knows it already
   '0A000': 'unavailable', // a statement was planned before a migration; a new connection plans it anew
   28000: 'unavailable',
   '28P01': 'unavailable',

@@ -39,11 +39,11 @@ export const faults: readonly Fault[] = [
   {
     title: 'a new table without anything',
     sql: `set local role app_owner;
-          create table app.notes (tenant_id uuid not null default app.tenant_id(), id uuid, primary key (tenant_id, id))`,
+          create table app.planted (tenant_id uuid not null default app.tenant_id(), id uuid, primary key (tenant_id, id))`,
     broken: [
-      ['every_table_has_row_security_enabled_and_forced', 'app.notes'],
-      ['every_tenant_table_has_the_wall', 'app.notes'],
-      ['every_tenant_table_is_audited', 'app.notes'],
+      ['every_table_has_row_security_enabled_and_forced', 'app.planted'],
+      ['every_tenant_table_has_the_wall', 'app.planted'],
+      ['every_tenant_table_is_audited', 'app.planted'],
     ],
   },
   {
@@ -134,12 +134,12 @@ export const faults: readonly Fault[] = [
   },
   {
     title: 'no primary key',
-    sql: 'alter table app.projects drop constraint projects_pkey',
+    sql: 'alter table app.projects drop constraint projects_pkey cascade',
     broken: [['the_primary_key_of_a_tenant_table_is_tenant_id_and_id', 'app.projects']],
   },
   {
     title: 'a primary key without the tenant',
-    sql: 'alter table app.projects drop constraint projects_pkey, add constraint projects_pkey primary key (id)',
+    sql: 'alter table app.projects drop constraint projects_pkey cascade, add constraint projects_pkey primary key (id)',
     broken: [
       ['every_unique_of_a_tenant_table_carries_tenant_id', 'projects_pkey on app.projects'],
       ['the_primary_key_of_a_tenant_table_is_tenant_id_and_id', 'app.projects'],

@@ -8,7 +8,7 @@ with looked_at as (
                             union all
                             select x.grantee, x.privilege_type from pg_attribute t cross join aclexplode(t.attacl) x where t.attrelid = c.oid) a
                       left join pg_roles r on r.oid = a.grantee
-                     where a.grantee <> c.relowner and not coalesce(r.rolname = 'app_gate' and a.privilege_type = 'SELECT', false)) end as detail
+                     where a.grantee <> c.relowner and not coalesce(r.rolname = 'app_gate' and a.privilege_type in ('SELECT', 'INSERT', 'UPDATE'), false)) end as detail
     from (select to_regclass('app.context_key')::oid as oid) k
     left join pg_class c on c.oid = k.oid
   union all
@@ -17,6 +17,6 @@ with looked_at as (
                                                           from unnest(p.polroles) role), ', ')
             from pg_policy p
            where p.polrelid = to_regclass('app.context_key') and p.polpermissive
-             and (p.polcmd <> 'r' or exists (select from unnest(p.polroles) role where role = 0 or pg_get_userbyid(role) <> 'app_gate')))
+             and exists (select from unnest(p.polroles) role where role = 0 or pg_get_userbyid(role) <> 'app_gate'))
 )
 select object, detail from looked_at where detail is not null

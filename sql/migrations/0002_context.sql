@@ -14,7 +14,19 @@ create table app.context_key (
 );
 comment on table app.context_key is 'One row: the key of the context''s seal, as the two padded blocks of HMAC-SHA256. Only app_gate reads it; leave its data out of dumps.';
 
-do $$
+alter table app.context_key enable row level security;
+alter table app.context_key force row level security;
+create policy gate on app.context_key to app_gate using (true) with check (true);
+grant select, insert, update (inner_block, outer_block) on app.context_key to app_gate;
+
+set local role app_gate;
+
+-- Makes the key where there is none: in a new database, and in one restored from a dump, which leaves it out. With
+-- p_replace another takes its place, and transactions that run in that moment fail with BH007. The owner's to call.
+create function app.make_context_key(p_replace boolean) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
 declare
   v_key   bytea := sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
   v_inner bytea := decode(repeat('36', 64), 'hex');
@@ -24,15 +36,14 @@ begin
     v_inner := set_byte(v_inner, i, get_byte(v_inner, i) # get_byte(v_key, i));
     v_outer := set_byte(v_outer, i, get_byte(v_outer, i) # get_byte(v_key, i));
   end loop;
-  insert into app.context_key (inner_block, outer_block) values (v_inner, v_outer);
+  if p_replace then
+    update app.context_key set inner_block = v_inner, outer_block = v_outer;
+  end if;
+  insert into app.context_key (inner_block, outer_block) values (v_inner, v_outer) on conflict do nothing;
 end $$;
+grant execute on function app.make_context_key(boolean) to app_owner;
 
-alter table app.context_key enable row level security;
-alter table app.context_key force row level security;
-create policy gate on app.context_key for select to app_gate using (true);
-grant select on app.context_key to app_gate;
-
-set local role app_gate;
+select app.make_context_key(false);
 
 -- UUID version 7 (RFC 9562, 5.7): 48 bits of milliseconds, the rest random. PostgreSQL has its own from 18 on.
 create function app.uuidv7() returns uuid

@@ -46,6 +46,7 @@ alter table app.audit_log enable always trigger no_truncate;
 create function app.audit() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
+  set timezone = 'UTC'  -- rows are kept as text: the same, whoever wrote them
   as $$
 declare
   v_context text[] := app.context();

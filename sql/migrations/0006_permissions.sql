@@ -31,6 +31,9 @@ alter table app.permissions enable row level security;
 alter table app.permissions force row level security;
 alter table app.role_permissions enable row level security;
 alter table app.role_permissions force row level security;
+-- no tenant's rows: later migrations, which run as the owner, add to them
+create policy owner on app.permissions to app_owner using (true) with check (true);
+create policy owner on app.role_permissions to app_owner using (true) with check (true);
 create policy gate on app.permissions for select to app_gate using (true);
 create policy gate on app.role_permissions for select to app_gate using (true);
 grant select on app.permissions, app.role_permissions to app_gate;

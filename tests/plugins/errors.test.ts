@@ -22,7 +22,6 @@ const sqlstates: [sqlstate: string, code: keyof typeof problems][] = [
   ['BH007', 'internal'],
   ['BH008', 'internal'],
   ['BH010', 'internal'],
-  ['BH011', 'unauthenticated'],
   ['08006', 'unavailable'],
   ['22P02', 'unprocessable'],
   ['22003', 'unprocessable'],

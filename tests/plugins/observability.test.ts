@@ -101,6 +101,16 @@ test('no secret is in the log, whatever went right or wrong', async () => {
   }
 })
 
+test('a line that contains itself has an end', () => {
+  const { stream, text } = keep()
+  const line: Line = { name: 'kept' }
+  line.self = line
+
+  makeLogger({ logLevel: 'info' }, stream).info(line, 'x')
+
+  expect(text()).toContain('kept')
+})
+
 test('fields that hold secrets are blanked wherever they stand', () => {
   const { stream, text } = keep()
 
@@ -108,14 +118,17 @@ test('fields that hold secrets are blanked wherever they stand', () => {
     {
       password: 'canary',
       body: { password: 'canary', refresh_token: 'canary' },
-      req: { headers: { authorization: 'canary', cookie: 'canary', 'set-cookie': 'canary' } },
+      list: [{ secret: 'canary' }],
+      deep: { deeper: { headers: { Authorization: 'canary', cookie: 'canary', 'set-cookie': 'canary' } } },
+      req: { headers: 'canary' },
+      res: { headers: 'canary' },
       user: { name: 'kept' },
     },
     'x',
   )
 
   expect(text()).not.toContain('canary')
-  expect(text()).toContain('kept')
+  expect(JSON.parse(text())).toMatchObject({ list: [{ secret: '[redacted]' }], user: { name: 'kept' } })
 })
 
 describe('what went wrong', () => {
