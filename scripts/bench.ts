@@ -21,6 +21,7 @@ import { migrate } from '../src/db/migrate.ts'
 import { type Figures, median } from './bench/measure.ts'
 import type { Order } from './bench/server.ts'
 import { databaseUrl, type Login, logins } from './logins.ts'
+import { frugal } from './plan.ts'
 import { type Postgres, startPostgres } from './postgres.ts'
 import { removeData } from './postgres-home.ts'
 import { demoEmail, demoPassword, seedDemo } from './seed.ts'
@@ -36,8 +37,9 @@ const dataDir = join(import.meta.dirname, '..', '.data', `bench-${process.pid}`)
 async function run(postgres: Postgres): Promise<void> {
   const { privateKey: jwtKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
   const { ownerUrl, urls } = await arrange(postgres)
-  const server = fork(join(import.meta.dirname, 'bench', 'server.ts'), {
+  const options = {
     env: {
+      ...frugal,
       PATH: process.env.PATH,
       NODE_ENV: 'test',
       LOG_LEVEL: 'warn',
@@ -50,12 +52,16 @@ async function run(postgres: Postgres): Promise<void> {
         ['ANONYMOUS', 'AUTHENTICATED', 'SENSITIVE'].map((name) => [`RATE_LIMIT_${name}`, '100000000/h']),
       ),
     },
-  })
-  const ports = await answerOf<{ subject: number; control: number }>(server)
+  }
+  const start = (which: 'subject' | 'control') =>
+    fork(join(import.meta.dirname, 'bench', 'server.ts'), [which], options)
+  const [subject, control] = [start('subject'), start('control')]
   try {
-    await report(server, ports, ownerUrl)
+    const ports = await Promise.all([subject, control].map((server) => answerOf<{ port: number }>(server)))
+    await report(subject, { subject: ports[0]?.port ?? 0, control: ports[1]?.port ?? 0 }, ownerUrl)
   } finally {
-    server.kill()
+    subject.kill()
+    control.kill()
   }
 }
 

