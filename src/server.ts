@@ -29,7 +29,6 @@ const main = async (): Promise<void> => {
 
   const ended = Promise.race([signal().then(() => 0), disaster(log).then(() => 1)])
   await listen(app, config)
-  log.info(`listening on ${app.listeningOrigin}`)
   process.send?.('ready')
 
   const code = await ended
@@ -54,7 +53,7 @@ const checkDatabase = async ({ databases, allowOldPostgres }: ServerConfig, log:
 
 const listen = async (app: FastifyInstance, { host, port }: ServerConfig): Promise<void> => {
   try {
-    await app.listen({ host, port })
+    await app.listen({ host, port, listenTextResolver: (address) => `listening on ${address}` })
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     const reasons: Readonly<Record<string, string>> = {
