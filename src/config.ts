@@ -42,7 +42,7 @@ const all = (read: Reader) => {
 
 const pool = (read: Reader) => ({
   max: read('DATABASE_POOL_MAX', integer(1, 1_000), '10'),
-  waitMs: read('DATABASE_POOL_WAIT', duration, '2s'),
+  waitMs: read('DATABASE_POOL_WAIT', duration, '800ms'),
 })
 
 const keys = (read: Reader) => ({

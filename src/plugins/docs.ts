@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
 import swaggerUi from '@fastify/swagger-ui'
@@ -39,13 +41,18 @@ export const docs: FastifyPluginAsync = async (app) => {
     uiConfig: { docExpansion: 'list', persistAuthorization: false, tryItOutEnabled: true },
   })
 
-  await app.register(fastifyStatic, {
-    root: fileURLToPath(new URL('../../node_modules/redoc/bundles', import.meta.url)),
-    serve: false,
-  })
+  // one file of a large package: where development's dependencies were left out, it may be copied there by itself
+  if (!existsSync(join(BUNDLES, BUNDLE))) {
+    app.log.warn(`/api/redoc is off: node_modules/redoc/bundles/${BUNDLE} is not installed`)
+    return
+  }
+  await app.register(fastifyStatic, { root: BUNDLES, serve: false })
   app.get('/redoc', (_request, reply) => reply.type('text/html; charset=utf-8').send(REDOC))
-  app.get('/redoc/redoc.js', (_request, reply) => reply.sendFile('redoc.standalone.js', { maxAge: '1h' }))
+  app.get('/redoc/redoc.js', (_request, reply) => reply.sendFile(BUNDLE, { maxAge: '1h' }))
 }
+
+const BUNDLES = fileURLToPath(new URL('../../node_modules/redoc/bundles', import.meta.url))
+const BUNDLE = 'redoc.standalone.js'
 
 const REDOC = `<!doctype html>
 <html lang="en">
