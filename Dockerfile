@@ -11,11 +11,21 @@ COPY package.json package-lock.json .npmrc ./
 # Optional ones are the pinned Node, which the image itself brings. No install script is needed, so none may run.
 RUN npm ci --omit=dev --omit=optional --ignore-scripts --loglevel=error
 
+# ReDoc's bundle holds all that it needs; what it was made from stays out.
+FROM node:24-slim AS redoc
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --omit=optional --ignore-scripts --loglevel=error
+
 FROM node:24-slim AS base
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000
+# Resident memory after load: 170 MiB with these, 330 MiB without. V8 collects in time when it is told how much there is;
+# glibc keeps no pool of its own for each thread that hashed a password. A larger container may have larger numbers.
+ENV NODE_OPTIONS="--max-old-space-size=256 --max-semi-space-size=16" MALLOC_ARENA_MAX=2
 WORKDIR /app
 # Root's, and so read-only for whom it runs as.
 COPY --from=dependencies /app/node_modules node_modules
+COPY --from=redoc /app/node_modules/redoc/bundles/redoc.standalone.js node_modules/redoc/bundles/
 COPY package.json LICENSE ./
 COPY sql sql
 COPY src src

@@ -53,7 +53,7 @@ test('what is not said has the defaults of the contract', () => {
       sensitive: { quota: 10, seconds: 60 },
     },
     sessions: { accessTokenMs: 600_000, refreshIdleMs: 1_209_600_000, maxMs: 7_776_000_000 },
-    pool: { max: 10, waitMs: 2_000 },
+    pool: { max: 10, waitMs: 800 },
     shutdown: { graceMs: 10_000, delayMs: 0 },
     jwt: { issuer: 'bulkhead', audience: 'bulkhead-api' },
   })
