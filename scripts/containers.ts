@@ -15,7 +15,7 @@ export const startContainers = async (): Promise<Containers> => {
   try {
     const [postgres, redis] = await Promise.all([
       new GenericContainer('postgres:18')
-        .withEnvironment({ POSTGRES_PASSWORD: password })
+        .withEnvironment({ POSTGRES_PASSWORD: password, LANG: 'C.UTF-8' })
         .withCommand(['postgres', '-c', 'fsync=off', '-c', 'max_connections=300'])
         .withExposedPorts(5432)
         // The image first starts a server of its own to prepare the data; the second line is the real one's.

@@ -42,7 +42,13 @@ export const startRedis = async ({ port: asked }: { port?: number } = {}): Promi
 
 /** Whether a Redis answers there in time. */
 export const answers = async (url: string, patienceMs = 10_000): Promise<boolean> => {
-  const client = new Redis(url, { lazyConnect: true, retryStrategy: () => null, connectTimeout: 2000 })
+  const client = new Redis(url, {
+    lazyConnect: true,
+    retryStrategy: () => null,
+    connectTimeout: 2000,
+    commandTimeout: 2000,
+    socketTimeout: 2000,
+  })
   client.on('error', () => {})
   try {
     for (const deadline = Date.now() + patienceMs; Date.now() < deadline; await sleep(50)) {

@@ -207,10 +207,15 @@ const checkDatabase = async ({ ownerUrl, ownerVariable }: Databases): Promise<vo
     )
   })
   try {
-    const { rows } = await client.query<{ may: boolean }>(
-      'select rolsuper or rolcreaterole as may from pg_roles where rolname = current_user',
+    const { rows } = await client.query<{ may: boolean; encoding: string }>(
+      `select rolsuper or rolcreaterole as may, current_setting('server_encoding') as encoding
+         from pg_roles where rolname = current_user`,
     )
-    if (rows[0]?.may) return
+    const { may, encoding } = rows[0] ?? {}
+    if (encoding !== 'UTF8') {
+      throw new Refusal(`${ownerVariable}: the database holds text as ${encoding}; make one with encoding UTF8`)
+    }
+    if (may) return
     throw new Refusal(
       `${ownerVariable}: ${client.user} may not migrate; name a superuser, or the database's owner with CREATEROLE${ownerVariable === 'DATABASE_URL' ? ' (in DATABASE_OWNER_URL, when DATABASE_URL is the login of the API)' : ''}`,
     )

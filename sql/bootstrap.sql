@@ -14,7 +14,7 @@ begin
     select p.oid::regprocedure
       from pg_proc p join pg_namespace n on n.oid = p.pronamespace
      where n.nspname = 'pg_catalog'
-       and (p.proname in ('set_config', 'pg_notify', 'pg_cancel_backend', 'pg_terminate_backend', 'pg_prepared_statement', 'pg_cursor')
+       and (p.proname in ('set_config', 'pg_notify', 'pg_cancel_backend', 'pg_terminate_backend', 'pg_prepared_statement', 'pg_cursor', 'pg_logical_emit_message')
             or p.proname ~ '^pg_(try_)?advisory_'
             or p.proname ~ '^(lo_|loread|lowrite)')
   loop

@@ -881,6 +881,9 @@ begin
   if v_context is null then
     raise exception 'an audited read without a context' using errcode = 'BH008';
   end if;
+  if not app.can('audit:read') then
+    raise exception 'the role % lacks audit:read', v_context[4] using errcode = 'BH004';
+  end if;
   insert into app.audit_log
          (tenant_id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, new_row)
   values (v_context[1]::uuid, v_context[2], v_context[3]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_context[7]::inet,
@@ -1065,6 +1068,9 @@ declare
   v_name  text;
   v_made  int := 0;
 begin
+  if p_ahead not between 0 and 24 then
+    raise exception '% months ahead is not between 0 and 24', p_ahead using errcode = '22023';
+  end if;
   for v_month in
     select generate_series(date_trunc('month', now()), date_trunc('month', now()) + p_ahead * interval '1 month', interval '1 month')
   loop
@@ -1401,11 +1407,17 @@ CREATE OR REPLACE FUNCTION app.try_lock(p_name text)
 AS $function$
 declare
   v_tenant uuid := app.tenant_id();
+  v_taken  int  := coalesce(nullif(current_setting('app.locks', true), ''), '0')::int;
   v_key    app.context_key;
 begin
   if v_tenant is null then
     raise exception 'a lock needs a tenant' using errcode = 'BH008';
   end if;
+  -- the server's table of locks is everybody's: one transaction must not fill it
+  if v_taken >= 16 then
+    raise exception 'a transaction takes 16 locks at most' using errcode = 'BH011';
+  end if;
+  perform set_config('app.locks', (v_taken + 1)::text, true);
   select * into strict v_key from app.context_key;
   return pg_try_advisory_xact_lock(('x' || left(encode(
     sha256(v_key.outer_block || convert_to('lock|' || v_tenant || '|' || p_name, 'UTF8')), 'hex'), 16))::bit(64)::int8);

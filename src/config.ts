@@ -36,13 +36,13 @@ const all = (read: Reader) => {
     logLevel: read('LOG_LEVEL', oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'), 'info'),
     redisUrl: read.optional('REDIS_URL', redisUrl),
     allowOldPostgres: read('ALLOW_OLD_POSTGRES', flag, 'false'),
-    shutdown: { graceMs: read('SHUTDOWN_GRACE', duration, '10s'), delayMs: read('SHUTDOWN_DELAY', delay, '0s') },
+    shutdown: { graceMs: read('SHUTDOWN_GRACE', wait, '10s'), delayMs: read('SHUTDOWN_DELAY', delay, '0s') },
   }
 }
 
 const pool = (read: Reader) => ({
   max: read('DATABASE_POOL_MAX', integer(1, 1_000), '10'),
-  waitMs: read('DATABASE_POOL_WAIT', duration, '800ms'),
+  waitMs: read('DATABASE_POOL_WAIT', wait, '800ms'),
 })
 
 const keys = (read: Reader) => ({
@@ -146,7 +146,19 @@ const duration: Form<number> = {
   parse: (value) => parseDuration(value) || undefined,
 }
 
-const delay: Form<number> = { words: 'a duration such as 0s, 500ms, 10s', parse: parseDuration }
+/** One that is waited for: timers end at 2^31 - 1 milliseconds, and fire at once beyond. */
+const MAX_TIMER = 2 ** 31 - 1
+const wait: Form<number> = {
+  words: 'a duration such as 500ms, 10s, 5m, of 24 days at most',
+  parse: (value) => within(parseDuration(value) || undefined, MAX_TIMER),
+}
+const within = (value: number | undefined, most: number): number | undefined =>
+  value !== undefined && value <= most ? value : undefined
+
+const delay: Form<number> = {
+  words: 'a duration such as 0s, 500ms, 10s, of 24 days at most',
+  parse: (value) => within(parseDuration(value), MAX_TIMER),
+}
 
 const rate: Form<Rate> = { words: 'a rate such as 100/h, 10/m, 5/30s', parse: parseRate }
 

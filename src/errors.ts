@@ -86,7 +86,7 @@ export const problemDocument = ({ code, status, detail, errors }: Problem, reque
     type: `/problems/${code}`,
     title: problems[code][1],
     status,
-    detail,
+    detail: detail ?? problems[code][1],
     code,
     request_id: requestId,
     errors,

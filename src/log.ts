@@ -27,7 +27,8 @@ export const makeLogger = ({ logLevel }: { logLevel: string }, destination?: Des
       // Fastify hands over whole requests and answers now and then, with all their headers
       serializers: { err: describeError, req: () => undefined, res: () => undefined },
     },
-    destination ?? pino.destination({ sync: false }),
+    // line by line: what is held back is lost in a crash, and waits without end at exit when the reader has gone
+    destination ?? pino.destination({ sync: true }),
   )
 
 /** By hand, since pino's own redaction by wildcards takes longer than all else that a request's line needs. */

@@ -97,7 +97,10 @@ const arrangeDatabases = async (undo: Undo[]): Promise<TestDatabases> => {
     Object.entries(logins).map(([login, role]) => [login, password(role)]),
   ) as Record<Login, string>
   const owner = await arrangeOwner(admin, password)
-  await admin.query(`create database ${template} owner ${pg.escapeIdentifier(owner.user)}`)
+  // A server whose own databases are not in UTF-8 counts bytes where people count characters.
+  await admin.query(
+    `create database ${template} owner ${pg.escapeIdentifier(owner.user)} template template0 encoding 'UTF8'`,
+  )
 
   const url = databaseUrl(superuserUrl, { database: template })
   const roleUrl = (login: Login) => databaseUrl(url, { user: logins[login], password: passwords[login] })
@@ -106,7 +109,7 @@ const arrangeDatabases = async (undo: Undo[]): Promise<TestDatabases> => {
   )
   const ownerUrl = databaseUrl(url, owner)
   await migrate({ ownerUrl, passwords: rolePasswords })
-  await seedDemo({ ownerUrl: databaseUrl(url, owner), authUrl: roleUrl('auth'), apiUrl: roleUrl('api'), log: () => {} })
+  await seedDemo({ ownerUrl, authUrl: roleUrl('auth'), apiUrl: roleUrl('api'), log: () => {} })
   await admin.query(`alter database ${template} allow_connections false`)
   await admin.query('select pg_advisory_unlock(hashtextextended($1, 0))', ['bulkhead_test setup'])
   return { superuserUrl, owner, passwords, template }

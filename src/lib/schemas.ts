@@ -6,6 +6,8 @@ export const Uuid = Type.String({ format: 'uuid', examples: ['01997b0e-7a2c-7cc3
 
 export const Timestamp = Type.String({
   format: 'date-time',
+  // what PostgreSQL takes for a time
+  pattern: '^(?!0000)\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,6})?(Z|[+-](0\\d|1[0-4]):[0-5]\\d)$',
   description: 'RFC 3339, UTC, microseconds.',
   examples: ['2026-03-01T12:00:00.123456Z'],
 })

@@ -16,11 +16,24 @@ const folded: Record<string, string> = {
   ŋ: 'n',
 }
 
+/** Names of hosts that are, or will be, the service's own. */
+const RESERVED = new Set(
+  `admin api app assets auth billing blog cdn console dashboard dev docs ftp help id imap login mail metrics mx ns ns1 ns2
+   operators pop root smtp sso staging static status support test webhooks www`.split(/\s+/),
+)
+
+export const isReserved = (slug: string): boolean => RESERVED.has(slug)
+
 /**
  * A tenant's slug made from its name: a label of a host name (RFC 1123) in lower case, never empty, and never of the form
  * `xn--…` that host names keep for themselves.
  */
-export const slugOf = (name: string): string =>
+export const slugOf = (name: string): string => {
+  const slug = labelOf(name) || NAMELESS
+  return isReserved(slug) ? `${slug}-${NAMELESS}` : slug
+}
+
+const labelOf = (name: string): string =>
   name
     .normalize('NFKD')
     .replace(/\p{M}/gu, '')
@@ -31,4 +44,4 @@ export const slugOf = (name: string): string =>
     .slice(0, MAX_LENGTH + 1)
     .replace(/^-+/, '')
     .slice(0, MAX_LENGTH)
-    .replace(/-+$/, '') || NAMELESS
+    .replace(/-+$/, '')

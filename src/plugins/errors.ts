@@ -132,9 +132,17 @@ const clientProblemOf = ({ code, rawPacket }: ClientError): Problem => {
 const LINGER_MS = 500
 
 const answerRaw = (socket: Duplex, problem: Problem, request?: Pick<IncomingMessage, 'headers'>): void => {
+  const current = answerBeingMade(socket)
+  // A request that came whole, before these bytes, gets its own answer; this one would be taken for it
+  if (current?.req.complete) {
+    closeAfterAnswers(socket, current)
+    return
+  }
   // An answer that is on its way already would be cut in two by this one
-  const { _httpMessage: current } = socket as Duplex & { _httpMessage?: ServerResponse | null }
-  if (!socket.writable || current?.headersSent) return void socket.destroy()
+  if (!socket.writable || current?.headersSent) {
+    socket.destroy()
+    return
+  }
 
   const id = request ? requestIdOf(request) : randomUUID()
   const body = problemDocument(problem, id)
@@ -143,4 +151,18 @@ const answerRaw = (socket: Duplex, problem: Problem, request?: Pick<IncomingMess
   socket.end(`HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}\r\n${head.join('')}\r\n${body}`)
   socket.resume()
   setTimeout(() => socket.destroy(), LINGER_MS).unref()
+}
+
+/** Node keeps it with the socket, and has no public name for it. */
+const answerBeingMade = (socket: Duplex): ServerResponse | null | undefined =>
+  (socket as Duplex & { _httpMessage?: ServerResponse | null })._httpMessage
+
+const closeAfterAnswers = (socket: Duplex, current: ServerResponse): void => {
+  current.once('close', () =>
+    setImmediate(() => {
+      const next = answerBeingMade(socket)
+      if (next) closeAfterAnswers(socket, next)
+      else socket.end()
+    }),
+  )
 }

@@ -25,7 +25,7 @@ export async function once(
   if (key === undefined) return work()
 
   const fingerprint = createHash('sha256')
-    .update(`${request.method} ${request.url}\n${JSON.stringify(request.body)}`)
+    .update(JSON.stringify([request.method, request.routeOptions.url, request.params, request.query, request.body]))
     .digest()
 
   // in this order on one connection: what the holder of the lock committed before is seen

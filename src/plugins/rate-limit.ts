@@ -2,6 +2,7 @@ import fastifyRateLimit, { normalizeIP } from '@fastify/rate-limit'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Problem, problemDocument, problemMediaType } from '../errors.ts'
+import { inetOf } from '../lib/address.ts'
 import { type Count, makeFixedWindow } from '../lib/fixed-window.ts'
 import type { Rate } from '../lib/rate.ts'
 import type { Redis } from '../redis.ts'
@@ -22,7 +23,7 @@ type Options = {
   authenticated: Rate
   sensitive: Rate
   redis: Redis | undefined
-  /** The session or key of an authenticated request. */
+  /** The person or key of an authenticated request. */
   callerOf: (request: FastifyRequest) => string | undefined
 }
 
@@ -109,7 +110,7 @@ const limitOf = ({ routeOptions }: FastifyRequest) => routeOptions.config.limit
 const isCounted = ({ spent }: FastifyRequest): boolean => spent?.some(({ policy }) => policy.general) ?? false
 
 /** A network of IPv6 is one address: whoever has one has 2^64. */
-const addressOf = ({ ip }: FastifyRequest): string => normalizeIP(ip ?? 'gone')
+const addressOf = ({ ip }: FastifyRequest): string => normalizeIP(inetOf(ip ?? '') ?? ip ?? 'gone')
 
 /** Counts under each policy; throws rate_limited when one of them is spent. */
 const spend = async (due: readonly Policy[], request: FastifyRequest, reply: FastifyReply): Promise<void> => {

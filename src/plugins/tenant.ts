@@ -43,16 +43,15 @@ export const tenantRoutes = fp<Options>(
       if (!permission) throw new Error(`${String(route.method)} ${route.url} declares no permission`)
 
       route.handler = async function inTransaction(request, reply) {
-        const selection = selectionOf(request, baseDomain)
-        const entry = {
-          secret: request.claims.secret,
-          ...selection,
-          permission,
-          requestId: request.id,
-          address: inetOf(request.ip),
-        }
         const readOnly = !audited && (request.method === 'GET' || request.method === 'HEAD')
         try {
+          const entry = {
+            secret: request.claims.secret,
+            ...selectionOf(request, baseDomain),
+            permission,
+            requestId: request.id,
+            address: inetOf(request.ip),
+          }
           return await withTenant(pool, entry, { readOnly, signal: hungUp(reply) }, (db, caller) => {
             request.db = db
             request.caller = caller
@@ -62,13 +61,7 @@ export const tenantRoutes = fp<Options>(
             })
           })
         } catch (error) {
-          if (refusesTenant(error)) {
-            await logSecurity(authPool, request, 'tenant_refused', {
-              userId: request.claims.sub,
-              tenantId: selection.tenantId,
-              detail: { slug: selection.tenantSlug, refused: error.code },
-            })
-          }
+          if (refusesTenant(error)) await logRefusal(authPool, request, error.code)
           throw error
         }
       }
@@ -103,4 +96,13 @@ const auditRead = (db: TenantDb, name: string, { params, query }: FastifyRequest
 
 /** Not a member, suspended, or two names for two tenants. */
 const refusesTenant = (error: unknown): error is Error & { code: string } =>
-  isDatabaseError(error) && ['BH002', 'BH003', 'BH005'].includes(error.code)
+  error instanceof Problem ? error.code === 'tenant_conflict' : isDatabaseError(error) && REFUSALS.includes(error.code)
+const REFUSALS = ['BH002', 'BH003', 'BH005']
+
+/** After the rollback. What the request named stands there as it was named. */
+const logRefusal = (pool: pg.Pool, request: FastifyRequest, refused: string) =>
+  logSecurity(pool, request, 'tenant_refused', {
+    userId: request.claims.sub,
+    tenantId: request.claims.tenantId,
+    detail: { claim: request.claims.tenantId, header: request.headers['x-tenant-id'], host: request.host, refused },
+  })

@@ -235,7 +235,7 @@ const refused = (challenge = 'Bearer error="invalid_token"') => ({
   statusCode: 401,
   type: 'application/problem+json',
   challenge,
-  body: '{"type":"/problems/unauthenticated","title":"Valid credentials are needed.","status":401,"code":"unauthenticated","request_id":""}',
+  body: '{"type":"/problems/unauthenticated","title":"Valid credentials are needed.","status":401,"detail":"Valid credentials are needed.","code":"unauthenticated","request_id":""}',
 })
 
 describe('200', () => {

@@ -263,6 +263,22 @@ describe('inside acme’s transaction', () => {
   })
 })
 
+test('one transaction cannot fill the server’s table of locks', async () => {
+  await api.query('begin')
+  await enter(api, acme)
+  await api.query('select app.try_lock(n::text) from generate_series(1, 16) n')
+  await expect(api.query("select app.try_lock('one more')")).rejects.toMatchObject({ code: 'BH011' })
+  await api.query('rollback')
+})
+
+test('who may not read the log cannot write a read of it', async () => {
+  const member = await enterAs(superuser, 'member', 'acme')
+  await api.query('begin')
+  await enter(api, member)
+  await expect(api.query("select app.audit_read('audit_log', '{}')")).rejects.toMatchObject({ code: 'BH004' })
+  await api.query('rollback')
+})
+
 describe('the owner', () => {
   test('sees and writes nothing without a context, and cannot touch the log with one', async () => {
     const owner = await connect(database.urls.superuser)

@@ -1,6 +1,7 @@
 import { createSecretKey, randomBytes } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { inetOf } from '../../src/lib/address.ts'
 import { openCursor, sealCursor } from '../../src/lib/cursor.ts'
 import { matchedVersions, noneMatch } from '../../src/lib/etag.ts'
 import { mergePatch } from '../../src/lib/merge-patch.ts'
@@ -96,6 +97,20 @@ describe('conditions', () => {
   ])('If-None-Match: %s against "3" is %s', (header, expected) => {
     expect(noneMatch(header, '"3"')).toBe(expected)
   })
+})
+
+test.each([
+  ['1.2.3.4', '1.2.3.4'],
+  ['1.2.3.4:5678', '1.2.3.4'],
+  ['::1', '::1'],
+  ['[::1]', '::1'],
+  ['[::1]:5678', '::1'],
+  ['fe80::1%eth0', 'fe80::1'],
+  ['unknown', null],
+  ['1.2.3.4.5', null],
+  ['', null],
+])('the address %j is %j', (address, expected) => {
+  expect(inetOf(address)).toBe(expected)
 })
 
 test('in a merge patch null goes back to the default, and what is absent stays', () => {

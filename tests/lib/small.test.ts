@@ -36,7 +36,7 @@ test.each([
   ['2001:db8::1', '2001:db8::1'],
   ['fe80::1%eth0', 'fe80::1'],
   ['unknown', null],
-  ['10.0.0.1:4711', null],
+  ['10.0.0.1:4711', '10.0.0.1'],
   ['', null],
 ])('an address for the database: %s → %s', (address, inet) => {
   expect(inetOf(address)).toBe(inet)

@@ -107,6 +107,7 @@ test('nothing of what was thrown leaves but its code', async () => {
       type: '/problems/internal',
       title: problems.internal[1],
       status: 500,
+      detail: problems.internal[1],
       code: 'internal',
       request_id: answer.headers['x-request-id'],
     })

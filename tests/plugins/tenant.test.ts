@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import http from 'node:http'
+import { connect } from 'node:net'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { type Answer, type Person, world } from '../harness.ts'
 import { asSystem } from '../sessions.ts'
@@ -111,15 +112,27 @@ test('an unknown tenant and a foreign one are refused in the same bytes', async 
 })
 
 test('a refused selection is in the security log, after the rollback of what it refused', async () => {
-  await both.post('/projects', { name: 'never' }, { 'x-tenant-id': randomUUID(), 'x-request-id': 'refused-1' })
+  const [unknown, other] = [randomUUID(), randomUUID()]
+  await both.post('/projects', { name: 'never' }, { 'x-tenant-id': unknown, 'x-request-id': 'refused-1' })
   await both.get('/projects', { host: 'nobody.bulkhead.test', 'x-request-id': 'refused-2' })
+  await acme.get('/projects', { 'x-tenant-id': other, 'x-request-id': 'refused-3' })
+  await acme.get('/projects', { host: 'globex.bulkhead.test', 'x-request-id': 'refused-4' })
 
   const { rows } = await it.superuser.query(
-    `select event, user_id, host(address) as address, request_id, detail from app.security_log where request_id like 'refused-%' order by id`,
+    `select event, user_id, about_tenant_id, host(address) as address, request_id, detail
+       from app.security_log where request_id like 'refused-%' order by request_id`,
   )
+  const [event, address] = ['tenant_refused', '127.0.0.1']
   expect(rows).toMatchObject([
-    { event: 'tenant_refused', user_id: both.userId, address: '127.0.0.1', request_id: 'refused-1' },
-    { event: 'tenant_refused', user_id: both.userId, request_id: 'refused-2', detail: { slug: 'nobody' } },
+    { event, address, user_id: both.userId, request_id: 'refused-1', detail: { header: unknown, refused: 'BH002' } },
+    { event, address, user_id: both.userId, request_id: 'refused-2', detail: { host: 'nobody.bulkhead.test' } },
+    {
+      event,
+      about_tenant_id: acme.tenantId,
+      request_id: 'refused-3',
+      detail: { header: other, refused: 'tenant_conflict' },
+    },
+    { event, about_tenant_id: acme.tenantId, request_id: 'refused-4', detail: { refused: 'BH005' } },
   ])
 })
 
@@ -163,3 +176,36 @@ async function registerElsewhere(): Promise<string> {
   })
   return registered.json().tenant.id
 }
+
+test('a request that was executed gets its own answer, also when what follows on the connection is garbage', async () => {
+  const name = `pipelined ${randomUUID()}`
+  const body = JSON.stringify({ name })
+  const post = [
+    'POST /api/v1/projects HTTP/1.1',
+    'Host: localhost',
+    `Authorization: Bearer ${acme.accessToken}`,
+    'Content-Type: application/json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    '',
+    body,
+  ].join('\r\n')
+  const get = `GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n`
+
+  const heard = await converse(`${get}${post}GARBAGE\r\n\r\n`)
+
+  expect(heard.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200', 'HTTP/1.1 201'])
+  expect(heard).toContain(name)
+})
+
+/** Everything that comes back for these bytes, until the server closes. */
+const converse = (bytes: string): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const socket = connect(Number(new URL(it.origin).port), '127.0.0.1')
+    let heard = ''
+    socket.on('data', (chunk) => {
+      heard += chunk
+    })
+    socket.on('error', reject)
+    socket.on('close', () => resolve(heard))
+    socket.write(bytes)
+  })

@@ -4,7 +4,7 @@ import { hashPassword, isPassword, PASSWORD_LENGTH, weaknessOf } from '../../aut
 import type { Sessions } from '../../auth/sessions.ts'
 import { isDatabaseError, Problem } from '../../errors.ts'
 import { Uuid } from '../../lib/schemas.ts'
-import { slugOf } from '../../lib/slug.ts'
+import { isReserved, slugOf } from '../../lib/slug.ts'
 import { answerTokens, Email, Name, Slug, TokenAnswer } from './answers.ts'
 
 // What a person sends
@@ -42,6 +42,11 @@ async function register(sessions: Sessions, body: Static<typeof Registration>, r
   const email = body.email.toLowerCase()
   const weakness = weaknessOf(password, email)
   if (weakness) throw new Problem('unprocessable', { errors: [{ path: '/password', message: weakness }] })
+
+  if (tenant_slug !== undefined && isReserved(tenant_slug))
+    throw new Problem('unprocessable', {
+      errors: [{ path: '/tenant_slug', message: 'is a name of the service itself' }],
+    })
 
   return sessions.register(
     {
