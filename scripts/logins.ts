@@ -19,8 +19,17 @@ const form = /^(postgres(?:ql)?:\/\/)(?:[^/?]*@)?([^/?]*)(\/[^?]*)?(\?.*)?$/
  * (`postgres://user@/db?host=/run/postgresql`) is none that `URL` understands.
  */
 export const databaseUrl = (url: string, change: { user?: string; password?: string; database?: string }): string => {
-  const [, scheme = '', host = '', path = '', query = ''] = form.exec(url) ?? []
-  const account = url.slice(scheme.length, url.length - host.length - path.length - query.length)
-  const login = change.user === undefined ? account : `${change.user}:${encodeURIComponent(change.password ?? '')}@`
-  return `${scheme}${login}${host}${change.database === undefined ? path : `/${change.database}`}${query}`
+  const [, scheme = '', host = '', path = '', rest = ''] = form.exec(url) ?? []
+  const account = url.slice(scheme.length, url.length - host.length - path.length - rest.length)
+  const named = change.database === undefined ? path : `/${change.database}`
+  if (change.user === undefined) return `${scheme}${account}${host}${named}${rest}`
+
+  // What stands behind the question mark wins over what stands in front of the host.
+  const query = new URLSearchParams(rest)
+  // An address that names no database means the one that is called like its login.
+  const [before = ''] = account.replace(/@$/, '').split(':')
+  const database = named.length > 1 ? named : `/${query.get('user') ?? before}`
+  for (const name of ['user', 'password']) query.delete(name)
+  const login = `${encodeURIComponent(change.user)}:${encodeURIComponent(change.password ?? '')}@`
+  return `${scheme}${login}${host}${database}${query.size > 0 ? `?${query}` : ''}`
 }

@@ -12,11 +12,14 @@ export type EmptyDatabase = {
   drop(): Promise<void>
 }
 
-export const emptyDatabase = async (owner = inject('databases').owner): Promise<EmptyDatabase> => {
+export const emptyDatabase = async (
+  owner = inject('databases').owner,
+  made = `encoding 'UTF8' template template0`,
+): Promise<EmptyDatabase> => {
   const { superuserUrl, template } = inject('databases')
   const name = template.replace(/template$/, randomBytes(6).toString('hex'))
   const run = (sql: string) => withClient(superuserUrl, (client) => client.query(sql))
-  await run(`create database ${name} owner ${pg.escapeIdentifier(owner.user)}`)
+  await run(`create database ${name} owner ${pg.escapeIdentifier(owner.user)} ${made}`)
   const own = databaseUrl(superuserUrl, { database: name })
   return {
     name,

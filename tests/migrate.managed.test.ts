@@ -54,6 +54,12 @@ test('every file is applied once, in order, and remembered with its checksum', a
   expect(first.laws.notChecked).toEqual([])
 })
 
+test('a database whose text is not UTF-8 is refused', async () => {
+  const other = await emptyDatabase(undefined, `encoding 'SQL_ASCII' locale 'C' template template0`)
+  await expect(migrate({ ownerUrl: other.ownerUrl })).rejects.toThrow('the database holds text as SQL_ASCII')
+  await other.drop()
+})
+
 test('a file that is added later is applied alone', async () => {
   await run()
   const name = add('comment on schema app is $$Changed.$$')

@@ -53,6 +53,7 @@ export async function migrate(options: MigrateOptions): Promise<MigrateReport> {
   const client = await connect(ownerUrl, log)
   try {
     await checkVersion(client, { allowOld: allowOldPostgres, log })
+    await checkEncoding(client)
     await waitForOthers(client, log)
 
     const arrange = async () => {
@@ -116,6 +117,17 @@ export class MigrationRefused extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options)
     this.name = 'MigrationRefused'
+  }
+}
+
+/** In any other a limit of characters counts something else, and not every name can be kept. */
+const checkEncoding = async (client: pg.Client): Promise<void> => {
+  const { rows } = await client.query<{ encoding: string }>(`select current_setting('server_encoding') as encoding`)
+  const encoding = rows[0]?.encoding
+  if (encoding !== 'UTF8') {
+    throw new MigrationRefused(
+      `the database holds text as ${encoding}: make one with \`encoding 'UTF8' template template0\``,
+    )
   }
 }
 
