@@ -35,6 +35,7 @@ const main = async (): Promise<void> => {
 
   const databases = planDatabases(env, secrets, await provideDatabase(env, secrets))
   if (databases.ownerVariable) await checkDatabase(databases)
+  else tellCommands(databases)
   await applyMigrations(databases)
   if (!config.production) await seed(databases)
 
@@ -146,7 +147,7 @@ const claimData = (): void => {
   while (true) {
     try {
       writeFileSync(claim, String(process.pid), { flag: 'wx' })
-      held.claim = claim
+      held.files.push(claim)
       return
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
@@ -157,6 +158,14 @@ const claimData = (): void => {
     }
     rmSync(claim, { force: true })
   }
+}
+
+/** Where `npm run cli` finds the embedded database while it runs; nobody else may read it. */
+const tellCommands = ({ ownerUrl }: Databases): void => {
+  const file = join(dataRoot, 'running.env')
+  rmSync(file, { force: true })
+  writeFileSync(file, `DATABASE_OWNER_URL="${ownerUrl}"\n`, { mode: 0o600 })
+  held.files.push(file)
 }
 
 const keepRunning = (server: Postgres, options: Parameters<typeof startPostgres>[0], crashes: number[] = []): void => {
@@ -254,7 +263,7 @@ const seed = async ({ ownerUrl, urls }: Databases): Promise<void> => {
 
 // What runs, and its end
 
-const held: { claim?: string; postgres?: Postgres; children: Child[]; stopping?: number } = { children: [] }
+const held: { files: string[]; postgres?: Postgres; children: Child[]; stopping?: number } = { files: [], children: [] }
 
 const serve = async (name: 'server' | 'worker', env: NodeJS.ProcessEnv): Promise<void> => {
   const label = name === 'server' ? 'api' : name
@@ -274,7 +283,7 @@ const stopAll = async (code: number, reason?: string): Promise<void> => {
   if (running) console.log('stopping …')
   await Promise.all(held.children.map((child) => child.stop()))
   await held.postgres?.stop()
-  if (held.claim) rmSync(held.claim, { force: true })
+  for (const file of held.files) rmSync(file, { force: true })
   if (running) console.log(`stopped: ${seconds(stopping)}`)
   process.exit(code)
 }
@@ -283,7 +292,7 @@ const stopNow = async (): Promise<void> => {
   console.error('stopping at once …')
   for (const child of held.children) child.kill()
   await held.postgres?.stop({ immediately: true })
-  if (held.claim) rmSync(held.claim, { force: true })
+  for (const file of held.files) rmSync(file, { force: true })
   process.exit(130)
 }
 

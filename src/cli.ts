@@ -36,6 +36,7 @@ const main = async ([name = 'help', ...args]: string[]): Promise<number> => {
     return 0
   }
   loadEnvFile()
+  loadEnvFile('.data/running.env') // of `npm start`, while its database runs
   return command.run(args, process.env)
 }
 

@@ -13,10 +13,10 @@ import {
 } from './db/check.ts'
 import type { Logger } from './log.ts'
 
-/** `.env` of the working directory, when there is one; what the environment says wins. */
-export const loadEnvFile = (): void => {
+/** `.env` of the working directory, or another such file, when there is one; what the environment says wins. */
+export const loadEnvFile = (file = '.env'): void => {
   try {
-    process.loadEnvFile()
+    process.loadEnvFile(file)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
   }
