@@ -137,6 +137,12 @@ test('serves, shows isolation in two commands, stops without a trace and keeps t
   const second = start({ PORT: '0' })
   expect(await second.ended).toBe(1)
   expect(second.output()).toContain('already running in this folder')
+  const laws = spawnSync(process.execPath, ['src/cli.ts', 'laws'], {
+    cwd: folder,
+    encoding: 'utf8',
+    env: { PATH: process.env.PATH },
+  })
+  expect(laws.stdout, laws.stderr).toContain('0 violations')
 
   first.child.kill('SIGINT')
   expect(await first.ended).toBe(0)
