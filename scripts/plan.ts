@@ -70,6 +70,7 @@ export const environmentOf = (
 ): Env => {
   const all: Env = {
     ...frugal,
+    MAX_EVENT_LOOP_DELAY: '10s', // a machine that is busy with something else is not overloaded
     ...env,
     ...urls,
     JWT_KEYS: env.JWT_KEYS || secrets.JWT_KEYS,

@@ -67,6 +67,7 @@ const server = (read: Reader) => {
     trustProxy: read.optional('TRUST_PROXY', proxies) ?? [],
     requireHttps: read('REQUIRE_HTTPS', flag, String(common.production)),
     docsEnabled: read('DOCS_ENABLED', flag, String(!common.production)),
+    overload: { maxEventLoopDelayMs: read('MAX_EVENT_LOOP_DELAY', wait, '1s') },
     limits: {
       anonymous: read('RATE_LIMIT_ANONYMOUS', rate, '100/h'),
       authenticated: read('RATE_LIMIT_AUTHENTICATED', rate, '1000/h'),

@@ -59,6 +59,9 @@ export const testEnvironment = (urls: Clone['urls']): Environment => ({
   NODE_ENV: 'test',
   LOG_LEVEL: 'silent',
   HOST: '127.0.0.1',
+  // a machine that is busy with other tests is not overloaded
+  MAX_EVENT_LOOP_DELAY: '1d',
+  DATABASE_POOL_WAIT: '10s',
   PORT: '0',
   DATABASE_URL: urls.api,
   DATABASE_AUTH_URL: urls.auth,

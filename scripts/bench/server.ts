@@ -70,7 +70,7 @@ async function buildControl(settings: ServerConfig, pool: pg.Pool): Promise<Fast
   await server.register(errors)
   await server.register(requestId)
   await server.register(securityHeaders)
-  await server.register(underPressure, {})
+  await server.register(underPressure, { limits: settings.overload })
   await server.register(wellFormed)
   await server.register(rateLimit, { ...settings.limits, redis: undefined, callerOf: ({ claims }) => claims?.sub })
   await server.register(validation)

@@ -10,15 +10,15 @@ export type Pressure = { maxEventLoopDelayMs: number; maxHeapBytes: number; maxR
 const SAMPLE_MS = 500
 
 /** Nine tenths of what the container or machine, and the engine's heap, have. */
-const ceilings = (): Pressure => ({
-  maxEventLoopDelayMs: 1_000,
+const ceilings = () => ({
   maxHeapBytes: Math.floor(getHeapStatistics().heap_size_limit * 0.9),
   maxRssBytes: Math.floor(Math.min(constrainedMemory() || totalmem(), totalmem()) * 0.9),
 })
 
 /** Sheds load while there is still strength to say so: better some refused at once than all answered too late. */
-export const underPressure = fp<{ limits?: Pressure }>(
-  async (app, { limits = ceilings() }) => {
+export const underPressure = fp<{ limits: Pick<Pressure, 'maxEventLoopDelayMs'> & Partial<Pressure> }>(
+  async (app, options) => {
+    const limits: Pressure = { ...ceilings(), ...options.limits }
     await app.register(fastifyUnderPressure, {
       maxEventLoopDelay: limits.maxEventLoopDelayMs,
       maxHeapUsedBytes: limits.maxHeapBytes,
