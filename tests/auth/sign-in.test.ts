@@ -33,7 +33,7 @@ const claimsOf = (token: string) => JSON.parse(Buffer.from(token.split('.')[1] ?
 
 const securityLog = async (answer: Answer) => {
   const { rows } = await it.superuser.query(
-    'select event, user_id, about_tenant_id, host(address) as address, detail from app.security_log where request_id = $1 order by id',
+    'select event, user_id, about_tenant_id, host(address) as address, detail from app.security_log where request_id = $1 order by at',
     [answer.headers['x-request-id']],
   )
   return rows
