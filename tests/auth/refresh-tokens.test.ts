@@ -95,7 +95,7 @@ describe('an exchange', () => {
     await expectEnded(next, answer.json().access_token)
     await expectEnded(person.refreshToken, person.accessToken)
     const { rows } = await it.superuser.query(
-      `select event, user_id, about_tenant_id, detail from app.security_log where session_id = $1 order by id`,
+      `select event, user_id, about_tenant_id, detail from app.security_log where session_id = $1 order by at`,
       [sessionOf(next)],
     )
     expect(rows).toEqual([
