@@ -9,6 +9,7 @@ import pg from 'pg'
 import { ConfigError, readConfig, type ServerConfig } from '../src/config.ts'
 import { BrokenLaws } from '../src/db/check.ts'
 import { MigrationRefused, migrate } from '../src/db/migrate.ts'
+import { reasonOf } from '../src/processes.ts'
 import { type Child, startChild } from './children.ts'
 import { describeAddresses, describeIsolation, describeLogins } from './demo.ts'
 import { type Databases, environmentOf, planDatabases } from './plan.ts'
@@ -231,12 +232,6 @@ const checkDatabase = async ({ ownerUrl, ownerVariable }: Databases): Promise<vo
   } finally {
     await client.end()
   }
-}
-
-/** A name with two addresses fails with two errors and no message. */
-const reasonOf = (error: unknown): string => {
-  if (error instanceof AggregateError) return error.errors.map(reasonOf).join(', ')
-  return error instanceof Error ? error.message : String(error)
 }
 
 const applyMigrations = async ({ ownerUrl, passwords }: Databases): Promise<void> => {

@@ -105,7 +105,6 @@ export type ProcessName = keyof typeof processes
 export type ConfigOf<P extends ProcessName> = Frozen<ReturnType<(typeof processes)[P]>>
 export type ServerConfig = ConfigOf<'server'>
 export type WorkerConfig = ConfigOf<'worker'>
-export type CliConfig = ConfigOf<'cli'>
 
 /**
  * Reads what `process` needs from `env`, and nothing else: the worker never holds the signing keys.

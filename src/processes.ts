@@ -82,7 +82,7 @@ export const disaster = (log: Logger): Promise<void> =>
   })
 
 /** A name with two addresses fails with two errors and no message. */
-const reasonOf = (error: unknown): string => {
+export const reasonOf = (error: unknown): string => {
   if (error instanceof AggregateError && error.message === '') return error.errors.map(reasonOf).join(', ')
   return error instanceof Error ? error.message : String(error)
 }

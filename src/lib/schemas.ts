@@ -1,4 +1,4 @@
-import { type Static, type TObject, type TProperties, type TSchema, type TUnion, Type } from '@sinclair/typebox'
+import { type TProperties, type TSchema, Type } from '@sinclair/typebox'
 
 // What every resource is made of
 
@@ -62,6 +62,3 @@ export const Page = <T extends TSchema>(item: T) =>
     next_cursor: Type.Union([Type.String(), Type.Null()], { description: 'For the next page; null on the last.' }),
     total: Type.Optional(Type.Integer({ minimum: 0 })),
   })
-
-/** A filter that is given by the name of its field. */
-export type Filters<T extends TObject | TUnion> = Static<T>
