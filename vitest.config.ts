@@ -24,9 +24,9 @@ export default defineConfig({
     // Files mostly wait for their servers; more of them at once would need more connections than a server has.
     maxWorkers: Math.min(4, Math.max(1, availableParallelism() - 1)),
     // Real servers on busy machines; a limit here ends what hangs and says nothing about speed.
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
-    teardownTimeout: 30_000,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
+    teardownTimeout: 60_000,
     coverage: {
       provider: 'v8',
       include: ['src/**/*.ts'],

@@ -12,7 +12,7 @@ import { createVitest, parseCLI } from 'vitest/node'
 import { type Containers, startContainers } from './containers.ts'
 import { step } from './progress.ts'
 
-type Counts = { passed: number; failed: number; skipped: string[] }
+type Counts = { passed: number; failed: number; skipped: string[]; failures: string[] }
 
 const runs = [
   { migrateAs: 'superuser', title: 'migrated as superuser' },
@@ -36,7 +36,7 @@ const main = async (): Promise<number> => {
     process.env.TEST_REDIS_URL = containers.redisUrl
   }
 
-  const total: Counts = { passed: 0, failed: 0, skipped: [] }
+  const total: Counts = { passed: 0, failed: 0, skipped: [], failures: [] }
   for (const { migrateAs, title } of runs) {
     process.env.TEST_MIGRATE_AS = migrateAs
     console.log(`\nThe suite, ${title}`)
@@ -45,6 +45,7 @@ const main = async (): Promise<number> => {
     total.passed += counts.passed
     total.failed += counts.failed
     total.skipped.push(...counts.skipped.map((name) => `${name} (${title})`))
+    total.failures.push(...counts.failures.map((name) => `${name} (${title})`))
   }
   await containers?.stop()
 
@@ -54,17 +55,21 @@ const main = async (): Promise<number> => {
   }
   // With -t everything else is left out on purpose; otherwise what was skipped could not run here, and says why.
   if (!options.testNamePattern) for (const name of total.skipped) console.log(`skipped: ${name}`)
+  // Once more at the end: where only the last lines of a run are kept, these are the ones that are needed.
+  for (const failure of total.failures) console.log(`failed: ${failure}`)
   const skipped = total.skipped.length > 0 ? `, ${total.skipped.length} skipped` : ''
   console.log(`${total.passed} passed, ${total.failed} failed${skipped}`)
   return total.failed > 0 ? 1 : 0
 }
 
 const runVitest = async (filters: string[], options: object): Promise<Counts> => {
-  const counts: Counts = { passed: 0, failed: 0, skipped: [] }
+  const counts: Counts = { passed: 0, failed: 0, skipped: [], failures: [] }
   const count = {
     onTestRunEnd(modules: readonly TestModule[], unhandled: readonly unknown[], reason: TestRunEndReason) {
       for (const module of modules) countModule(module, counts)
       counts.failed += unhandled.length
+      for (const error of unhandled)
+        counts.failures.push(`outside any test: ${String((error as Error).message ?? error)}`)
       if (reason === 'interrupted') counts.failed += 1
     },
   }
@@ -92,13 +97,18 @@ const runVitest = async (filters: string[], options: object): Promise<Counts> =>
 
 /** A file that does not load, or a hook that throws, fails as one test, whatever became of the tests in it. */
 const countModule = (module: TestModule, counts: Counts): void => {
-  counts.failed += module.errors().length
-  for (const suite of module.children.allSuites()) counts.failed += suite.errors().length
+  const fail = (name: string, error: { message: string } | undefined): void => {
+    counts.failed += 1
+    const [reason = 'it did not end'] = (error?.message ?? '').split('\n').filter((line) => line.trim() !== '')
+    counts.failures.push(`${module.relativeModuleId} > ${name}: ${reason}`)
+  }
+  for (const error of module.errors()) fail('the file', error)
+  for (const suite of module.children.allSuites()) for (const error of suite.errors()) fail(suite.fullName, error)
   for (const test of module.children.allTests()) {
-    const { state } = test.result()
+    const { state, errors } = test.result()
     if (state === 'passed') counts.passed += 1
     else if (state === 'skipped') counts.skipped.push(`${module.relativeModuleId} > ${test.fullName}`)
-    else counts.failed += 1
+    else fail(test.fullName, errors?.[0])
   }
 }
 

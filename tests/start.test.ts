@@ -75,8 +75,16 @@ const running = (): { pid: number; command: string }[] =>
     })
     .filter(({ pid, command }) => pid !== process.pid && (command.includes(folder) || command.includes(elsewhere)))
 
+/** What is left after a while is named, and killed: it fails this test, and not every one after it. */
 const nothingRuns = async (): Promise<void> => {
-  while (running().length > 0) await sleep(100)
+  for (let waited = 0; running().length > 0; waited += 100) {
+    if (waited >= 20_000) {
+      const left = running()
+      spawnSync('kill', ['-9', ...left.map(({ pid }) => String(pid))])
+      throw new Error(`still running: ${left.map(({ command }) => command).join(', ')}`)
+    }
+    await sleep(100)
+  }
 }
 
 const pidOf = (what: string): number => {
@@ -236,6 +244,7 @@ describe('when something is killed', () => {
   test('the database: it is started again, and the API recovers by itself', async () => {
     const run = start()
     await started(run)
+    elsewhere = await readlink(join(folder, '.data', 'postgres')).catch(() => elsewhere)
     process.kill(pidOf('bin/postgres'), 'SIGKILL')
     while (!run.output().includes('PostgreSQL is back')) await sleep(50)
 
