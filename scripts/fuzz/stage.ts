@@ -24,6 +24,7 @@ export type Person = {
   sessionId: string
   /** The `sid` of access tokens of this session. */
   secret: Buffer
+  refreshToken: string
 }
 
 /** What somebody of acme might have come to know of globex, and what therefore is no leak. */
@@ -118,29 +119,36 @@ const asSystem = async (superuser: pg.Client, tenantId: string, text: string, va
 }
 
 const signInAll = async (
-  { config, pools }: OpenApp,
+  served: OpenApp,
   superuser: pg.Client,
   tenant: 'acme' | 'globex',
 ): Promise<Record<Role, Person>> => {
-  const sessions = makeSessions({
-    pool: pools.auth,
-    encryptionKeys: config.encryptionKeys,
-    idleMs: config.sessions.maxMs,
-    maxMs: config.sessions.maxMs,
-  })
   const { rows } = await superuser.query<{ role: Role; user_id: string; tenant_id: string }>(
     `select m.role, m.user_id, m.tenant_id from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
       where t.slug = $1`,
     [tenant],
   )
-  const people = rows.map(async ({ role, user_id: userId, tenant_id: tenantId }): Promise<[Role, Person]> => {
-    const origin = { id: 'stage', ip: '127.0.0.1', headers: {} } as Parameters<typeof sessions.start>[2]
-    const { session_id: sessionId, secret } = await sessions.start(userId, { tenantId, tenantSlug: undefined }, origin)
-    return [role, { role, userId, tenantId, sessionId, secret }]
-  })
-  const found = Object.fromEntries(await Promise.all(people)) as Record<Role, Person>
+  const people = rows.map(({ role, user_id: userId, tenant_id: tenantId }) =>
+    signIn(served, { role, userId, tenantId }),
+  )
+  const found = Object.fromEntries((await Promise.all(people)).map((person) => [person.role, person])) as Record<
+    Role,
+    Person
+  >
   for (const role of demoRoles) if (!found[role]) throw new Error(`${tenant} has no ${role}`)
   return found
+}
+
+/** A new session, without the work of a password. */
+export const signIn = async (
+  { config, pools }: Pick<OpenApp, 'config' | 'pools'>,
+  { role, userId, tenantId }: Pick<Person, 'role' | 'userId' | 'tenantId'>,
+): Promise<Person> => {
+  const { encryptionKeys, sessions: life } = config
+  const sessions = makeSessions({ pool: pools.auth, encryptionKeys, idleMs: life.maxMs, maxMs: life.maxMs })
+  const origin = { id: 'stage', ip: '127.0.0.1', headers: {} } as Parameters<typeof sessions.start>[2]
+  const { session_id: sessionId, ...rest } = await sessions.start(userId, { tenantId, tenantSlug: undefined }, origin)
+  return { role, userId, tenantId, sessionId, secret: rest.secret, refreshToken: rest.refreshToken }
 }
 
 export const accessToken = ({ app }: Pick<OpenApp, 'app'>, person: Person, tenantId: string | null = person.tenantId) =>
@@ -157,7 +165,7 @@ const plantBoth = async (
   const wire = makeWire(Number(new URL(served.origin).port))
   try {
     const operations = await readOperations(wire)
-    const texts = Array.from({ length: 40 }, () => `known ${random.word(12)}`)
+    const texts = Array.from({ length: 40 }, () => `known-${random.word(12)}`)
     const idempotencyKeys = texts.map(() => random.word(20))
     const shelf = makeShelf()
     const as = (person: Person) => ({ wire, operations, token: accessToken(served, person), random })

@@ -1,7 +1,7 @@
 /** What the running server says it can be asked, from `GET /api/schema` and from its own table of routes. */
 import { subscribe } from 'node:diagnostics_channel'
 import type { FastifyInstance } from 'fastify'
-import type { Wire } from './wire.ts'
+import { askPatiently, type Wire } from './wire.ts'
 
 export type Schema = {
   $ref?: string
@@ -56,7 +56,11 @@ type DescribedOperation = {
 }
 
 export const readOperations = async (wire: Wire): Promise<Operation[]> => {
-  const { status, body } = await wire.ask({ method: 'GET', target: '/api/schema', headers: [['Host', 'localhost']] })
+  const { status, body } = await askPatiently(wire, {
+    method: 'GET',
+    target: '/api/schema',
+    headers: [['Host', 'localhost']],
+  })
   if (status !== 200) throw new Error(`GET /api/schema answered ${status}: ${body}`)
   const document = JSON.parse(body) as Document
   const operations = Object.entries(document.paths).flatMap(([path, item]) =>

@@ -2,7 +2,7 @@ import type { Random } from '../random.ts'
 import type { Operation } from './operations.ts'
 import { idsFor, learn, type Shelf } from './shelf.ts'
 import { validValue, type Wishes } from './values.ts'
-import type { Answer, Wire } from './wire.ts'
+import { type Answer, askPatiently, type Wire } from './wire.ts'
 
 type Planting = {
   wire: Wire
@@ -52,7 +52,7 @@ const ask = async (planting: Planting, operation: Operation, row: number): Promi
   // a list is read in small pages, so that there are cursors
   const target = operation.parameters.some(({ name }) => name === 'cursor') ? `${path}?limit=2` : path
   const key = operation.method === 'POST' ? idempotencyKeys[row] : undefined
-  const answer = await wire.ask({
+  const answer = await askPatiently(wire, {
     method: operation.method,
     target,
     headers: [

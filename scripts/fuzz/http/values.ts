@@ -9,6 +9,7 @@ export type Wishes = {
   /** An id, by the field it stands in. */
   id?: (field: string) => string | undefined
   time?: (field: string) => string | undefined
+  email?: (field: string) => string | undefined
   /** How often a field that may be left out is there: a half. */
   optional?: number
 }
@@ -56,8 +57,12 @@ const validText = (schema: Schema, random: Random, wishes: Wishes, field: string
   if (format === 'uuid') return wishes.id?.(field) ?? random.uuid()
   if (format === 'date-time')
     return wishes.time?.(field) ?? `20${10 + random.below(50)}-0${1 + random.below(9)}-11T12:00:00Z`
-  if (format === 'email') return `${random.word(10)}@example.test`
-  if (pattern !== undefined || format !== undefined) return String(examples[0] ?? random.word(Math.max(1, minLength)))
+  if (format === 'email' || /email/.test(field)) return wishes.email?.(field) ?? `${random.word(10)}@example.test`
+  if (pattern !== undefined) {
+    const word = random.word(Math.max(minLength, Math.min(8, maxLength)))
+    return new RegExp(pattern, 'u').test(word) ? word : String(examples[0] ?? word)
+  }
+  if (format !== undefined) return String(examples[0] ?? random.word(8))
   const wish = wishes.text?.(field, schema)
   if (wish !== undefined && wish.length >= minLength && wish.length <= maxLength) return wish
   return random.word(Math.max(1, minLength, Math.min(12, maxLength)))

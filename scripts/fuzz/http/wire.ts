@@ -1,5 +1,6 @@
 /** HTTP/1.1 (RFC 9112) over one connection, byte for byte: what is asked may be wrong, and of the answer nothing is lost. */
 import { connect, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 export type Request = {
   method: string
@@ -73,6 +74,15 @@ export const makeWire = (port: number, timeoutMs = 15_000): Wire => {
       closed = true
       socket?.destroy()
     },
+  }
+}
+
+/** Asks again while the server is overloaded, which a machine that is busy with something else may well be. */
+export const askPatiently = async (wire: Wire, request: Request): Promise<Answer> => {
+  for (let left = 10; ; left--) {
+    const answer = await wire.ask(request)
+    if ((answer.status !== 503 && answer.status !== 504) || left === 0) return answer
+    await sleep(600)
   }
 }
 
