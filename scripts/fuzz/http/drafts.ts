@@ -257,7 +257,8 @@ export const changesFor = (site: Site): readonly Change[] => {
   if (place === 'field' && /_id$|^id$/.test(name)) return [withForeign('tenant'), withForeign('id'), anId, ...odd]
   const free = schema.type === 'string' && !schema.enum && !schema.format && !schema.pattern
   return [
-    ...(free ? [withForeign('text'), withForeign('text'), withForeign('slug')] : []),
+    // a body keeps what is in it, and a slug that acme has written down is acme's own text from then on
+    ...(free ? [withForeign('text'), withForeign('text'), ...(place === 'field' ? [] : [withForeign('slug')])] : []),
     withValue(({ random }: Means) => validValue(schema, random)),
     withValue(({ random }: Means) => validValue(schema, random)),
     nothing,
