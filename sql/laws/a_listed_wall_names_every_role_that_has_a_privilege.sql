@@ -7,23 +7,21 @@ with privileges as (
   select t.attrelid, a.grantee from pg_attribute t cross join aclexplode(t.attacl) a where not t.attisdropped
   union
   select c.oid, c.relowner from pg_class c
-), listed as (
-  -- those it names, and those it should
-  select p.oid, string_agg(quote_ident(r.rolname), ', ' order by r.rolname) as roles
-    from pg_policy p
-    join pg_roles r on r.oid = any (p.polroles)
-                    or r.rolname <> 'app_gate' and r.oid in (select grantee from privileges where privileges.oid = p.polrelid)
-   group by p.oid
 ), looked_at as (
   select format('%I.%I', n.nspname, c.relname) || ' for ' || case when r.grantee = 0 then 'PUBLIC' else pg_get_userbyid(r.grantee) end as object,
          case when r.grantee <> all (p.polroles) and pg_get_userbyid(r.grantee) <> 'app_gate' then 'the wall does not bind it' end as detail,
          case when r.grantee = 0 then format('revoke all on %I.%I from public;', n.nspname, c.relname)
-              else format('alter policy wall on %I.%I to %s;', n.nspname, c.relname, l.roles) end as mend
+              else format('alter policy wall on %I.%I to %s;', n.nspname, c.relname,
+                          -- those it names, and all it should
+                          (select string_agg(quote_ident(x.rolname), ', ' order by x.rolname)
+                             from pg_roles x
+                            where x.oid = any (p.polroles)
+                               or x.rolname <> 'app_gate'
+                                  and x.oid in (select others.grantee from privileges others where others.oid = c.oid))) end as mend
     from pg_policy p
     join pg_class c on c.oid = p.polrelid
     join pg_namespace n on n.oid = c.relnamespace
     join privileges r on r.oid = c.oid
-    join listed l on l.oid = p.oid
    where p.polname = 'wall' and not 0 = any (p.polroles)
 )
 select object, detail, mend from looked_at where detail is not null
