@@ -132,7 +132,7 @@ const isSuperuser = async (client: pg.Client): Promise<boolean> => {
 }
 
 /** A refused connection says nothing but its code. */
-const unreachable = (error: NodeJS.ErrnoException & { errors?: Error[] }): never => {
+export const unreachable = (error: NodeJS.ErrnoException & { errors?: Error[] }): never => {
   const unreachableCodes = [
     'ECONNREFUSED',
     'ENOTFOUND',
