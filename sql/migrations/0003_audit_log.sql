@@ -67,8 +67,8 @@ begin
   end loop;
 
   insert into app.audit_log
-         (tenant_id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
-  values (v_context[1]::uuid, v_context[2], v_context[3]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_context[7]::inet,
+         (tenant_id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
+  values (v_context[1]::uuid, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_context[7]::inet,
           lower(tg_op), tg_table_name, (coalesce(v_new, v_old) ->> 'id')::uuid, v_old, v_new);
   return null;
 end $$;
@@ -89,8 +89,8 @@ begin
     raise exception 'the role % lacks audit:read', v_context[4] using errcode = 'BH004';
   end if;
   insert into app.audit_log
-         (tenant_id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, new_row)
-  values (v_context[1]::uuid, v_context[2], v_context[3]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_context[7]::inet,
+         (tenant_id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, new_row)
+  values (v_context[1]::uuid, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_context[7]::inet,
           'read', p_table_name, p_request);
 end $$;
 grant execute on function app.audit_read(text, jsonb) to app_api;
