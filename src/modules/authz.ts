@@ -79,9 +79,9 @@ const Explanation = Type.Object(
 
 // What we ask of the database
 
-const explain = async (db: TenantDb, { action, resource, id = null }: Static<typeof Question>) => {
+const explain = async (db: TenantDb, { action, resource, id }: Static<typeof Question>) => {
   const { rows } = await sql<{ answer: Static<typeof Explanation> | null }>`
-    select app.explain(${action}, ${resource}, ${id}::uuid) as answer`.execute(db)
+    select app.explain(${action}, ${resource}, ${id ?? null}::uuid) as answer`.execute(db)
   const answer = rows[0]?.answer
   if (!answer) throw new Problem('unprocessable', { detail: `There is no permission ${resource}:${action}.` })
   return answer
