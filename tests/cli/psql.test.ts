@@ -178,7 +178,13 @@ describeWithPsql('npm run cli -- psql', () => {
     const url = it.database.urls.auditor
     for (const address of [url, `${url.replace(/:[^:@]*@/, '@')}?password=${password}&application_name=a`]) {
       const { stdout } = await psql(
-        ['--', '-c', `\\! cat /proc/$PPID/cmdline 2>/dev/null || ps -ww -o args= -p $PPID; echo; env`, '-Atc', 'select current_user'],
+        [
+          '--',
+          '-c',
+          `\\! cat /proc/$PPID/cmdline 2>/dev/null || ps -ww -o args= -p $PPID; echo; env`,
+          '-Atc',
+          'select current_user',
+        ],
         '',
         {
           DATABASE_AUDITOR_URL: address,
