@@ -9,6 +9,7 @@ const once = [
   'tests/config.test.ts',
   'tests/docs.test.ts',
   'tests/image.test.ts',
+  'tests/isolation-doc.test.ts',
   'tests/lint.test.ts',
   'tests/hardening.test.ts',
   'tests/laws.test.ts',

@@ -150,10 +150,15 @@ create policy wall on app.audit_log as restrictive for all to app_api, app_audit
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
 create policy append on app.audit_log as permissive for insert to app_audit
   with check (true);
+create policy audit on app.audit_log as permissive for select to app_auditor
+  using (true);
 create policy read on app.audit_log as permissive for select to app_api
   using (( SELECT app.can('audit:read'::text) AS can));
+create policy visits on app.audit_log as permissive for select to app_audit
+  using (((actor_kind = 'operator'::text) AND (role = 'auditor'::text) AND (action = 'read'::text) AND (table_name = 'tenants'::text)));
 
 grant select on app.audit_log to app_api;
+grant select on app.audit_log to app_auditor;
 
 CREATE INDEX audit_log_actor ON ONLY app.audit_log USING btree (tenant_id, actor_id, id);
 CREATE INDEX audit_log_at ON ONLY app.audit_log USING btree (tenant_id, at, id);
@@ -220,6 +225,8 @@ create policy wall on app.idempotency_keys as restrictive for all to public
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
 create policy add on app.idempotency_keys as permissive for insert to app_api
   with check ((caller_id = ( SELECT app.actor_id() AS actor_id)));
+create policy audit on app.idempotency_keys as permissive for select to app_auditor
+  using (true);
 create policy expire on app.idempotency_keys as permissive for delete to app_worker
   using ((expires_at <= now()));
 create policy own on app.idempotency_keys as permissive for select to app_api
@@ -232,6 +239,7 @@ create policy renew on app.idempotency_keys as permissive for delete to app_api
 grant delete, select on app.idempotency_keys to app_api;
 grant delete, select on app.idempotency_keys to app_worker;
 grant insert (key, fingerprint, status, headers, body) on app.idempotency_keys to app_api;
+grant select (tenant_id, id, caller_id, key, status, created_at, expires_at) on app.idempotency_keys to app_auditor;
 
 CREATE INDEX idempotency_keys_expiry ON app.idempotency_keys USING btree (tenant_id, expires_at);
 
@@ -265,6 +273,8 @@ alter table app.memberships force row level security;
 create policy wall on app.memberships as restrictive for all to app_api, app_audit, app_auditor, app_auth, app_jobs, app_operator, app_owner, app_search, app_worker
   using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy audit on app.memberships as permissive for select to app_auditor
+  using (true);
 create policy gate on app.memberships as permissive for all to app_gate
   using (true)
   with check (true);
@@ -272,6 +282,7 @@ create policy read on app.memberships as permissive for select to app_api, app_w
   using (true);
 
 grant select on app.memberships to app_api;
+grant select on app.memberships to app_auditor;
 grant insert, select on app.memberships to app_gate;
 grant select on app.memberships to app_worker;
 
@@ -288,11 +299,13 @@ alter table app.memberships enable always trigger version;
 create table app.permissions (
   name         text  not null,
   description  text  not null,
+  table_name   text,
   constraint permissions_pkey PRIMARY KEY (name),
   constraint permissions_name_check CHECK ((name ~ '^[a-z_-]+:[a-z_]+$'::text))
 );
 alter table app.permissions owner to app_owner;
 comment on table app.permissions is 'One row: one thing that a caller may be allowed to do.';
+comment on column app.permissions.table_name is 'The table of app that it is about, where that is not called like the resource.';
 alter table app.permissions enable row level security;
 alter table app.permissions force row level security;
 
@@ -360,6 +373,8 @@ create policy wall on app.projects as restrictive for all to public
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
 create policy add on app.projects as permissive for insert to app_api
   with check (true);
+create policy audit on app.projects as permissive for select to app_auditor
+  using (true);
 create policy change on app.projects as permissive for update to app_api
   using (true)
   with check (true);
@@ -369,6 +384,7 @@ create policy remove on app.projects as permissive for delete to app_api
   using (( SELECT app.can('projects:delete'::text) AS can));
 
 grant delete, select on app.projects to app_api;
+grant select on app.projects to app_auditor;
 grant select on app.projects to app_worker;
 grant insert (name, description, status), update (name, description, status) on app.projects to app_api;
 
@@ -419,10 +435,10 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'tenant_visited'::text])))
 );
 alter table app.security_log owner to app_owner;
-comment on table app.security_log is 'One row: one event of authentication, or one refusal.';
+comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
 alter table app.security_log enable row level security;
 alter table app.security_log force row level security;
 
@@ -513,6 +529,8 @@ alter table app.tenants force row level security;
 create policy wall on app.tenants as restrictive for all to app_api, app_audit, app_auditor, app_auth, app_jobs, app_operator, app_owner, app_search, app_worker
   using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy audit on app.tenants as permissive for select to app_auditor
+  using (true);
 create policy gate on app.tenants as permissive for all to app_gate
   using (true)
   with check (true);
@@ -520,6 +538,7 @@ create policy read on app.tenants as permissive for select to app_api, app_worke
   using (true);
 
 grant select on app.tenants to app_api;
+grant select on app.tenants to app_auditor;
 grant insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
 
@@ -862,6 +881,75 @@ grant execute on function app.actor_id() to app_owner;
 grant execute on function app.actor_id() to app_search;
 grant execute on function app.actor_id() to app_worker;
 
+CREATE OR REPLACE FUNCTION app.announce_visit(p_tenant_slug text, p_person text, p_reason text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_session   text := 'auditor-' || pg_backend_pid();
+  v_tenant_id uuid := (select t.tenant_id from app.tenants t where t.slug = p_tenant_slug);
+  v_visit_id  uuid;
+begin
+  if nullif(current_setting('app.context', true), '') is not null then
+    raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
+  end if;
+  if coalesce(char_length(btrim(p_person)), 0) not between 1 and 200 or coalesce(char_length(btrim(p_reason)), 0) not between 1 and 500 then
+    raise exception 'a visit needs a person (of 1 to 200 characters) and a reason (of 1 to 500)' using errcode = '22023';
+  end if;
+  if v_tenant_id is null then
+    raise exception 'there is no tenant %', coalesce(p_tenant_slug, 'without a slug') using errcode = 'BH002';
+  end if;
+
+  perform app.seal(v_tenant_id, 'operator', null, 'auditor', null, v_session, inet_client_addr());
+  v_visit_id := app.audit_visit(btrim(p_person), btrim(p_reason));
+  perform app.log_security('tenant_visited', null, v_tenant_id, null, v_session, inet_client_addr(), null,
+                           jsonb_build_object('login', session_user, 'person', btrim(p_person), 'reason', btrim(p_reason), 'visit_id', v_visit_id));
+  -- nothing is shown in the transaction that could still be rolled back
+  perform set_config('app.context', '', true), set_config('app.tenant_id', '', true);
+  return v_visit_id;
+end $function$;
+alter function app.announce_visit(p_tenant_slug text, p_person text, p_reason text) owner to app_gate;
+comment on function app.announce_visit(p_tenant_slug text, p_person text, p_reason text) is 'Writes down that an auditor is about to look at a tenant. Raises BH002, BH006 and 22023.';
+grant execute on function app.announce_visit(p_tenant_slug text, p_person text, p_reason text) to app_auditor;
+
+CREATE OR REPLACE FUNCTION app.assume_member(p_email text, OUT user_id uuid, OUT role text, OUT standing text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_context text[] := app.context();
+  v_person  text;
+  v_tenant  text;
+begin
+  if v_context is null then
+    raise exception 'an explanation needs a tenant' using errcode = 'BH008';
+  end if;
+  if v_context[2] not in ('operator', 'system') then
+    raise exception 'only an operator asks about others' using errcode = 'BH004';
+  end if;
+  select m.user_id, m.role, m.status, u.status, t.status into user_id, role, standing, v_person, v_tenant
+    from app.memberships m
+    join app.users u on u.id = m.user_id
+    join app.tenants t on t.tenant_id = m.tenant_id
+   where m.tenant_id = v_context[1]::uuid and u.email = lower(p_email);
+  -- in the order in which app.enter looks
+  standing := case when user_id is null then 'not_a_member'
+                   when v_person <> 'active' then 'person_deactivated'
+                   when standing <> 'active' then 'membership_deactivated'
+                   when v_tenant <> 'active' then 'tenant_' || v_tenant
+                   else 'active' end;
+  if standing = 'active' then
+    perform app.seal(v_context[1]::uuid, 'user', user_id, role, null, v_context[6], v_context[7]::inet, v_context[3]::uuid);
+  end if;
+end $function$;
+alter function app.assume_member(p_email text, OUT user_id uuid, OUT role text, OUT standing text) owner to app_gate;
+grant execute on function app.assume_member(p_email text, OUT user_id uuid, OUT role text, OUT standing text) to app_auditor;
+
 CREATE OR REPLACE FUNCTION app.audit()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -912,8 +1000,8 @@ begin
   end if;
 
   insert into app.audit_log
-         (tenant_id, id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
-  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_address,
+         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_address,
           lower(tg_op), tg_table_name, (coalesce(v_new, v_old) ->> 'id')::uuid, v_old, v_new);
   return null;
 end $function$;
@@ -948,7 +1036,6 @@ AS $function$
 declare
   v_context text[] := app.context();
   v_id      uuid   := app.uuidv7();
-  v_address bytea;
 begin
   if v_context is null then
     raise exception 'an audited read without a context' using errcode = 'BH008';
@@ -956,16 +1043,33 @@ begin
   if not app.can('audit:read') then
     raise exception 'the role % lacks audit:read', v_context[4] using errcode = 'BH004';
   end if;
-  if v_context[7] is not null then
-    v_address := app.conceal(sha256(app.personal_key(coalesce(v_context[3], v_context[1])::uuid) || uuid_send(v_id)), 'address', v_context[7]);
-  end if;
   insert into app.audit_log
-         (tenant_id, id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, new_row)
-  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_address,
-          'read', p_table_name, p_request);
+         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, new_row)
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6],
+          app.conceal_address(v_context, v_id), 'read', p_table_name, p_request);
 end $function$;
 alter function app.audit_read(p_table_name text, p_request jsonb) owner to app_audit;
 grant execute on function app.audit_read(p_table_name text, p_request jsonb) to app_api;
+
+CREATE OR REPLACE FUNCTION app.audit_visit(p_person text, p_reason text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+  v_id      uuid   := app.uuidv7();
+begin
+  insert into app.audit_log
+         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, request_id, address, action, table_name, row_id, new_row)
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[6],
+          app.conceal_address(v_context, v_id), 'read', 'tenants', v_context[1]::uuid,
+          jsonb_build_object('login', session_user, 'person', p_person, 'reason', p_reason));
+  return v_id;
+end $function$;
+alter function app.audit_visit(p_person text, p_reason text) owner to app_audit;
+grant execute on function app.audit_visit(p_person text, p_reason text) to app_gate;
 
 CREATE OR REPLACE FUNCTION app.can(p_permission text)
  RETURNS boolean
@@ -980,6 +1084,7 @@ alter function app.can(p_permission text) owner to app_gate;
 comment on function app.can(p_permission text) is 'Whether the actor of this transaction has the permission. In policies always as (select app.can(…)).';
 grant execute on function app.can(p_permission text) to app_api;
 grant execute on function app.can(p_permission text) to app_audit;
+grant execute on function app.can(p_permission text) to app_auditor;
 grant execute on function app.can(p_permission text) to app_owner;
 grant execute on function app.can(p_permission text) to app_worker;
 
@@ -994,6 +1099,19 @@ begin
     convert_to(p_value, 'UTF8') || '\x80' || decode(repeat('00', 31 - octet_length(p_value) % 32), 'hex'));
 end $function$;
 alter function app.conceal(p_entry_key bytea, p_field text, p_value text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.conceal_address(p_context text[], p_entry_id uuid)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_context[7] is null then
+    return null;
+  end if;
+  return app.conceal(sha256(app.personal_key(coalesce(p_context[3], p_context[1])::uuid) || uuid_send(p_entry_id)), 'address', p_context[7]);
+end $function$;
+alter function app.conceal_address(p_context text[], p_entry_id uuid) owner to app_audit;
 
 CREATE OR REPLACE FUNCTION app.context()
  RETURNS text[]
@@ -1141,6 +1259,33 @@ alter function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p
 comment on function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) is 'Opens a transaction for a person''s request. Raises BH001 to BH006.';
 grant execute on function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) to app_api;
 
+CREATE OR REPLACE FUNCTION app.enter_auditor(p_tenant_slug text, p_visit_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant_id uuid := (select t.tenant_id from app.tenants t where t.slug = p_tenant_slug);
+begin
+  if nullif(current_setting('app.context', true), '') is not null then
+    raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
+  end if;
+  if current_setting('transaction_read_only') <> 'on' or pg_current_xact_id_if_assigned() is not null then
+    raise exception 'an auditor enters in a transaction that is read only from its start' using errcode = 'BH012';
+  end if;
+  if v_tenant_id is null then
+    raise exception 'there is no tenant %', coalesce(p_tenant_slug, 'without a slug') using errcode = 'BH002';
+  end if;
+  perform app.seal(v_tenant_id, 'operator', null, 'auditor', null, 'auditor-' || pg_backend_pid(), inet_client_addr());
+  if not app.is_announced(p_visit_id) then
+    raise exception 'this session announced no such visit in the last minute' using errcode = 'BH012';
+  end if;
+end $function$;
+alter function app.enter_auditor(p_tenant_slug text, p_visit_id uuid) owner to app_gate;
+comment on function app.enter_auditor(p_tenant_slug text, p_visit_id uuid) is 'Opens a read-only transaction for an auditor whose visit was announced and committed. Raises BH002, BH006 and BH012.';
+grant execute on function app.enter_auditor(p_tenant_slug text, p_visit_id uuid) to app_auditor;
+
 CREATE OR REPLACE FUNCTION app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text)
  RETURNS void
  LANGUAGE plpgsql
@@ -1159,6 +1304,277 @@ end $function$;
 alter function app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text) owner to app_gate;
 comment on function app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text) is 'Opens a transaction for a job of one tenant. Raises BH002 and BH006.';
 grant execute on function app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.explain(p_action text, p_resource text, p_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  c_role       constant name := 'app_api';  -- whose requests these are
+  v_permission text := p_resource || ':' || p_action;
+  v_found      record;
+  v_table      record;
+  v_command    text := case p_action when 'read' then 'select' when 'delete' then 'delete'
+                                     when 'write' then case when p_id is null then 'insert' else 'update' end end;
+  v_phases     text[];
+  v_missing    text;
+  v_parts      jsonb := '[]';  -- policy by phase, in the order of v_passes
+  v_passes     boolean[];
+  v_asked      boolean := false;
+  v_row        text;
+  v_columns    text;
+  v_verdict    record;
+  v_reason     text;
+  v_because    text;
+begin
+  select * into v_found from app.explain_permission(v_permission);
+  if v_found.description is null then
+    return null;
+  end if;
+
+  select c.oid, c.relname, format('%I.%I', n.nspname, c.relname) as name,
+         c.relrowsecurity and not r.rolsuper and not r.rolbypassrls
+           and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) as is_walled
+    into v_table
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    join pg_roles r on r.rolname = c_role
+   where n.nspname = 'app' and c.relname = v_found.table_name and c.relkind in ('r', 'p')
+     and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped);
+
+  -- any other action, such as users:invite, is its permission's alone; a row that it is about must be seen
+  v_phases := case when v_table.oid is null then '{}'
+                   when v_command = 'select' then '{sees}'
+                   when v_command = 'insert' then '{writes,sees}'
+                   when v_command = 'update' then '{sees,acts,writes}'
+                   when v_command = 'delete' then '{sees,acts}'
+                   when p_id is not null then '{sees}'
+                   else '{}' end::text[];
+
+  if cardinality(v_phases) > 0 then
+    select string_agg(privilege, ' or ' order by n) into v_missing
+      from unnest(array[coalesce(v_command, 'select'), 'select']) with ordinality needed (privilege, n)
+     where (n = 1 or v_command not in ('select'))
+       and not (has_schema_privilege(c_role, 'app', 'usage')
+                and case privilege when 'delete' then has_table_privilege(c_role, v_table.oid, privilege)
+                                   else has_any_column_privilege(c_role, v_table.oid, privilege) end);
+  end if;
+
+  if v_table.is_walled then
+    select coalesce(jsonb_agg(jsonb_build_object('policy', p.polname, 'phase', phase, 'permissive', p.polpermissive, 'expression', expression,
+                                                 'command', p.polcmd, 'using', pg_get_expr(p.polqual, p.polrelid),
+                                                 'check', pg_get_expr(p.polwithcheck, p.polrelid))
+                              order by array_position(v_phases, phase), p.polpermissive, p.polname), '[]')
+      into v_parts
+      from pg_policy p
+      cross join lateral (values
+        ('sees',   'r', pg_get_expr(p.polqual, p.polrelid)),
+        ('acts',   case v_command when 'update' then 'w' else 'd' end, pg_get_expr(p.polqual, p.polrelid)),
+        ('writes', case v_command when 'update' then 'w' else 'a' end, pg_get_expr(coalesce(p.polwithcheck, p.polqual), p.polrelid))
+      ) as parts (phase, command, expression)
+     where p.polrelid = v_table.oid and phase = any (v_phases) and p.polcmd::text in ('*', command) and expression is not null
+       and (0 = any (p.polroles) or exists (select from unnest(p.polroles) polrole where pg_has_role(c_role, polrole, 'usage')));
+  end if;
+
+  if cardinality(v_phases) > 0 then
+    if p_id is not null and v_found.held and v_missing is null then
+      execute format('select array[%s]::boolean[] from %s where id = $1',
+                     (select string_agg(format('(%s)', part ->> 'expression'), ', ' order by n)
+                        from jsonb_array_elements(v_parts) with ordinality parts (part, n)), v_table.name)
+        into v_passes using p_id;
+      v_asked := true;
+      v_row   := case when v_passes is null then 'absent' else 'visible' end;
+    else
+      select string_agg(format('%s as %I', case
+               when a.attname = 'tenant_id' then 'app.tenant_id()'
+               when v_command = 'insert' and a.attgenerated = '' and d.adbin is not null
+                    and not has_column_privilege(c_role, a.attrelid, a.attnum, 'insert')
+               then format('(%s)::%s', pg_get_expr(d.adbin, d.adrelid), format_type(a.atttypid, a.atttypmod))
+               else format('null::%s', format_type(a.atttypid, a.atttypmod)) end, a.attname), ', ' order by a.attnum)
+        into v_columns
+        from pg_attribute a
+        left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+       where a.attrelid = v_table.oid and a.attnum > 0 and not a.attisdropped;
+      execute format('select array[%s]::boolean[] from (select %s) as %I',
+                     (select string_agg(format('(%s)', part ->> 'expression'), ', ' order by n)
+                        from jsonb_array_elements(v_parts) with ordinality parts (part, n)), v_columns, v_table.relname)
+        into v_passes;
+    end if;
+  end if;
+
+  -- phase by phase, the first that fails: `open` when nothing is known to refuse it
+  with parts as (
+    select part ->> 'phase' as phase, part ->> 'policy' as policy, part ->> 'expression' as expression,
+           (part ->> 'permissive')::boolean as permissive,
+           case when v_asked then coalesce(v_passes[n], false) else v_passes[n] end as passes
+      from jsonb_array_elements(v_parts) with ordinality p (part, n)
+  ), phases as (
+    select phase, n, v_table.is_walled and not exists (select from parts p where p.phase = ph.phase and p.permissive) as none,
+           (select string_agg(format('%s, %s', p.policy, p.expression), '; ' order by p.policy)
+              from parts p where p.phase = ph.phase and not p.permissive and p.passes is false) as restricted,
+           (select string_agg(format('%s, %s', p.policy, p.expression), '; ' order by p.policy)
+              from parts p where p.phase = ph.phase and p.permissive
+            having bool_and(p.passes is false)) as not_permitted
+      from unnest(v_phases) with ordinality ph (phase, n)
+  )
+  select phase, none, restricted, not_permitted,
+         (select string_agg(distinct p.policy, ', ') from parts p
+           where p.passes is null
+             and (not p.permissive or not exists (select from parts o where o.phase = p.phase and o.permissive and o.passes))) as depending
+    into v_verdict
+    from (select null::text) one
+    left join lateral (select * from phases where none or restricted is not null or not_permitted is not null order by n limit 1) failed on true;
+
+  -- who may see more than the one who is explained, an auditor or a superuser, finds rows that are hidden from that one
+  if v_row = 'visible' and v_verdict.phase = 'sees' and current_user <> c_role then
+    v_row := case when v_verdict.restricted is null then 'hidden' else 'absent' end;
+  end if;
+  if v_row = 'absent' then
+    v_passes := null;
+  end if;
+
+  v_reason := case when not v_found.held then 'permission_missing'
+                   when v_missing is not null then 'privilege_missing'
+                   when v_row in ('absent', 'hidden') then 'row_absent'
+                   when v_verdict.none then 'no_policy'
+                   when v_verdict.phase is not null then 'policy_refuses'
+                   when v_verdict.depending is not null then 'depends_on_row'
+                   else 'allowed' end;
+  v_because := case v_reason
+    when 'permission_missing' then format('The role %s does not have %s; %s.', v_found.context ->> 'role', v_permission,
+      case when cardinality(v_found.roles) = 0 then 'no role has it' else 'it belongs to ' || array_to_string(v_found.roles, ', ') end)
+    when 'privilege_missing' then format('%s has no privilege to %s on %s.', c_role, v_missing, v_table.name)
+    when 'row_absent' then case v_row
+      when 'hidden' then format('The row is there, and no policy on %s shows it to this actor.', v_table.name)
+      else 'There is no such row in this tenant.' end
+    when 'no_policy' then format('No policy on %s lets %s %s.', v_table.name, c_role,
+      case when v_verdict.phase = 'sees' then 'see a row' else v_command end)
+    when 'policy_refuses' then format('On %s %s.', v_table.name, case
+      when v_verdict.restricted is not null then 'this policy refuses it: ' || v_verdict.restricted
+      else 'none of the policies that could permit it does: ' || v_verdict.not_permitted end)
+    else format('The role %s has %s%s.', v_found.context ->> 'role', v_permission, case
+      when cardinality(v_phases) = 0 then ''
+      when not v_table.is_walled then format(', and row security does not bind %s on %s', c_role, v_table.name)
+      when v_row is not null then format(', and the policies on %s pass for this row', v_table.name)
+      when v_verdict.depending is not null then format(', and on %s it depends on the row: %s', v_table.name, v_verdict.depending)
+      else format(', and the policies on %s pass for %s of the tenant', v_table.name,
+        case v_command when 'insert' then 'a new row' else 'every row' end) end)
+    end;
+
+  return jsonb_build_object(
+    'allowed', v_reason in ('allowed', 'depends_on_row'), 'reason', v_reason, 'because', v_because,
+    'role', v_found.context ->> 'role',
+    'permission', jsonb_build_object('name', v_permission, 'description', v_found.description, 'held', v_found.held, 'roles', v_found.roles),
+    'context', v_found.context,
+    'privilege', case when cardinality(v_phases) > 0 then jsonb_build_object(
+      'table', v_table.name, 'command', coalesce(v_command, 'select'), 'database_role', c_role, 'held', v_missing is null) end,
+    'row', v_row,
+    'policies', (
+      select coalesce(jsonb_agg(jsonb_build_object('name', name, 'command', command, 'permissive', permissive, 'using', qual, 'check', checked,
+                                                   'passes', passes) order by permissive, name), '[]')
+        from (select part ->> 'policy' as name, (part ->> 'permissive')::boolean as permissive, part ->> 'using' as qual, part ->> 'check' as checked,
+                     case part ->> 'command' when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end as command,
+                     case when bool_or(passes is false) then false when bool_or(passes is null) then null else true end as passes
+                from (select part, case when v_asked and v_row <> 'absent' then coalesce(v_passes[n], false) else v_passes[n] end as passes
+                        from jsonb_array_elements(v_parts) with ordinality p (part, n)) parts
+               group by 1, 2, 3, 4, 5) policies));
+end $function$;
+alter function app.explain(p_action text, p_resource text, p_id uuid) owner to app_gate;
+comment on function app.explain(p_action text, p_resource text, p_id uuid) is 'Which role, permission, privilege and policy decide, for the actor of this transaction.';
+grant execute on function app.explain(p_action text, p_resource text, p_id uuid) to app_api;
+grant execute on function app.explain(p_action text, p_resource text, p_id uuid) to app_auditor;
+
+CREATE OR REPLACE FUNCTION app.explain_access(p_email text, p_action text, p_resource text, p_id uuid DEFAULT NULL::uuid)
+ RETURNS TABLE(about text, finding text)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_person record;
+  v_answer jsonb;
+begin
+  begin
+    select * into v_person from app.assume_member(p_email);
+    if v_person.standing = 'active' then
+      v_answer := app.explain(p_action, p_resource, p_id);
+    end if;
+    -- a rollback to here gives the operator's context back; variables keep what they hold
+    raise exception 'found' using errcode = 'BH999';
+  exception when sqlstate 'BH999' then
+    null;
+  end;
+
+  if v_person.standing <> 'active' then
+    return query values
+      ('verdict', 'refused: ' || v_person.standing),
+      ('because', format(case v_person.standing
+         when 'not_a_member' then '%s is no member of this tenant.'
+         when 'person_deactivated' then '%s is deactivated, and has no session that is good.'
+         when 'membership_deactivated' then 'The membership of %s in this tenant is deactivated.'
+         else 'The tenant is not open to %s, nor to anybody.' end, lower(p_email)));
+    return;
+  end if;
+  if v_answer is null then
+    raise exception 'there is no permission %:%', p_resource, p_action using errcode = '22023';
+  end if;
+
+  return query
+    select 'verdict', case when (v_answer ->> 'allowed')::boolean then 'allowed' else 'refused' end
+                      || coalesce(': ' || nullif(v_answer ->> 'reason', 'allowed'), '')
+    union all
+    select 'because', v_answer ->> 'because'
+    union all
+    select 'context', format('%s in %s, as %s', lower(p_email), v_answer #>> '{context,tenant}', v_answer ->> 'role')
+    union all
+    select 'permission', format('%s (%s) %s', v_answer #>> '{permission,name}', v_answer #>> '{permission,description}',
+             case when jsonb_array_length(v_answer #> '{permission,roles}') = 0 then 'belongs to no role'
+                  else 'belongs to ' || (select string_agg(r, ', ') from jsonb_array_elements_text(v_answer #> '{permission,roles}') r) end)
+    union all
+    select 'privilege', format('%s %s %s on %s', v_answer #>> '{privilege,database_role}',
+             case when (v_answer #>> '{privilege,held}')::boolean then 'may' else 'may not' end,
+             v_answer #>> '{privilege,command}', v_answer #>> '{privilege,table}')
+     where v_answer ->> 'privilege' is not null
+    union all
+    select 'row', v_answer ->> 'row' where v_answer ->> 'row' is not null
+    union all
+    (select 'policy ' || (p ->> 'name'), format('%s: %s, for %s%s%s',
+              case p ->> 'passes' when 'true' then 'passes' when 'false' then 'refuses' else 'not known without a row' end,
+              case when (p ->> 'permissive')::boolean then 'permissive' else 'restrictive' end,
+              p ->> 'command', ', using ' || (p ->> 'using'), ', with check ' || (p ->> 'check'))
+       from jsonb_array_elements(v_answer -> 'policies') p);
+end $function$;
+alter function app.explain_access(p_email text, p_action text, p_resource text, p_id uuid) owner to app_gate;
+comment on function app.explain_access(p_email text, p_action text, p_resource text, p_id uuid) is 'For a DBA in a tenant: what decides about a member of it, in words.';
+grant execute on function app.explain_access(p_email text, p_action text, p_resource text, p_id uuid) to app_auditor;
+
+CREATE OR REPLACE FUNCTION app.explain_permission(p_permission text, OUT context jsonb, OUT description text, OUT roles text[], OUT held boolean, OUT table_name text)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_context text[] := app.context();
+begin
+  if v_context is null then
+    raise exception 'an explanation needs a tenant' using errcode = 'BH008';
+  end if;
+  context := jsonb_build_object(
+    'tenant_id', v_context[1], 'tenant', (select t.slug from app.tenants t where t.tenant_id = v_context[1]::uuid),
+    'actor_kind', v_context[2], 'actor_id', v_context[3], 'on_behalf_of', v_context[8], 'role', v_context[4]);
+  select p.description, coalesce(p.table_name, replace(split_part(p.name, ':', 1), '-', '_')), app.can(p.name),
+         (select coalesce(array_agg(r.role order by array_position(array['member', 'manager', 'admin', 'owner'], r.role)), '{}')
+            from app.role_permissions r where r.permission = p.name)
+    into description, table_name, held, roles
+    from app.permissions p where p.name = p_permission;
+end $function$;
+alter function app.explain_permission(p_permission text, OUT context jsonb, OUT description text, OUT roles text[], OUT held boolean, OUT table_name text) owner to app_gate;
+grant execute on function app.explain_permission(p_permission text, OUT context jsonb, OUT description text, OUT roles text[], OUT held boolean, OUT table_name text) to app_api;
+grant execute on function app.explain_permission(p_permission text, OUT context jsonb, OUT description text, OUT roles text[], OUT held boolean, OUT table_name text) to app_auditor;
 
 CREATE OR REPLACE FUNCTION app.extend_audit_log(p_ahead integer)
  RETURNS integer
@@ -1286,6 +1702,22 @@ end $function$;
 alter function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) owner to app_gate;
 comment on function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Proves the lease of a job to the transaction that does its work. Raises BH009.';
 grant execute on function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.is_announced(p_visit_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+begin
+  return exists (select from app.audit_log l
+                  where l.tenant_id = v_context[1]::uuid and l.id = p_visit_id and l.request_id = v_context[6]
+                    and l.at > clock_timestamp() - interval '1 minute');
+end $function$;
+alter function app.is_announced(p_visit_id uuid) owner to app_audit;
+grant execute on function app.is_announced(p_visit_id uuid) to app_gate;
 
 CREATE OR REPLACE FUNCTION app.list_tenants(p_after uuid, p_limit integer)
  RETURNS SETOF uuid
@@ -1508,7 +1940,7 @@ end $function$;
 alter function app.rotate_refresh(p_session_id uuid, p_counter integer, p_idle interval, p_grace interval, p_request_id text, p_address inet, p_user_agent text, OUT verdict text, OUT signed_in app.signed_in) owner to app_gate;
 grant execute on function app.rotate_refresh(p_session_id uuid, p_counter integer, p_idle interval, p_grace interval, p_request_id text, p_address inet, p_user_agent text, OUT verdict text, OUT signed_in app.signed_in) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet)
+CREATE OR REPLACE FUNCTION app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_on_behalf_of uuid DEFAULT NULL::uuid)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1516,9 +1948,14 @@ CREATE OR REPLACE FUNCTION app.seal(p_tenant_id uuid, p_actor_kind text, p_actor
 AS $function$
 declare
   v_fields text := concat_ws('|', p_tenant_id::text, p_actor_kind, coalesce(p_actor_id::text, ''), coalesce(p_role, ''),
-                             coalesce(p_session_id::text, ''), coalesce(p_request_id, ''), coalesce(host(p_address), ''));
+                             coalesce(p_session_id::text, ''), coalesce(p_request_id, ''), coalesce(host(p_address), ''),
+                             coalesce(p_on_behalf_of::text, ''));
   v_key    app.context_key;
 begin
+  -- a bar in a text that a caller chose would move the fields behind it
+  if length(v_fields) - length(replace(v_fields, '|', '')) <> 7 then
+    raise exception 'a field of the context is missing, or holds a bar' using errcode = '22023';
+  end if;
   select * into strict v_key from app.context_key;
   perform set_config('app.context',
     encode(sha256(v_key.outer_block || sha256(v_key.inner_block || convert_to(
@@ -1527,8 +1964,8 @@ begin
   -- beside it, for human eyes; nothing reads these
   perform set_config('app.tenant_id', p_tenant_id::text, true), set_config('app.actor_id', coalesce(p_actor_id::text, ''), true);
 end $function$;
-alter function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet) owner to app_gate;
-comment on function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet) is 'Makes the context of this transaction. Only functions of app_gate may call it.';
+alter function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_on_behalf_of uuid) owner to app_gate;
+comment on function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_on_behalf_of uuid) is 'Makes the context of this transaction. Only functions of app_gate may call it.';
 
 CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
  RETURNS app.signed_in
@@ -1649,6 +2086,7 @@ end $function$;
 alter function app.uuidv7() owner to app_gate;
 grant execute on function app.uuidv7() to app_api;
 grant execute on function app.uuidv7() to app_audit;
+grant execute on function app.uuidv7() to app_auditor;
 grant execute on function app.uuidv7() to app_owner;
 grant execute on function app.uuidv7() to app_worker;
 

@@ -11,6 +11,7 @@ import { jwks } from './modules/auth/jwks.ts'
 import { profile } from './modules/auth/profile.ts'
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
+import { authz } from './modules/authz.ts'
 import { problemKinds } from './modules/problems.ts'
 import { projects } from './modules/projects.ts'
 import { accept } from './plugins/accept.ts'
@@ -114,6 +115,7 @@ export const buildApp = async ({ config, pools, redis, log = makeLogger(config) 
 
         tenant.register(projects, { prefix: '/projects' })
         tenant.register(audit, { prefix: '/audit' })
+        tenant.register(authz, { prefix: '/authz' })
       })
     },
     { prefix: '/api/v1' },

@@ -495,6 +495,26 @@ export const faults: readonly Fault[] = [
     broken: [['only_the_doors_take_a_tenant', 'app.count_projects(p_tenant_id uuid)']],
   },
   {
+    title: 'a function that takes the tenant by its slug',
+    sql: `${gateFunction('app.count_members(p_tenant_slug text) returns bigint language sql stable return 0')}
+          grant execute on function app.count_members(text) to app_operator`,
+    broken: [['only_the_doors_take_a_tenant', 'app.count_members(p_tenant_slug text)']],
+  },
+  {
+    title: "the auditor's door for the API",
+    sql: 'grant execute on function app.enter_auditor(text, uuid) to app_api',
+    broken: [['only_the_doors_take_a_tenant', 'app.enter_auditor(p_tenant_slug text, p_visit_id uuid)']],
+  },
+  {
+    title: 'a secret that an auditor may read',
+    sql: 'grant select on app.idempotency_keys to app_auditor',
+    broken: [
+      ['the_auditor_reads_no_redacted_column', 'app.idempotency_keys.body'],
+      ['the_auditor_reads_no_redacted_column', 'app.idempotency_keys.fingerprint'],
+      ['the_auditor_reads_no_redacted_column', 'app.idempotency_keys.headers'],
+    ],
+  },
+  {
     title: "the worker's door for the API",
     sql: 'grant execute on function app.enter_job(uuid, uuid, text) to app_api',
     broken: [['only_the_doors_take_a_tenant', 'app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text)']],

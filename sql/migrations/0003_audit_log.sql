@@ -190,12 +190,24 @@ begin
   end if;
 
   insert into app.audit_log
-         (tenant_id, id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
-  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_address,
+         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_address,
           lower(tg_op), tg_table_name, (coalesce(v_new, v_old) ->> 'id')::uuid, v_old, v_new);
   return null;
 end $$;
 grant execute on function app.audit() to app_owner;
+
+-- The client's address of a context, under the actor's key or else the tenant's, for the entry of this id.
+create function app.conceal_address(p_context text[], p_entry_id uuid) returns bytea
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  as $$
+begin
+  if p_context[7] is null then
+    return null;
+  end if;
+  return app.conceal(sha256(app.personal_key(coalesce(p_context[3], p_context[1])::uuid) || uuid_send(p_entry_id)), 'address', p_context[7]);
+end $$;
 
 -- Some reads are audited too. What was asked goes in as given; the answer does not.
 create function app.audit_read(p_table_name text, p_request jsonb) returns void
@@ -205,7 +217,6 @@ create function app.audit_read(p_table_name text, p_request jsonb) returns void
 declare
   v_context text[] := app.context();
   v_id      uuid   := app.uuidv7();
-  v_address bytea;
 begin
   if v_context is null then
     raise exception 'an audited read without a context' using errcode = 'BH008';
@@ -213,13 +224,10 @@ begin
   if not app.can('audit:read') then
     raise exception 'the role % lacks audit:read', v_context[4] using errcode = 'BH004';
   end if;
-  if v_context[7] is not null then
-    v_address := app.conceal(sha256(app.personal_key(coalesce(v_context[3], v_context[1])::uuid) || uuid_send(v_id)), 'address', v_context[7]);
-  end if;
   insert into app.audit_log
-         (tenant_id, id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, new_row)
-  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_address,
-          'read', p_table_name, p_request);
+         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, new_row)
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6],
+          app.conceal_address(v_context, v_id), 'read', p_table_name, p_request);
 end $$;
 grant execute on function app.audit_read(text, jsonb) to app_api;
 

@@ -84,6 +84,10 @@ export interface Memberships {
 export interface Permissions {
   description: string;
   name: string;
+  /**
+   * The table of app that it is about, where that is not called like the resource.
+   */
+  table_name: string | null;
 }
 
 export interface PersonalKeys {
@@ -117,7 +121,7 @@ export interface SecurityLog {
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "tenant_visited";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
