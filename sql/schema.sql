@@ -150,6 +150,8 @@ create policy wall on app.audit_log as restrictive for all to app_api, app_audit
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
 create policy append on app.audit_log as permissive for insert to app_audit
   with check (true);
+create policy open on app.audit_log as permissive for select to app_audit
+  using (true);
 create policy read on app.audit_log as permissive for select to app_api
   using (( SELECT app.can('audit:read'::text) AS can));
 
@@ -159,6 +161,7 @@ CREATE INDEX audit_log_actor ON ONLY app.audit_log USING btree (tenant_id, actor
 CREATE INDEX audit_log_at ON ONLY app.audit_log USING btree (tenant_id, at, id);
 CREATE INDEX audit_log_request ON ONLY app.audit_log USING btree (tenant_id, request_id, id);
 CREATE INDEX audit_log_row ON ONLY app.audit_log USING btree (tenant_id, table_name, row_id, id);
+CREATE INDEX audit_log_xact ON ONLY app.audit_log USING btree (tenant_id, xact, id);
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON app.audit_log FOR EACH ROW EXECUTE FUNCTION app.refuse_change();
 alter table app.audit_log enable always trigger append_only;
@@ -875,8 +878,13 @@ declare
   v_new        jsonb  := case when tg_op <> 'DELETE' then to_jsonb(new) end;
   v_id         uuid   := app.uuidv7();
   v_personal   boolean := false;
-  v_subject_id uuid;
-  v_entry_key  bytea;
+  v_person     text;    -- the column that names them: each image's own, since an update may name another
+  v_old_id     uuid;
+  v_new_id     uuid;
+  v_old_key    bytea;
+  v_new_key    bytea;
+  v_actor_id   uuid;
+  v_key        bytea;
   v_address    bytea;
 begin
   if v_context is null then
@@ -890,12 +898,19 @@ begin
   for i in 0 .. tg_nargs - 1 loop
     if tg_argv[i] = 'personal' then
       v_personal := true;
-    elsif v_personal and v_subject_id is null then
-      v_subject_id := coalesce(coalesce(v_new, v_old) ->> tg_argv[i], v_context[1])::uuid;
-      v_entry_key  := sha256(app.personal_key(v_subject_id) || uuid_send(v_id));
+    elsif v_personal and v_person is null then
+      v_person := tg_argv[i];
+      if v_old is not null then
+        v_old_id  := coalesce(v_old ->> v_person, v_context[1])::uuid;
+        v_old_key := sha256(app.personal_key(v_old_id) || uuid_send(v_id));
+      end if;
+      if v_new is not null then
+        v_new_id  := coalesce(v_new ->> v_person, v_context[1])::uuid;
+        v_new_key := sha256(app.personal_key(v_new_id) || uuid_send(v_id));
+      end if;
     elsif v_personal then
-      v_old := app.replace_personal(v_old, tg_argv[i], v_entry_key, v_subject_id, 'old_row');
-      v_new := app.replace_personal(v_new, tg_argv[i], v_entry_key, v_subject_id, 'new_row');
+      v_old := app.replace_personal(v_old, tg_argv[i], v_old_key, v_old_id, 'old_row');
+      v_new := app.replace_personal(v_new, tg_argv[i], v_new_key, v_new_id, 'new_row');
     else
       v_old := case when v_old ->> tg_argv[i] is null then v_old else jsonb_set(v_old, array[tg_argv[i]], '"[redacted]"') end;
       v_new := case when v_new ->> tg_argv[i] is null then v_new else jsonb_set(v_new, array[tg_argv[i]], '"[redacted]"') end;
@@ -903,12 +918,12 @@ begin
   end loop;
 
   if v_context[7] is not null then
-    v_subject_id := coalesce(v_context[3], v_context[1])::uuid;
-    select key into v_entry_key from app.personal_keys where subject_id = v_subject_id;
+    v_actor_id := coalesce(v_context[3], v_context[1])::uuid;
+    select key into v_key from app.personal_keys where subject_id = v_actor_id;
     if not found then
-      v_entry_key := app.personal_key(v_subject_id);
+      v_key := app.personal_key(v_actor_id);
     end if;
-    v_address := app.conceal(sha256(v_entry_key || uuid_send(v_id)), 'address', v_context[7]);
+    v_address := app.conceal(sha256(v_key || uuid_send(v_id)), 'address', v_context[7]);
   end if;
 
   insert into app.audit_log
@@ -1351,6 +1366,32 @@ begin
 end $function$;
 alter function app.personal_key(p_subject_id uuid) owner to app_audit;
 
+CREATE OR REPLACE FUNCTION app.personal_openings(p_ids uuid[])
+ RETURNS TABLE(id uuid, openings jsonb)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select f.id, jsonb_object_agg(f.field, jsonb_build_object('value', app.reveal(e.key, f.field, f.blocks), 'key', encode(e.key, 'hex')))
+      from (select l.id, 'address' as field, coalesce(l.actor_id, l.tenant_id) as subject_id, l.address as blocks
+              from app.audit_log l
+             where l.tenant_id = (select app.tenant_id()) and (select app.can('audit:read'))
+               and l.id = any (p_ids) and l.address is not null
+            union all
+            select l.id, image.name || '.' || field, (image.fields -> field ->> 'personal_to')::uuid, decode(image.fields -> field ->> 'value', 'hex')
+              from app.audit_log l
+             cross join lateral (values ('old_row', l.old_row), ('new_row', l.new_row)) image (name, fields)
+             cross join lateral jsonb_array_elements_text(image.fields -> '@personal') field
+             where l.tenant_id = (select app.tenant_id()) and (select app.can('audit:read'))
+               and l.id = any (p_ids) and l.action <> 'read'  -- what was asked is nobody's row
+               and image.fields -> field ->> 'value' is not null) f
+      join app.personal_keys k on k.subject_id = f.subject_id and k.key is not null
+     cross join lateral (select sha256(k.key || uuid_send(f.id)) as key offset 0) e
+     group by f.id
+  $function$;
+alter function app.personal_openings(p_ids uuid[]) owner to app_audit;
+grant execute on function app.personal_openings(p_ids uuid[]) to app_api;
+
 CREATE OR REPLACE FUNCTION app.refuse_change()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1401,8 +1442,9 @@ begin
     return p_row;
   end if;
   return jsonb_set(p_row, array[p_column], jsonb_build_object(
-    'personal_to', p_subject_id,
-    'value', encode(app.conceal(p_entry_key, p_image || '.' || p_column, p_row ->> p_column), 'hex')));
+      'personal_to', p_subject_id,
+      'value', encode(app.conceal(p_entry_key, p_image || '.' || p_column, p_row ->> p_column), 'hex')))
+    || jsonb_build_object('@personal', coalesce(p_row -> '@personal', '[]') || to_jsonb(p_column));
 end $function$;
 alter function app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text) owner to app_audit;
 
@@ -1428,9 +1470,9 @@ AS $function$
 declare
   v_address text;
   v_images  jsonb[] := array[p_entry.old_row, p_entry.new_row];
-  v_key     bytea;
   v_column  text;
   v_value   jsonb;
+  v_key     bytea;
 begin
   if p_entry.tenant_id is distinct from app.tenant_id() then
     return null;
@@ -1440,14 +1482,15 @@ begin
     v_address := coalesce(app.reveal(sha256(v_key || uuid_send(p_entry.id)), 'address', p_entry.address), '[erased]');
   end if;
   for i in 1 .. 2 loop
-    for v_column, v_value in
-      select key, value from jsonb_each(case when jsonb_typeof(v_images[i]) = 'object' then v_images[i] end) where value ? 'personal_to' and value ? 'value'
-    loop
+    continue when p_entry.action = 'read' or not v_images[i] ? '@personal';  -- what was asked is nobody's row
+    for v_column in select jsonb_array_elements_text(v_images[i] -> '@personal') loop
+      v_value     := v_images[i] -> v_column;
       v_key       := (select key from app.personal_keys where subject_id = (v_value ->> 'personal_to')::uuid);
       v_images[i] := jsonb_set(v_images[i], array[v_column], to_jsonb(coalesce(
         app.reveal(sha256(v_key || uuid_send(p_entry.id)), case i when 1 then 'old_row.' else 'new_row.' end || v_column, decode(v_value ->> 'value', 'hex')),
         '[erased]')));
     end loop;
+    v_images[i] := v_images[i] - '@personal';
   end loop;
   return jsonb_build_object('address', v_address, 'old_row', v_images[1], 'new_row', v_images[2]);
 end $function$;

@@ -1,0 +1,35 @@
+-- What exporting the log needs: its order, and what opens the personal values of its entries.
+
+set local role app_audit;
+
+-- the order in which entries are sealed and exported
+create index audit_log_xact on app.audit_log (tenant_id, xact, id);
+
+create policy open on app.audit_log for select to app_audit using (true);
+
+-- For each of these entries that has something personal in it: {"address": {"value": …, "key": …}, "new_row.email": …}.
+-- The key is the entry's own (0003), in hex: with it anybody can see that value and sealed bytes belong together, and
+-- nothing of another entry opens. What was erased is left out. Entries are asked for by their ids, so that it can only be
+-- had of those that the caller may read.
+create function app.personal_openings(p_ids uuid[]) returns table (id uuid, openings jsonb)
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+    select f.id, jsonb_object_agg(f.field, jsonb_build_object('value', app.reveal(e.key, f.field, f.blocks), 'key', encode(e.key, 'hex')))
+      from (select l.id, 'address' as field, coalesce(l.actor_id, l.tenant_id) as subject_id, l.address as blocks
+              from app.audit_log l
+             where l.tenant_id = (select app.tenant_id()) and (select app.can('audit:read'))
+               and l.id = any (p_ids) and l.address is not null
+            union all
+            select l.id, image.name || '.' || field, (image.fields -> field ->> 'personal_to')::uuid, decode(image.fields -> field ->> 'value', 'hex')
+              from app.audit_log l
+             cross join lateral (values ('old_row', l.old_row), ('new_row', l.new_row)) image (name, fields)
+             cross join lateral jsonb_array_elements_text(image.fields -> '@personal') field
+             where l.tenant_id = (select app.tenant_id()) and (select app.can('audit:read'))
+               and l.id = any (p_ids) and l.action <> 'read'  -- what was asked is nobody's row
+               and image.fields -> field ->> 'value' is not null) f
+      join app.personal_keys k on k.subject_id = f.subject_id and k.key is not null
+     cross join lateral (select sha256(k.key || uuid_send(f.id)) as key offset 0) e
+     group by f.id
+  $$;
+grant execute on function app.personal_openings(uuid[]) to app_api;
