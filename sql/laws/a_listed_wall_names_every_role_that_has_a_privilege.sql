@@ -10,11 +10,19 @@ with privileges as (
 ), looked_at as (
   select format('%I.%I', n.nspname, c.relname) || ' for ' || case when r.grantee = 0 then 'PUBLIC' else pg_get_userbyid(r.grantee) end as object,
          case when r.grantee <> all (p.polroles) and pg_get_userbyid(r.grantee) <> case c.oid when to_regclass('app.audit_log') then 'app_audit' else 'app_gate' end
-              then 'the wall does not bind it' end as detail
+              then 'the wall does not bind it' end as detail,
+         case when r.grantee = 0 then format('revoke all on %I.%I from public;', n.nspname, c.relname)
+              else format('alter policy wall on %I.%I to %s;', n.nspname, c.relname,
+                          -- those it names, and all it should
+                          (select string_agg(quote_ident(x.rolname), ', ' order by x.rolname)
+                             from pg_roles x
+                            where x.oid = any (p.polroles)
+                               or x.rolname <> case c.oid when to_regclass('app.audit_log') then 'app_audit' else 'app_gate' end
+                                  and x.oid in (select others.grantee from privileges others where others.oid = c.oid))) end as mend
     from pg_policy p
     join pg_class c on c.oid = p.polrelid
     join pg_namespace n on n.oid = c.relnamespace
     join privileges r on r.oid = c.oid
    where p.polname = 'wall' and not 0 = any (p.polroles)
 )
-select object, detail from looked_at where detail is not null
+select object, detail, mend from looked_at where detail is not null
