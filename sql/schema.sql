@@ -422,7 +422,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'person_erased'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, or one refusal.';
@@ -1262,6 +1262,34 @@ end $function$;
 alter function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) owner to app_gate;
 comment on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Completes a job in the transaction of its last effect. Raises BH009.';
 grant execute on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if coalesce(btrim(p_reason), '') = '' then
+    raise exception 'erasing a person needs a reason' using errcode = '22023';
+  end if;
+  if p_person ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' then
+    subject_id := p_person;
+  else
+    select u.id into subject_id from app.users u where u.email = lower(p_person);
+    if not found then
+      raise exception 'nobody has this e-mail address' using errcode = '02000';
+    end if;
+  end if;
+  if exists (select from app.tenants t where t.tenant_id = subject_id) then
+    raise exception 'this id is a tenant''s, and no person''s' using errcode = '22023';
+  end if;
+  had_key := app.destroy_personal_key(subject_id);
+  perform app.log_security('person_erased', subject_id, null, null, null, null, null,
+                           jsonb_build_object('reason', p_reason, 'by', session_user, 'had_key', had_key));
+end $function$;
+alter function app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean) owner to app_gate;
+grant execute on function app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean) to app_owner;
 
 CREATE OR REPLACE FUNCTION app.forget_sessions(p_limit integer)
  RETURNS integer

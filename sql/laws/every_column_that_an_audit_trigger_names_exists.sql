@@ -13,11 +13,13 @@ with named as (
          nullif(concat_ws(', ',
            string_agg(format('there is no column %I', named.name), ', ' order by named.n) filter (where named.n is distinct from named.personal and a.attnum is null),
            string_agg(format('%I is no uuid that names a person', named.name), ', ') filter (where named.n = named.personal + 1 and a.atttypid <> 'uuid'::regtype),
-           case when max(named.n) < min(named.personal) + 2 then 'nothing is personal' end), '') as detail
+           case when max(named.n) < min(named.personal) + 2 then 'nothing is personal' end), '') as detail,
+         format(E'-- decide: which columns are meant, and put their names into this\n%s;\nalter table %I.%I enable always trigger %I;',
+                replace(pg_get_triggerdef(named.oid), 'CREATE TRIGGER', 'CREATE OR REPLACE TRIGGER'), n.nspname, c.relname, named.tgname) as mend
     from named
     join pg_class c on c.oid = named.tgrelid
     join pg_namespace n on n.oid = c.relnamespace
     left join pg_attribute a on a.attrelid = named.tgrelid and a.attname = named.name and a.attnum > 0 and not a.attisdropped
    group by named.oid, named.tgname, n.nspname, c.relname
 )
-select object, detail from looked_at where detail is not null
+select object, detail, mend from looked_at where detail is not null

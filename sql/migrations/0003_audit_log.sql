@@ -89,7 +89,7 @@ end $$;
 -- XOR with a key stream: block i of a value is SHA-256(entry key | name of the field | i), where the entry key is
 -- SHA-256(personal key | id of the entry), so that no two values share a stream. Its own inverse, on whole blocks.
 create function app.xor_personal(p_entry_key bytea, p_field text, p_blocks bytea) returns bytea
-  language plpgsql immutable parallel safe
+  language plpgsql immutable parallel safe strict
   as $$
 declare
   v_out     bytea := '';

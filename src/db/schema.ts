@@ -117,7 +117,7 @@ export interface SecurityLog {
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "person_erased";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
