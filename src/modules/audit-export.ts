@@ -136,10 +136,14 @@ const readRecords = async (db: TenantDb, after: Position, horizon: string, filte
     select page.xact, page.id,
            case when asked then array[
              xact::text, id::text, to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), actor_kind, actor_id::text,
-             on_behalf_of::text, role, session_id::text, request_id, revealed ->> 'address', action, table_name, row_id::text,
-             revealed ->> 'old_row', revealed ->> 'new_row'] end as content
+             on_behalf_of::text, role, session_id::text, request_id,
+             coalesce(openings #>> '{address,value}', case when address is not null then '[erased]' end),
+             action, table_name, row_id::text,
+             coalesce(revealed ->> 'old_row', old_row::text), coalesce(revealed ->> 'new_row', new_row::text)] end as content
       from page
-      left join lateral (select app.reveal_entry(entry) as revealed offset 0) clear on asked
+      left join app.personal_openings(array(select id from page where asked)) using (id)
+      left join lateral (select app.reveal_entry(entry) as revealed offset 0) clear
+             on asked and (old_row ? '@personal' or new_row ? '@personal')
      order by page.xact, page.id`.execute(db)
   return rows
 }
