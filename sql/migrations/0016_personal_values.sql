@@ -2,11 +2,6 @@
 
 set local role app_audit;
 
--- the order in which entries are sealed and exported
-create index audit_log_xact on app.audit_log (tenant_id, xact, id);
-
-create policy open on app.audit_log for select to app_audit using (true);
-
 -- For each of these entries that has something personal in it: {"address": {"value": …, "key": …}, "new_row.email": …}.
 -- The key is the entry's own (0003), in hex: with it anybody can see that value and sealed bytes belong together, and
 -- nothing of another entry opens. What was erased is left out. Entries are asked for by their ids, so that it can only be
@@ -33,6 +28,22 @@ create function app.personal_openings(p_ids uuid[]) returns table (id uuid, open
      group by f.id
   $$;
 grant execute on function app.personal_openings(uuid[]) to app_api;
+
+-- Up to where the log can be read without missing anything that is committed later: entries whose xact is below, and those
+-- whose id is, which came along from another server, where transactions were counted otherwise. Raises 57P03 in a
+-- database that was restored, until the sealer has seen that it was.
+create function app.audit_horizon(out xact int8, out id uuid)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+begin
+  select pg_snapshot_xmin(pg_current_snapshot())::text::int8, coalesce(s.era_to, s.era_from) into audit_horizon.xact, audit_horizon.id
+    from app.audit_sealing s where s.era_to is not null or s.xmin::text::int8 = s.xact & 4294967295;
+  if not found then
+    raise exception 'this database was restored, and no worker has sealed in it yet' using errcode = '57P03';
+  end if;
+end $$;
+grant execute on function app.audit_horizon() to app_api;
 
 set local role app_gate;
 

@@ -67,14 +67,13 @@ const answers = {
 
 // What we ask of the database
 
-/** Entries are read up to here: what was written by a transaction before is committed or will never be. */
-const findHorizon = async (db: TenantDb): Promise<string> => {
-  const { rows } = await sql<{ xact: string }>`
-    select pg_snapshot_xmin(pg_current_snapshot())::text as xact`.execute(db)
-  return String(rows[0]?.xact)
-}
-
 type Position = { xact: string; id: string }
+
+/** Entries are read up to here: what was written by a transaction before is committed or will never be. */
+const findHorizon = async (db: TenantDb): Promise<Position> => {
+  const { rows } = await sql<Position>`select xact, id from app.audit_horizon()`.execute(db)
+  return rows[0] as Position
+}
 
 /** `content` is null for an entry that the filter leaves out. */
 type Row<T> = Position & { content: T | null }
@@ -83,11 +82,11 @@ type Row<T> = Position & { content: T | null }
 const PAGE = 1_000
 
 /** The next entries behind `after`, in order; with the columns of the log at hand, the filter as `asked`. */
-const pageOf = ({ xact, id }: Position, horizon: string, filter: Filter) => sql`
+const pageOf = ({ xact, id }: Position, horizon: Position, filter: Filter) => sql`
   page as materialized (
     select audit_log as entry, audit_log.*, ${matches(filter)} as asked
       from app.audit_log
-     where (xact, id) > (${xact}::int8, ${id}::uuid) and xact < ${horizon}::int8 and ${inMonthsOf(filter)}
+     where (xact, id) > (${xact}::int8, ${id}::uuid) and (xact < ${horizon.xact}::int8 or id < ${horizon.id}::uuid) and ${inMonthsOf(filter)}
      order by xact, id
      limit ${PAGE}
   )`
@@ -114,7 +113,7 @@ const inMonthsOf = ({ at_gte, at_lt }: Filter): RawBuilder<boolean> => {
   return sql`${from} and ${to}`
 }
 
-const readLines = async (db: TenantDb, after: Position, horizon: string, filter: Filter): Promise<Row<string>[]> => {
+const readLines = async (db: TenantDb, after: Position, horizon: Position, filter: Filter): Promise<Row<string>[]> => {
   const { rows } = await sql<Row<string>>`
     with ${pageOf(after, horizon, filter)}
     select page.xact, page.id,
@@ -130,7 +129,12 @@ const columns =
 
 type Record = (string | null)[]
 
-const readRecords = async (db: TenantDb, after: Position, horizon: string, filter: Filter): Promise<Row<Record>[]> => {
+const readRecords = async (
+  db: TenantDb,
+  after: Position,
+  horizon: Position,
+  filter: Filter,
+): Promise<Row<Record>[]> => {
   const { rows } = await sql<Row<Record>>`
     with ${pageOf(after, horizon, filter)}
     select page.xact, page.id,
@@ -215,7 +219,7 @@ export const auditExport: FastifyPluginAsyncTypebox = async (app) => {
       reply.type(mediaTypes[format]).header('content-disposition', `attachment; filename="${name}"`)
       if (request.method === 'HEAD') return Readable.from([])
 
-      const read = <T>(ask: (db: TenantDb, after: Position, horizon: string, filter: Filter) => Promise<Row<T>[]>) =>
+      const read = <T>(ask: (db: TenantDb, after: Position, horizon: Position, filter: Filter) => Promise<Row<T>[]>) =>
         pages((after) => request.inTenant((db) => ask(db, after, horizon, filter)))
       const text =
         format === 'csv'
