@@ -116,6 +116,34 @@ create type pgboss.job_state as enum ('created', 'retry', 'active', 'completed',
 alter type pgboss.job_state owner to app_owner;
 
 
+-- app.audit_keys ------------------------------------------------------------------------------------------------------
+
+create table app.audit_keys (
+  key_id      text                      not null,
+  public_key  bytea                     not null,
+  created_at  timestamp with time zone  not null default now(),
+  constraint audit_keys_pkey PRIMARY KEY (key_id),
+  constraint audit_keys_key_id_check CHECK ((key_id ~ '^[A-Za-z0-9._-]{1,64}$'::text)),
+  constraint audit_keys_public_key_check CHECK ((length(public_key) = 32))
+);
+alter table app.audit_keys owner to app_owner;
+comment on table app.audit_keys is 'One row: the public half of a key that signs checkpoints. For convenience: who verifies this database takes none from it.';
+alter table app.audit_keys enable row level security;
+alter table app.audit_keys force row level security;
+
+create policy audit on app.audit_keys as permissive for all to app_audit
+  using (true)
+  with check (true);
+
+grant select on app.audit_keys to app_audit;
+grant insert (key_id, public_key) on app.audit_keys to app_audit;
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON app.audit_keys FOR EACH ROW EXECUTE FUNCTION app.refuse_change();
+alter table app.audit_keys enable always trigger append_only;
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON app.audit_keys FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
+alter table app.audit_keys enable always trigger no_truncate;
+
+
 -- app.audit_log -------------------------------------------------------------------------------------------------------
 
 create table app.audit_log (
@@ -154,6 +182,8 @@ create policy audit on app.audit_log as permissive for select to app_auditor
   using (true);
 create policy read on app.audit_log as permissive for select to app_api
   using (( SELECT app.can('audit:read'::text) AS can));
+create policy seal on app.audit_log as permissive for select to app_audit
+  using (true);
 create policy visits on app.audit_log as permissive for select to app_audit
   using (((actor_kind = 'operator'::text) AND (role = 'auditor'::text) AND (action = 'read'::text) AND (table_name = 'tenants'::text)));
 
@@ -162,13 +192,130 @@ grant select on app.audit_log to app_auditor;
 
 CREATE INDEX audit_log_actor ON ONLY app.audit_log USING btree (tenant_id, actor_id, id);
 CREATE INDEX audit_log_at ON ONLY app.audit_log USING btree (tenant_id, at, id);
+CREATE INDEX audit_log_order ON ONLY app.audit_log USING btree (tenant_id, xact, id);
 CREATE INDEX audit_log_request ON ONLY app.audit_log USING btree (tenant_id, request_id, id);
 CREATE INDEX audit_log_row ON ONLY app.audit_log USING btree (tenant_id, table_name, row_id, id);
+CREATE INDEX audit_log_xact ON ONLY app.audit_log USING btree (xact);
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON app.audit_log FOR EACH ROW EXECUTE FUNCTION app.refuse_change();
 alter table app.audit_log enable always trigger append_only;
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON app.audit_log FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
 alter table app.audit_log enable always trigger no_truncate;
+
+
+-- app.audit_sealing ---------------------------------------------------------------------------------------------------
+
+create table app.audit_sealing (
+  id          integer  not null default 1,
+  era         integer  not null default 1,
+  era_from    uuid     not null default '00000000-0000-0000-0000-000000000000'::uuid,
+  era_to      uuid,
+  sealed_to   bigint   not null default 0,
+  "position"  bigint   not null default 0,
+  xact        bigint   not null default ((pg_current_xact_id())::text)::bigint,
+  constraint audit_sealing_pkey PRIMARY KEY (id),
+  constraint audit_sealing_id_check CHECK ((id = 1))
+);
+alter table app.audit_sealing owner to app_owner;
+comment on table app.audit_sealing is 'One row: how far sealing has come. Its lock is what makes the sealer one.';
+comment on column app.audit_sealing.era_to is 'Not null while what is left of an era is sealed: where the next one begins.';
+comment on column app.audit_sealing.sealed_to is 'Every entry of the era with a lower xact is sealed.';
+comment on column app.audit_sealing.xact is 'The transaction that wrote this row. In a database that was restored it is not that of the row itself.';
+alter table app.audit_sealing enable row level security;
+alter table app.audit_sealing force row level security;
+
+create policy audit on app.audit_sealing as permissive for all to app_audit
+  using (true)
+  with check (true);
+
+grant insert, select, update on app.audit_sealing to app_audit;
+
+
+-- app.audit_seals -----------------------------------------------------------------------------------------------------
+
+create table app.audit_seals (
+  tenant_id   uuid                      not null default app.tenant_id(),
+  id          uuid                      not null default app.uuidv7(),
+  "position"  bigint                    not null,
+  batch       bigint                    not null,
+  kind        text                      not null,
+  month       text                      not null,
+  era         integer                   not null,
+  era_from    uuid                      not null,
+  from_xact   bigint                    not null,
+  to_xact     bigint                    not null,
+  entries     bigint                    not null,
+  total       bigint                    not null,
+  root        bytea                     not null,
+  previous    bytea                     not null,
+  sealed_at   timestamp with time zone  not null,
+  key_id      text                      not null,
+  signature   bytea                     not null,
+  constraint audit_seals_pkey PRIMARY KEY (tenant_id, id),
+  constraint audit_seals_batch_key UNIQUE (tenant_id, batch),
+  constraint audit_seals_batch_check CHECK ((batch > 0)),
+  constraint audit_seals_check CHECK ((to_xact >= from_xact)),
+  constraint audit_seals_check1 CHECK (((entries >= 0) AND ((entries = 0) = (kind = 'retired'::text)))),
+  constraint audit_seals_check2 CHECK ((total >= entries)),
+  constraint audit_seals_era_check CHECK ((era > 0)),
+  constraint audit_seals_from_xact_check CHECK ((from_xact >= 0)),
+  constraint audit_seals_kind_check CHECK ((kind = ANY (ARRAY['entries'::text, 'retired'::text]))),
+  constraint audit_seals_month_check CHECK ((month ~ '^\d{4}-(0[1-9]|1[0-2])$'::text)),
+  constraint audit_seals_previous_check CHECK ((length(previous) = 32)),
+  constraint audit_seals_root_check CHECK ((length(root) = 32)),
+  constraint audit_seals_signature_check CHECK ((length(signature) = 68))
+);
+alter table app.audit_seals owner to app_owner;
+comment on table app.audit_seals is 'One row: one signed checkpoint of one tenant''s audit log. Append-only for everybody.';
+comment on column app.audit_seals."position" is 'Counts the seals of all tenants without a gap, for whoever streams them. No tenant sees it.';
+comment on column app.audit_seals.kind is 'entries: what stands in a batch. retired: all batches before it, of its month and earlier ones, were dropped.';
+comment on column app.audit_seals.era is 'Transactions are counted anew on another server: an era is one count. Its entries are those with ids from era_from on.';
+comment on column app.audit_seals.total is 'Entries of this tenant that were ever sealed, these included.';
+comment on column app.audit_seals.previous is 'SHA-256 of the text of the checkpoint before; zeros for the first.';
+comment on column app.audit_seals.signature is 'As a signed note has it: four bytes that name the key, and the Ed25519 signature.';
+alter table app.audit_seals enable row level security;
+alter table app.audit_seals force row level security;
+
+create policy wall on app.audit_seals as restrictive for all to app_api, app_auditor, app_auth, app_gate, app_jobs, app_operator, app_owner, app_search, app_worker
+  using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
+  with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy add on app.audit_seals as permissive for insert to app_audit
+  with check (true);
+create policy read on app.audit_seals as permissive for select to app_api
+  using (( SELECT app.can('audit:read'::text) AS can));
+create policy seal on app.audit_seals as permissive for select to app_audit
+  using (true);
+
+grant insert, select on app.audit_seals to app_audit;
+grant select (tenant_id, id, batch, kind, month, era, era_from, from_xact, to_xact, entries, total, root, previous, sealed_at, key_id, signature) on app.audit_seals to app_api;
+
+CREATE INDEX audit_seals_position ON app.audit_seals USING btree ("position");
+CREATE INDEX audit_seals_range ON app.audit_seals USING btree (tenant_id, month, to_xact);
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON app.audit_seals FOR EACH ROW EXECUTE FUNCTION app.refuse_change();
+alter table app.audit_seals enable always trigger append_only;
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON app.audit_seals FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
+alter table app.audit_seals enable always trigger no_truncate;
+
+
+-- app.audit_streams ---------------------------------------------------------------------------------------------------
+
+create table app.audit_streams (
+  name        text                      not null,
+  "position"  bigint                    not null,
+  updated_at  timestamp with time zone  not null default now(),
+  constraint audit_streams_pkey PRIMARY KEY (name)
+);
+alter table app.audit_streams owner to app_owner;
+comment on table app.audit_streams is 'One row: one place outside to which seals are handed on, and the position of the last that is there.';
+alter table app.audit_streams enable row level security;
+alter table app.audit_streams force row level security;
+
+create policy audit on app.audit_streams as permissive for all to app_audit
+  using (true)
+  with check (true);
+
+grant insert, select, update on app.audit_streams to app_audit;
 
 
 -- app.context_key -----------------------------------------------------------------------------------------------------
@@ -435,7 +582,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'tenant_visited'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'tenant_visited'::text, 'person_erased'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -881,6 +1028,65 @@ grant execute on function app.actor_id() to app_owner;
 grant execute on function app.actor_id() to app_search;
 grant execute on function app.actor_id() to app_worker;
 
+CREATE OR REPLACE FUNCTION app.add_audit_key(p_key_id text, p_public_key bytea)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  insert into app.audit_keys (key_id, public_key) values (p_key_id, p_public_key) on conflict do nothing;
+  if (select public_key from app.audit_keys where key_id = p_key_id) <> p_public_key then
+    raise exception 'the key % has another public half', p_key_id using errcode = 'BH012';
+  end if;
+end $function$;
+alter function app.add_audit_key(p_key_id text, p_public_key bytea) owner to app_audit;
+comment on function app.add_audit_key(p_key_id text, p_public_key bytea) is 'Makes a key known whose private half the worker holds. Raises BH012 when its name is taken by another.';
+grant execute on function app.add_audit_key(p_key_id text, p_public_key bytea) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.add_audit_seal(p_seal app.audit_seals, p_text text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_head  app.audit_seals;
+  v_text  text;
+begin
+  select * into v_head from app.audit_seals s where s.tenant_id = p_seal.tenant_id order by s.batch desc limit 1;
+  if found then
+    v_text := app.checkpoint_text(v_head);
+  end if;
+  if p_seal.batch <> coalesce(v_head.batch, 0) + 1
+     or p_seal.total <> coalesce(v_head.total, 0) + p_seal.entries
+     or p_seal.previous <> coalesce(sha256(convert_to(v_text, 'UTF8')), decode(repeat('00', 32), 'hex'))
+     or p_seal.sealed_at not between transaction_timestamp() and clock_timestamp()
+     or p_text is distinct from app.checkpoint_text(p_seal)
+     or not exists (select from app.audit_keys k where k.key_id = p_seal.key_id)
+  then
+    raise exception 'seal % of % does not continue its chain', p_seal.batch, p_seal.tenant_id using errcode = 'BH012';
+  end if;
+  p_seal.id := app.uuidv7();
+  update app.audit_sealing s set position = s.position + 1, xact = pg_current_xact_id()::text::int8
+    returning s.position into p_seal.position;
+  insert into app.audit_seals select p_seal.*;
+end $function$;
+alter function app.add_audit_seal(p_seal app.audit_seals, p_text text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.advance_audit_stream(p_name text, p_from bigint, p_to bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  insert into app.audit_streams (name, position) values (p_name, 0) on conflict do nothing;
+  update app.audit_streams s set position = p_to, updated_at = now() where s.name = p_name and s.position = p_from;
+  return found;
+end $function$;
+alter function app.advance_audit_stream(p_name text, p_from bigint, p_to bigint) owner to app_audit;
+grant execute on function app.advance_audit_stream(p_name text, p_from bigint, p_to bigint) to app_worker;
+
 CREATE OR REPLACE FUNCTION app.announce_visit(p_tenant_slug text, p_person text, p_reason text)
  RETURNS uuid
  LANGUAGE plpgsql
@@ -913,6 +1119,80 @@ end $function$;
 alter function app.announce_visit(p_tenant_slug text, p_person text, p_reason text) owner to app_gate;
 comment on function app.announce_visit(p_tenant_slug text, p_person text, p_reason text) is 'Writes down that an auditor is about to look at a tenant. Raises BH002, BH006 and 22023.';
 grant execute on function app.announce_visit(p_tenant_slug text, p_person text, p_reason text) to app_auditor;
+
+CREATE OR REPLACE FUNCTION app.append_audit_seals(p_seals jsonb, p_to_xact bigint)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_state  app.audit_sealing;
+  v_seal   record;
+  v_added  int := 0;
+begin
+  select * into strict v_state from app.audit_sealing for update;
+  if p_to_xact <= v_state.sealed_to or v_state.era_to is null and p_to_xact > pg_snapshot_xmin(pg_current_snapshot())::text::int8 then
+    raise exception 'transactions up to % are not to be sealed now', p_to_xact using errcode = 'BH012';
+  end if;
+
+  for v_seal in
+    select s.*, found.entries as found
+      from jsonb_to_recordset(p_seals) s (tenant_id uuid, batch int8, month text, entries int8, total int8, root bytea, previous bytea,
+                                          sealed_at timestamptz, key_id text, signature bytea, text text)
+      full join (select e.tenant_id, app.audit_month(e.id) as month, count(*) as entries
+                   from app.audit_log e
+                  where e.xact >= v_state.sealed_to and e.xact < p_to_xact
+                    and e.id >= v_state.era_from and e.id < coalesce(v_state.era_to, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+                  group by 1, 2) found on found.tenant_id = s.tenant_id and found.month = s.month
+     order by s.tenant_id, s.batch
+  loop
+    if v_seal.entries is distinct from v_seal.found then
+      raise exception 'seal % of % is of % entries, and % are there', v_seal.batch, v_seal.tenant_id, v_seal.entries, v_seal.found using errcode = 'BH012';
+    end if;
+    perform app.add_audit_seal(
+      row(v_seal.tenant_id, null, null, v_seal.batch, 'entries', v_seal.month, v_state.era, v_state.era_from, v_state.sealed_to, p_to_xact,
+          v_seal.entries, v_seal.total, v_seal.root, v_seal.previous, v_seal.sealed_at, v_seal.key_id, v_seal.signature)::app.audit_seals,
+      v_seal.text);
+    v_added := v_added + 1;
+  end loop;
+  update app.audit_sealing set sealed_to = p_to_xact, xact = pg_current_xact_id()::text::int8;
+  return v_added;
+end $function$;
+alter function app.append_audit_seals(p_seals jsonb, p_to_xact bigint) owner to app_audit;
+grant execute on function app.append_audit_seals(p_seals jsonb, p_to_xact bigint) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.append_retired_seals(p_month text, p_seals jsonb)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_chain  record;
+  v_seal   record;
+  v_added  int := 0;
+begin
+  for v_chain in select * from app.retirable_audit_chains(p_month) loop
+    select * into v_seal
+      from jsonb_to_recordset(p_seals) s (tenant_id uuid, batch int8, total int8, root bytea, previous bytea, sealed_at timestamptz,
+                                          key_id text, signature bytea, text text)
+     where s.tenant_id = v_chain.tenant_id;
+    if not found or v_seal.root <> sha256('') then
+      raise exception 'the end of % is not sealed for %', p_month, v_chain.tenant_id using errcode = 'BH012';
+    end if;
+    perform app.add_audit_seal(
+      row(v_chain.tenant_id, null, null, v_seal.batch, 'retired', p_month, v_chain.era, v_chain.era_from, v_chain.to_xact, v_chain.to_xact,
+          0, v_seal.total, v_seal.root, v_seal.previous, v_seal.sealed_at, v_seal.key_id, v_seal.signature)::app.audit_seals,
+      v_seal.text);
+    v_added := v_added + 1;
+  end loop;
+  return v_added;
+end $function$;
+alter function app.append_retired_seals(p_month text, p_seals jsonb) owner to app_audit;
+grant execute on function app.append_retired_seals(p_month text, p_seals jsonb) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.assume_member(p_email text, OUT user_id uuid, OUT role text, OUT standing text)
  RETURNS record
@@ -963,8 +1243,13 @@ declare
   v_new        jsonb  := case when tg_op <> 'DELETE' then to_jsonb(new) end;
   v_id         uuid   := app.uuidv7();
   v_personal   boolean := false;
-  v_subject_id uuid;
-  v_entry_key  bytea;
+  v_person     text;    -- the column that names them: each image's own, since an update may name another
+  v_old_id     uuid;
+  v_new_id     uuid;
+  v_old_key    bytea;
+  v_new_key    bytea;
+  v_actor_id   uuid;
+  v_key        bytea;
   v_address    bytea;
 begin
   if v_context is null then
@@ -978,12 +1263,19 @@ begin
   for i in 0 .. tg_nargs - 1 loop
     if tg_argv[i] = 'personal' then
       v_personal := true;
-    elsif v_personal and v_subject_id is null then
-      v_subject_id := coalesce(coalesce(v_new, v_old) ->> tg_argv[i], v_context[1])::uuid;
-      v_entry_key  := sha256(app.personal_key(v_subject_id) || uuid_send(v_id));
+    elsif v_personal and v_person is null then
+      v_person := tg_argv[i];
+      if v_old is not null then
+        v_old_id  := coalesce(v_old ->> v_person, v_context[1])::uuid;
+        v_old_key := sha256(app.personal_key(v_old_id) || uuid_send(v_id));
+      end if;
+      if v_new is not null then
+        v_new_id  := coalesce(v_new ->> v_person, v_context[1])::uuid;
+        v_new_key := sha256(app.personal_key(v_new_id) || uuid_send(v_id));
+      end if;
     elsif v_personal then
-      v_old := app.replace_personal(v_old, tg_argv[i], v_entry_key, v_subject_id, 'old_row');
-      v_new := app.replace_personal(v_new, tg_argv[i], v_entry_key, v_subject_id, 'new_row');
+      v_old := app.replace_personal(v_old, tg_argv[i], v_old_key, v_old_id, 'old_row');
+      v_new := app.replace_personal(v_new, tg_argv[i], v_new_key, v_new_id, 'new_row');
     else
       v_old := case when v_old ->> tg_argv[i] is null then v_old else jsonb_set(v_old, array[tg_argv[i]], '"[redacted]"') end;
       v_new := case when v_new ->> tg_argv[i] is null then v_new else jsonb_set(v_new, array[tg_argv[i]], '"[redacted]"') end;
@@ -991,12 +1283,12 @@ begin
   end loop;
 
   if v_context[7] is not null then
-    v_subject_id := coalesce(v_context[3], v_context[1])::uuid;
-    select key into v_entry_key from app.personal_keys where subject_id = v_subject_id;
+    v_actor_id := coalesce(v_context[3], v_context[1])::uuid;
+    select key into v_key from app.personal_keys where subject_id = v_actor_id;
     if not found then
-      v_entry_key := app.personal_key(v_subject_id);
+      v_key := app.personal_key(v_actor_id);
     end if;
-    v_address := app.conceal(sha256(v_entry_key || uuid_send(v_id)), 'address', v_context[7]);
+    v_address := app.conceal(sha256(v_key || uuid_send(v_id)), 'address', v_context[7]);
   end if;
 
   insert into app.audit_log
@@ -1027,6 +1319,55 @@ alter function app.audit_entry(p_entry app.audit_log) owner to app_audit;
 grant execute on function app.audit_entry(p_entry app.audit_log) to app_api;
 grant execute on function app.audit_entry(p_entry app.audit_log) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.audit_horizon(OUT xact bigint, OUT id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  select pg_snapshot_xmin(pg_current_snapshot())::text::int8, coalesce(s.era_to, s.era_from) into audit_horizon.xact, audit_horizon.id
+    from app.audit_sealing s where s.era_to is not null or s.xmin::text::int8 = s.xact & 4294967295;
+  if not found then
+    raise exception 'this database was restored, and no worker has sealed in it yet' using errcode = '57P03';
+  end if;
+end $function$;
+alter function app.audit_horizon(OUT xact bigint, OUT id uuid) owner to app_audit;
+grant execute on function app.audit_horizon(OUT xact bigint, OUT id uuid) to app_api;
+
+CREATE OR REPLACE FUNCTION app.audit_leaf(p_entry app.audit_log)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ STABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ begin return sha256('\x00'::bytea || convert_to(app.audit_entry(p_entry), 'UTF8')); end $function$;
+alter function app.audit_leaf(p_entry app.audit_log) owner to app_audit;
+grant execute on function app.audit_leaf(p_entry app.audit_log) to app_api;
+grant execute on function app.audit_leaf(p_entry app.audit_log) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.audit_month(p_id uuid)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$ select to_char(to_timestamp(('x' || left(p_id::text, 8) || substr(p_id::text, 10, 4))::bit(48)::int8 / 1000) at time zone 'UTC', 'YYYY-MM') $function$;
+alter function app.audit_month(p_id uuid) owner to app_audit;
+grant execute on function app.audit_month(p_id uuid) to app_api;
+grant execute on function app.audit_month(p_id uuid) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.audit_month_is_sealed(p_month text)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+    select s.era_to is null and not exists (
+      select from app.audit_log e
+       where e.xact >= s.sealed_to and e.id >= s.era_from and e.id < app.uuidv7_floor((p_month || '-01')::timestamptz + interval '1 month'))
+      from app.audit_sealing s
+  $function$;
+alter function app.audit_month_is_sealed(p_month text) owner to app_audit;
+
 CREATE OR REPLACE FUNCTION app.audit_read(p_table_name text, p_request jsonb)
  RETURNS void
  LANGUAGE plpgsql
@@ -1050,6 +1391,39 @@ begin
 end $function$;
 alter function app.audit_read(p_table_name text, p_request jsonb) owner to app_audit;
 grant execute on function app.audit_read(p_table_name text, p_request jsonb) to app_api;
+
+CREATE OR REPLACE FUNCTION app.audit_seal_lag()
+ RETURNS interval
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select clock_timestamp() - min(e.at) from app.audit_log e, app.audit_sealing s where e.xact >= s.sealed_to and e.id >= s.era_from
+  $function$;
+alter function app.audit_seal_lag() owner to app_audit;
+comment on function app.audit_seal_lag() is 'How long an entry has waited that is committed and not sealed. A transaction that stays open holds back what came after it.';
+grant execute on function app.audit_seal_lag() to app_worker;
+
+CREATE OR REPLACE FUNCTION app.audit_seals_after(p_position bigint, p_limit integer)
+ RETURNS TABLE("position" bigint, tenant_id uuid, batch bigint, kind text, month text, era integer, era_from uuid, from_xact bigint, to_xact bigint, entries bigint, note text)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select s.position, s.tenant_id, s.batch, s.kind, s.month, s.era, s.era_from, s.from_xact, s.to_xact, s.entries, app.checkpoint_note(s)
+      from app.audit_seals s where s.position > p_position order by s.position limit p_limit
+  $function$;
+alter function app.audit_seals_after(p_position bigint, p_limit integer) owner to app_audit;
+grant execute on function app.audit_seals_after(p_position bigint, p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.audit_stream_position(p_name text)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select coalesce((select s.position from app.audit_streams s where s.name = p_name), 0) $function$;
+alter function app.audit_stream_position(p_name text) owner to app_audit;
+grant execute on function app.audit_stream_position(p_name text) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.audit_visit(p_person text, p_reason text)
  RETURNS uuid
@@ -1087,6 +1461,31 @@ grant execute on function app.can(p_permission text) to app_audit;
 grant execute on function app.can(p_permission text) to app_auditor;
 grant execute on function app.can(p_permission text) to app_owner;
 grant execute on function app.can(p_permission text) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.checkpoint_note(p_seal app.audit_seals)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return app.checkpoint_text(p_seal) || E'\n\u2014 ' || p_seal.key_id || ' ' || replace(encode(p_seal.signature, 'base64'), E'\n', '') || E'\n';
+end $function$;
+alter function app.checkpoint_note(p_seal app.audit_seals) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.checkpoint_text(p_seal app.audit_seals)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return format(E'bulkhead-audit/v1/%s/%s\n%s\n%s\nkind %s\nmonth %s\nera %s %s\nxacts %s %s\ntotal %s\nprevious %s\nsealed %s\n',
+    p_seal.tenant_id, p_seal.batch, p_seal.entries, encode(p_seal.root, 'base64'),
+    p_seal.kind, p_seal.month, p_seal.era, p_seal.era_from, p_seal.from_xact, p_seal.to_xact, p_seal.total,
+    encode(p_seal.previous, 'base64'), to_char(p_seal.sealed_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'));
+end $function$;
+alter function app.checkpoint_text(p_seal app.audit_seals) owner to app_audit;
 
 CREATE OR REPLACE FUNCTION app.conceal(p_entry_key bytea, p_field text, p_value text)
  RETURNS bytea
@@ -1664,6 +2063,34 @@ alter function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) own
 comment on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Completes a job in the transaction of its last effect. Raises BH009.';
 grant execute on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if coalesce(btrim(p_reason), '') = '' then
+    raise exception 'erasing a person needs a reason' using errcode = '22023';
+  end if;
+  if p_person ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' then
+    subject_id := p_person;
+  else
+    select u.id into subject_id from app.users u where u.email = lower(p_person);
+    if not found then
+      raise exception 'nobody has this e-mail address' using errcode = '02000';
+    end if;
+  end if;
+  if exists (select from app.tenants t where t.tenant_id = subject_id) then
+    raise exception 'this id is a tenant''s, and no person''s' using errcode = '22023';
+  end if;
+  had_key := app.destroy_personal_key(subject_id);
+  perform app.log_security('person_erased', subject_id, null, null, null, null, null,
+                           jsonb_build_object('reason', p_reason, 'by', session_user, 'had_key', had_key));
+end $function$;
+alter function app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean) owner to app_gate;
+grant execute on function app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean) to app_owner;
+
 CREATE OR REPLACE FUNCTION app.forget_sessions(p_limit integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -1719,6 +2146,15 @@ end $function$;
 alter function app.is_announced(p_visit_id uuid) owner to app_audit;
 grant execute on function app.is_announced(p_visit_id uuid) to app_gate;
 
+CREATE OR REPLACE FUNCTION app.list_audit_keys()
+ RETURNS TABLE(key_id text, public_key bytea, created_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select k.key_id, k.public_key, k.created_at from app.audit_keys k order by k.created_at, k.key_id $function$;
+alter function app.list_audit_keys() owner to app_audit;
+grant execute on function app.list_audit_keys() to app_api;
+
 CREATE OR REPLACE FUNCTION app.list_tenants(p_after uuid, p_limit integer)
  RETURNS SETOF uuid
  LANGUAGE sql
@@ -1763,6 +2199,40 @@ end $function$;
 alter function app.make_context_key(p_replace boolean) owner to app_gate;
 grant execute on function app.make_context_key(p_replace boolean) to app_owner;
 
+CREATE OR REPLACE FUNCTION app.mind_audit_era()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_now    int8 := pg_current_xact_id()::text::int8;
+  v_month  timestamptz;
+  v_last   uuid;
+begin
+  perform from app.audit_sealing s where s.xmin::text::int8 <> s.xact & 4294967295;
+  if not found then
+    return;
+  end if;
+  -- Written here, an entry's xmin is its xact, or the number of a later subtransaction. Restored with a number that is
+  -- still to come here, it is below. Numbers that are over here are taken by nothing that will be written here.
+  for v_month in
+    select generate_series(date_trunc('month', now()) + interval '1 month', date_trunc('month', now()) - interval '100 years', interval '-1 month')
+  loop
+    select e.id into v_last from app.audit_log e
+     where e.id >= app.uuidv7_floor(v_month) and e.id < app.uuidv7_floor(v_month + interval '1 month')
+       and e.xact > v_now - ((v_now - e.xmin::text::int8) & 4294967295)
+     order by e.id desc limit 1;
+    exit when found;
+  end loop;
+  if v_last >= app.uuidv7_floor(clock_timestamp()) then
+    raise exception 'the clock of this server is behind the last entry that was restored' using errcode = 'BH012';
+  end if;
+  update app.audit_sealing set xact = v_now, era_to =
+    encode(int8send(('x' || left(v_last::text, 8) || substr(v_last::text, 10, 4) || '0000')::bit(64)::int8 + 65536) || '\x0000000000000000', 'hex')::uuid;
+end $function$;
+alter function app.mind_audit_era() owner to app_audit;
+
 CREATE OR REPLACE FUNCTION app.personal_key(p_subject_id uuid)
  RETURNS bytea
  LANGUAGE plpgsql
@@ -1782,6 +2252,32 @@ begin
   return v_key;
 end $function$;
 alter function app.personal_key(p_subject_id uuid) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.personal_openings(p_ids uuid[])
+ RETURNS TABLE(id uuid, openings jsonb)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select f.id, jsonb_object_agg(f.field, jsonb_build_object('value', app.reveal(e.key, f.field, f.blocks), 'key', encode(e.key, 'hex')))
+      from (select l.id, 'address' as field, coalesce(l.actor_id, l.tenant_id) as subject_id, l.address as blocks
+              from app.audit_log l
+             where l.tenant_id = (select app.tenant_id()) and (select app.can('audit:read'))
+               and l.id = any (p_ids) and l.address is not null
+            union all
+            select l.id, image.name || '.' || field, (image.fields -> field ->> 'personal_to')::uuid, decode(image.fields -> field ->> 'value', 'hex')
+              from app.audit_log l
+             cross join lateral (values ('old_row', l.old_row), ('new_row', l.new_row)) image (name, fields)
+             cross join lateral jsonb_array_elements_text(image.fields -> '@personal') field
+             where l.tenant_id = (select app.tenant_id()) and (select app.can('audit:read'))
+               and l.id = any (p_ids) and l.action <> 'read'  -- what was asked is nobody's row
+               and image.fields -> field ->> 'value' is not null) f
+      join app.personal_keys k on k.subject_id = f.subject_id and k.key is not null
+     cross join lateral (select sha256(k.key || uuid_send(f.id)) as key offset 0) e
+     group by f.id
+  $function$;
+alter function app.personal_openings(p_ids uuid[]) owner to app_audit;
+grant execute on function app.personal_openings(p_ids uuid[]) to app_api;
 
 CREATE OR REPLACE FUNCTION app.refuse_change()
  RETURNS trigger
@@ -1833,10 +2329,34 @@ begin
     return p_row;
   end if;
   return jsonb_set(p_row, array[p_column], jsonb_build_object(
-    'personal_to', p_subject_id,
-    'value', encode(app.conceal(p_entry_key, p_image || '.' || p_column, p_row ->> p_column), 'hex')));
+      'personal_to', p_subject_id,
+      'value', encode(app.conceal(p_entry_key, p_image || '.' || p_column, p_row ->> p_column), 'hex')))
+    || jsonb_build_object('@personal', coalesce(p_row -> '@personal', '[]') || to_jsonb(p_column));
 end $function$;
 alter function app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.retirable_audit_chains(p_month text)
+ RETURNS TABLE(tenant_id uuid, month text, era integer, era_from uuid, from_xact bigint, to_xact bigint, sealed_at timestamp with time zone, head_batch bigint, head_total bigint, head_text text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+begin
+  perform from app.audit_sealing for update;
+  if p_month >= to_char(now(), 'YYYY-MM') or not app.audit_month_is_sealed(p_month) then
+    raise exception 'the month % of the audit log is not over, or not sealed', p_month using errcode = 'BH012';
+  end if;
+  return query
+    select (h.seal).tenant_id, p_month, (h.seal).era, (h.seal).era_from, (h.seal).to_xact, (h.seal).to_xact, clock_timestamp(),
+           (h.seal).batch, (h.seal).total, app.checkpoint_text(h.seal)
+      from (select distinct s.tenant_id from app.audit_seals s where s.kind = 'entries' and s.month <= p_month) t
+     cross join lateral (select s as seal from app.audit_seals s where s.tenant_id = t.tenant_id order by s.batch desc limit 1) h
+     where not exists (select from app.audit_seals r where r.tenant_id = t.tenant_id and r.kind = 'retired' and r.month >= p_month)
+     order by 1;
+end $function$;
+alter function app.retirable_audit_chains(p_month text) owner to app_audit;
+grant execute on function app.retirable_audit_chains(p_month text) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.reveal(p_entry_key bytea, p_field text, p_blocks bytea)
  RETURNS text
@@ -1860,9 +2380,9 @@ AS $function$
 declare
   v_address text;
   v_images  jsonb[] := array[p_entry.old_row, p_entry.new_row];
-  v_key     bytea;
   v_column  text;
   v_value   jsonb;
+  v_key     bytea;
 begin
   if p_entry.tenant_id is distinct from app.tenant_id() then
     return null;
@@ -1872,14 +2392,15 @@ begin
     v_address := coalesce(app.reveal(sha256(v_key || uuid_send(p_entry.id)), 'address', p_entry.address), '[erased]');
   end if;
   for i in 1 .. 2 loop
-    for v_column, v_value in
-      select key, value from jsonb_each(case when jsonb_typeof(v_images[i]) = 'object' then v_images[i] end) where value ? 'personal_to' and value ? 'value'
-    loop
+    continue when p_entry.action = 'read' or not v_images[i] ? '@personal';  -- what was asked is nobody's row
+    for v_column in select jsonb_array_elements_text(v_images[i] -> '@personal') loop
+      v_value     := v_images[i] -> v_column;
       v_key       := (select key from app.personal_keys where subject_id = (v_value ->> 'personal_to')::uuid);
       v_images[i] := jsonb_set(v_images[i], array[v_column], to_jsonb(coalesce(
         app.reveal(sha256(v_key || uuid_send(p_entry.id)), case i when 1 then 'old_row.' else 'new_row.' end || v_column, decode(v_value ->> 'value', 'hex')),
         '[erased]')));
     end loop;
+    v_images[i] := v_images[i] - '@personal';
   end loop;
   return jsonb_build_object('address', v_address, 'old_row', v_images[1], 'new_row', v_images[2]);
 end $function$;
@@ -2052,6 +2573,65 @@ alter function app.try_lock(p_name text) owner to app_gate;
 grant execute on function app.try_lock(p_name text) to app_api;
 grant execute on function app.try_lock(p_name text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.unsealed_audit_entries(p_limit integer)
+ RETURNS TABLE(tenant_id uuid, month text, era integer, era_from uuid, from_xact bigint, to_xact bigint, entries bigint, leaves bytea, oldest timestamp with time zone, sealed_at timestamp with time zone, head_batch bigint, head_total bigint, head_text text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_state  app.audit_sealing;
+  v_end    uuid;
+  v_below  int8;
+  v_low    int8;
+  v_next   int8;
+begin
+  perform from app.audit_sealing for update skip locked;
+  if not found then
+    return;
+  end if;
+  perform app.mind_audit_era();
+
+  loop
+    select * into strict v_state from app.audit_sealing;
+    v_end   := coalesce(v_state.era_to, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+    -- what was restored is final, whatever its numbers
+    v_below := case when v_state.era_to is null then pg_snapshot_xmin(pg_current_snapshot())::text::int8 else 9223372036854775807 end;
+    select min(e.xact) into v_low from app.audit_log e
+     where e.xact >= v_state.sealed_to and e.xact < v_below and e.id >= v_state.era_from and e.id < v_end;
+    exit when v_low is not null or v_state.era_to is null;
+    update app.audit_sealing s set era = s.era + 1, era_from = s.era_to, era_to = null, sealed_to = 0, xact = pg_current_xact_id()::text::int8;
+  end loop;
+  if v_low is null then
+    return;
+  end if;
+
+  select e.xact into v_next from app.audit_log e
+   where e.xact >= v_low and e.xact < v_below and e.id >= v_state.era_from and e.id < v_end
+   order by e.xact offset p_limit limit 1;
+  if v_next is not null then
+    v_below := greatest(v_next, v_low + 1);
+  elsif v_state.era_to is not null then
+    select max(e.xact) + 1 into v_below from app.audit_log e where e.xact >= v_low and e.id >= v_state.era_from and e.id < v_end;
+  end if;
+
+  return query
+    select b.tenant_id, b.month, v_state.era, v_state.era_from, v_state.sealed_to, v_below, b.entries, b.leaves,
+           b.oldest, clock_timestamp(), coalesce((h.seal).batch, 0), coalesce((h.seal).total, 0),
+           case when h.seal is not null then app.checkpoint_text(h.seal) end
+      from (select p.tenant_id, p.month, count(*) as entries, string_agg(p.leaf, '' order by p.xact, p.id) as leaves, min(p.at) as oldest
+              from (select e.tenant_id, app.audit_month(e.id) as month, e.xact, e.id, e.at, app.audit_leaf(e) as leaf
+                      from app.audit_log e
+                     where e.xact >= v_low and e.xact < v_below and e.id >= v_state.era_from and e.id < v_end) p
+             group by p.tenant_id, p.month) b
+      left join lateral (select s as seal from app.audit_seals s where s.tenant_id = b.tenant_id order by s.batch desc limit 1) h on true
+     order by b.tenant_id, b.month;
+end $function$;
+alter function app.unsealed_audit_entries(p_limit integer) owner to app_audit;
+comment on function app.unsealed_audit_entries(p_limit integer) is 'Hands out what is to be sealed, under the lock that makes the sealer one.';
+grant execute on function app.unsealed_audit_entries(p_limit integer) to app_worker;
+
 CREATE OR REPLACE FUNCTION app.update_profile(p_secret bytea, p_name text, p_version integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -2101,7 +2681,7 @@ alter function app.uuidv7_floor(p_at timestamp with time zone) owner to app_audi
 CREATE OR REPLACE FUNCTION app.xor_personal(p_entry_key bytea, p_field text, p_blocks bytea)
  RETURNS bytea
  LANGUAGE plpgsql
- IMMUTABLE PARALLEL SAFE
+ IMMUTABLE PARALLEL SAFE STRICT
 AS $function$
 declare
   v_out     bytea := '';

@@ -261,6 +261,30 @@ export const faults: readonly Fault[] = [
     broken: [['every_tenant_table_is_audited', 'app.memberships']],
   },
   {
+    title: 'a secret column, misspelt where it is kept out of the log',
+    sql: `create or replace trigger audit after insert or update or delete on app.idempotency_keys for each row
+            execute function app.audit('headers', 'bodies', 'fingerprint');
+          alter table app.idempotency_keys enable always trigger audit`,
+    broken: [['every_column_that_an_audit_trigger_names_exists', 'audit on app.idempotency_keys']],
+  },
+  {
+    title: 'a personal column that is gone, and a person who is none',
+    sql: `create or replace trigger audit after insert or update or delete on app.memberships for each row
+            execute function app.audit('personal', 'user_id', 'email');
+          alter table app.memberships enable always trigger audit;
+          create or replace trigger audit after insert or update or delete on app.projects for each row
+            execute function app.audit('personal', 'name', 'description');
+          alter table app.projects enable always trigger audit;
+          create or replace trigger audit after insert or update or delete on app.tenants for each row
+            execute function app.audit('slug', 'personal', 'id');
+          alter table app.tenants enable always trigger audit`,
+    broken: [
+      ['every_column_that_an_audit_trigger_names_exists', 'audit on app.memberships'],
+      ['every_column_that_an_audit_trigger_names_exists', 'audit on app.projects'],
+      ['every_column_that_an_audit_trigger_names_exists', 'audit on app.tenants'],
+    ],
+  },
+  {
     title: 'a version that nobody counts',
     sql: 'alter table app.users disable trigger version',
     broken: [['every_version_is_counted_by_a_trigger', 'app.users']],

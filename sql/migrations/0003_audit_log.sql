@@ -89,7 +89,7 @@ end $$;
 -- XOR with a key stream: block i of a value is SHA-256(entry key | name of the field | i), where the entry key is
 -- SHA-256(personal key | id of the entry), so that no two values share a stream. Its own inverse, on whole blocks.
 create function app.xor_personal(p_entry_key bytea, p_field text, p_blocks bytea) returns bytea
-  language plpgsql immutable parallel safe
+  language plpgsql immutable parallel safe strict
   as $$
 declare
   v_out     bytea := '';
@@ -125,7 +125,9 @@ begin
   return convert_from(substring(v_padded from 1 for length(v_padded) - 1), 'UTF8');
 end $$;
 
--- A personal value of a row's image becomes an object: whose it is, and the value under their key.
+-- A personal value of a row's image becomes an object: whose it is, and the value under their key. Which columns these
+-- are stands beside them, under a name that no column has: a value that somebody wrote, however it looks, is not taken
+-- for one.
 create function app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text) returns jsonb
   language plpgsql immutable parallel safe
   set search_path = pg_catalog, pg_temp
@@ -135,8 +137,9 @@ begin
     return p_row;
   end if;
   return jsonb_set(p_row, array[p_column], jsonb_build_object(
-    'personal_to', p_subject_id,
-    'value', encode(app.conceal(p_entry_key, p_image || '.' || p_column, p_row ->> p_column), 'hex')));
+      'personal_to', p_subject_id,
+      'value', encode(app.conceal(p_entry_key, p_image || '.' || p_column, p_row ->> p_column), 'hex')))
+    || jsonb_build_object('@personal', coalesce(p_row -> '@personal', '[]') || to_jsonb(p_column));
 end $$;
 
 -- Definer, and the log's owner: inside a foreign-key action row security is off, so the row's tenant is compared here too.
@@ -153,8 +156,13 @@ declare
   v_new        jsonb  := case when tg_op <> 'DELETE' then to_jsonb(new) end;
   v_id         uuid   := app.uuidv7();
   v_personal   boolean := false;
-  v_subject_id uuid;
-  v_entry_key  bytea;
+  v_person     text;    -- the column that names them: each image's own, since an update may name another
+  v_old_id     uuid;
+  v_new_id     uuid;
+  v_old_key    bytea;
+  v_new_key    bytea;
+  v_actor_id   uuid;
+  v_key        bytea;
   v_address    bytea;
 begin
   if v_context is null then
@@ -168,12 +176,19 @@ begin
   for i in 0 .. tg_nargs - 1 loop
     if tg_argv[i] = 'personal' then
       v_personal := true;
-    elsif v_personal and v_subject_id is null then
-      v_subject_id := coalesce(coalesce(v_new, v_old) ->> tg_argv[i], v_context[1])::uuid;
-      v_entry_key  := sha256(app.personal_key(v_subject_id) || uuid_send(v_id));
+    elsif v_personal and v_person is null then
+      v_person := tg_argv[i];
+      if v_old is not null then
+        v_old_id  := coalesce(v_old ->> v_person, v_context[1])::uuid;
+        v_old_key := sha256(app.personal_key(v_old_id) || uuid_send(v_id));
+      end if;
+      if v_new is not null then
+        v_new_id  := coalesce(v_new ->> v_person, v_context[1])::uuid;
+        v_new_key := sha256(app.personal_key(v_new_id) || uuid_send(v_id));
+      end if;
     elsif v_personal then
-      v_old := app.replace_personal(v_old, tg_argv[i], v_entry_key, v_subject_id, 'old_row');
-      v_new := app.replace_personal(v_new, tg_argv[i], v_entry_key, v_subject_id, 'new_row');
+      v_old := app.replace_personal(v_old, tg_argv[i], v_old_key, v_old_id, 'old_row');
+      v_new := app.replace_personal(v_new, tg_argv[i], v_new_key, v_new_id, 'new_row');
     else
       v_old := case when v_old ->> tg_argv[i] is null then v_old else jsonb_set(v_old, array[tg_argv[i]], '"[redacted]"') end;
       v_new := case when v_new ->> tg_argv[i] is null then v_new else jsonb_set(v_new, array[tg_argv[i]], '"[redacted]"') end;
@@ -181,12 +196,12 @@ begin
   end loop;
 
   if v_context[7] is not null then
-    v_subject_id := coalesce(v_context[3], v_context[1])::uuid;
-    select key into v_entry_key from app.personal_keys where subject_id = v_subject_id;
+    v_actor_id := coalesce(v_context[3], v_context[1])::uuid;
+    select key into v_key from app.personal_keys where subject_id = v_actor_id;
     if not found then
-      v_entry_key := app.personal_key(v_subject_id);
+      v_key := app.personal_key(v_actor_id);
     end if;
-    v_address := app.conceal(sha256(v_entry_key || uuid_send(v_id)), 'address', v_context[7]);
+    v_address := app.conceal(sha256(v_key || uuid_send(v_id)), 'address', v_context[7]);
   end if;
 
   insert into app.audit_log
@@ -242,9 +257,9 @@ create function app.reveal_entry(p_entry app.audit_log) returns jsonb
 declare
   v_address text;
   v_images  jsonb[] := array[p_entry.old_row, p_entry.new_row];
-  v_key     bytea;
   v_column  text;
   v_value   jsonb;
+  v_key     bytea;
 begin
   if p_entry.tenant_id is distinct from app.tenant_id() then
     return null;
@@ -254,14 +269,15 @@ begin
     v_address := coalesce(app.reveal(sha256(v_key || uuid_send(p_entry.id)), 'address', p_entry.address), '[erased]');
   end if;
   for i in 1 .. 2 loop
-    for v_column, v_value in
-      select key, value from jsonb_each(case when jsonb_typeof(v_images[i]) = 'object' then v_images[i] end) where value ? 'personal_to' and value ? 'value'
-    loop
+    continue when p_entry.action = 'read' or not v_images[i] ? '@personal';  -- what was asked is nobody's row
+    for v_column in select jsonb_array_elements_text(v_images[i] -> '@personal') loop
+      v_value     := v_images[i] -> v_column;
       v_key       := (select key from app.personal_keys where subject_id = (v_value ->> 'personal_to')::uuid);
       v_images[i] := jsonb_set(v_images[i], array[v_column], to_jsonb(coalesce(
         app.reveal(sha256(v_key || uuid_send(p_entry.id)), case i when 1 then 'old_row.' else 'new_row.' end || v_column, decode(v_value ->> 'value', 'hex')),
         '[erased]')));
     end loop;
+    v_images[i] := v_images[i] - '@personal';
   end loop;
   return jsonb_build_object('address', v_address, 'old_row', v_images[1], 'new_row', v_images[2]);
 end $$;
