@@ -121,6 +121,7 @@ alter type pgboss.job_state owner to app_owner;
 create table app.audit_log (
   tenant_id     uuid                      not null default app.tenant_id(),
   id            uuid                      not null default app.uuidv7(),
+  xact          bigint                    not null default ((pg_current_xact_id())::text)::bigint,
   at            timestamp with time zone  not null default clock_timestamp(),
   actor_kind    text                      not null,
   actor_id      uuid,
@@ -128,25 +129,23 @@ create table app.audit_log (
   role          text,
   session_id    uuid,
   request_id    text,
-  address       inet,
+  address       bytea,
   action        text                      not null,
   table_name    text                      not null,
   row_id        uuid,
   old_row       jsonb,
   new_row       jsonb,
-  constraint audit_log_pkey PRIMARY KEY (tenant_id, id),
-  constraint audit_log_action_check CHECK ((action = ANY (ARRAY['insert'::text, 'update'::text, 'delete'::text, 'read'::text]))),
-  constraint audit_log_actor_kind_check CHECK ((actor_kind = ANY (ARRAY['user'::text, 'key'::text, 'job'::text, 'system'::text, 'operator'::text]))),
-  constraint audit_log_check CHECK (((action = ANY (ARRAY['insert'::text, 'read'::text])) = (old_row IS NULL))),
-  constraint audit_log_check1 CHECK (((action = 'delete'::text) = (new_row IS NULL)))
+  constraint audit_log_pkey PRIMARY KEY (tenant_id, id)
 ) partition by RANGE (id);
 alter table app.audit_log owner to app_audit;
 comment on table app.audit_log is 'One row: one change of one row of a tenant, or one audited read. Append-only for everybody.';
+comment on column app.audit_log.xact is 'The transaction that wrote it, in the numbers of the server it was written on: the order in which entries are sealed.';
 comment on column app.audit_log.on_behalf_of is 'The second identity, when one acts under a grant of another.';
+comment on column app.audit_log.address is 'The client''s address under the actor''s personal key; app.reveal_entry has it in clear.';
 alter table app.audit_log enable row level security;
 alter table app.audit_log force row level security;
 
-create policy wall on app.audit_log as restrictive for all to public
+create policy wall on app.audit_log as restrictive for all to app_api, app_auditor, app_auth, app_gate, app_jobs, app_operator, app_owner, app_search, app_worker
   using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
 create policy append on app.audit_log as permissive for insert to app_audit
@@ -317,6 +316,34 @@ create policy owner on app.permissions as permissive for all to app_owner
   with check (true);
 
 grant select on app.permissions to app_gate;
+
+
+-- app.personal_keys ---------------------------------------------------------------------------------------------------
+
+create table app.personal_keys (
+  subject_id    uuid                      not null,
+  key           bytea,
+  created_at    timestamp with time zone  not null default now(),
+  destroyed_at  timestamp with time zone,
+  constraint personal_keys_pkey PRIMARY KEY (subject_id),
+  constraint personal_keys_check CHECK (((key IS NULL) = (destroyed_at IS NOT NULL))),
+  constraint personal_keys_key_check CHECK ((length(key) = 32))
+);
+alter table app.personal_keys owner to app_owner;
+comment on table app.personal_keys is 'One row: the key of what the audit log says about one person, or when it was destroyed. Only app_audit reads it.';
+comment on column app.personal_keys.subject_id is 'The person. What belongs to none is under the key of its tenant.';
+alter table app.personal_keys enable row level security;
+alter table app.personal_keys force row level security;
+
+create policy audit on app.personal_keys as permissive for all to app_audit
+  using (true)
+  with check (true);
+
+grant select on app.personal_keys to app_audit;
+grant insert (subject_id, key, destroyed_at), update (key, destroyed_at) on app.personal_keys to app_audit;
+
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON app.personal_keys FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
+alter table app.personal_keys enable always trigger no_truncate;
 
 
 -- app.projects --------------------------------------------------------------------------------------------------------
@@ -931,9 +958,14 @@ CREATE OR REPLACE FUNCTION app.audit()
  SET "TimeZone" TO 'UTC'
 AS $function$
 declare
-  v_context text[] := app.context();
-  v_old     jsonb  := case when tg_op <> 'INSERT' then to_jsonb(old) end;
-  v_new     jsonb  := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+  v_context    text[] := app.context();
+  v_old        jsonb  := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+  v_new        jsonb  := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+  v_id         uuid   := app.uuidv7();
+  v_personal   boolean := false;
+  v_subject_id uuid;
+  v_entry_key  bytea;
+  v_address    bytea;
 begin
   if v_context is null then
     raise exception 'a write to %.% without a context', tg_table_schema, tg_table_name using errcode = 'BH008';
@@ -944,18 +976,56 @@ begin
   end if;
 
   for i in 0 .. tg_nargs - 1 loop
-    v_old := case when v_old ->> tg_argv[i] is null then v_old else jsonb_set(v_old, array[tg_argv[i]], '"[redacted]"') end;
-    v_new := case when v_new ->> tg_argv[i] is null then v_new else jsonb_set(v_new, array[tg_argv[i]], '"[redacted]"') end;
+    if tg_argv[i] = 'personal' then
+      v_personal := true;
+    elsif v_personal and v_subject_id is null then
+      v_subject_id := coalesce(coalesce(v_new, v_old) ->> tg_argv[i], v_context[1])::uuid;
+      v_entry_key  := sha256(app.personal_key(v_subject_id) || uuid_send(v_id));
+    elsif v_personal then
+      v_old := app.replace_personal(v_old, tg_argv[i], v_entry_key, v_subject_id, 'old_row');
+      v_new := app.replace_personal(v_new, tg_argv[i], v_entry_key, v_subject_id, 'new_row');
+    else
+      v_old := case when v_old ->> tg_argv[i] is null then v_old else jsonb_set(v_old, array[tg_argv[i]], '"[redacted]"') end;
+      v_new := case when v_new ->> tg_argv[i] is null then v_new else jsonb_set(v_new, array[tg_argv[i]], '"[redacted]"') end;
+    end if;
   end loop;
 
+  if v_context[7] is not null then
+    v_subject_id := coalesce(v_context[3], v_context[1])::uuid;
+    select key into v_entry_key from app.personal_keys where subject_id = v_subject_id;
+    if not found then
+      v_entry_key := app.personal_key(v_subject_id);
+    end if;
+    v_address := app.conceal(sha256(v_entry_key || uuid_send(v_id)), 'address', v_context[7]);
+  end if;
+
   insert into app.audit_log
-         (tenant_id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
-  values (v_context[1]::uuid, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_context[7]::inet,
+         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_address,
           lower(tg_op), tg_table_name, (coalesce(v_new, v_old) ->> 'id')::uuid, v_old, v_new);
   return null;
 end $function$;
 alter function app.audit() owner to app_audit;
 grant execute on function app.audit() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.audit_entry(p_entry app.audit_log)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return jsonb_build_object(
+      'v', 1, 'tenant_id', p_entry.tenant_id, 'id', p_entry.id, 'xact', p_entry.xact,
+      'at', to_char(p_entry.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+      'actor_kind', p_entry.actor_kind, 'actor_id', p_entry.actor_id, 'on_behalf_of', p_entry.on_behalf_of,
+      'role', p_entry.role, 'session_id', p_entry.session_id, 'request_id', p_entry.request_id,
+      'address', encode(p_entry.address, 'hex'), 'action', p_entry.action, 'table', p_entry.table_name,
+      'row_id', p_entry.row_id, 'old_row', p_entry.old_row, 'new_row', p_entry.new_row)::text;
+end $function$;
+alter function app.audit_entry(p_entry app.audit_log) owner to app_audit;
+grant execute on function app.audit_entry(p_entry app.audit_log) to app_api;
+grant execute on function app.audit_entry(p_entry app.audit_log) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.audit_read(p_table_name text, p_request jsonb)
  RETURNS void
@@ -965,6 +1035,7 @@ CREATE OR REPLACE FUNCTION app.audit_read(p_table_name text, p_request jsonb)
 AS $function$
 declare
   v_context text[] := app.context();
+  v_id      uuid   := app.uuidv7();
 begin
   if v_context is null then
     raise exception 'an audited read without a context' using errcode = 'BH008';
@@ -973,9 +1044,9 @@ begin
     raise exception 'the role % lacks audit:read', v_context[4] using errcode = 'BH004';
   end if;
   insert into app.audit_log
-         (tenant_id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, new_row)
-  values (v_context[1]::uuid, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_context[7]::inet,
-          'read', p_table_name, p_request);
+         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, new_row)
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6],
+          app.conceal_address(v_context, v_id), 'read', p_table_name, p_request);
 end $function$;
 alter function app.audit_read(p_table_name text, p_request jsonb) owner to app_audit;
 grant execute on function app.audit_read(p_table_name text, p_request jsonb) to app_api;
@@ -992,8 +1063,8 @@ declare
 begin
   insert into app.audit_log
          (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, request_id, address, action, table_name, row_id, new_row)
-  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[6], v_context[7]::inet,
-          'read', 'tenants', v_context[1]::uuid,
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[6],
+          app.conceal_address(v_context, v_id), 'read', 'tenants', v_context[1]::uuid,
           jsonb_build_object('login', session_user, 'person', p_person, 'reason', p_reason));
   return v_id;
 end $function$;
@@ -1016,6 +1087,31 @@ grant execute on function app.can(p_permission text) to app_audit;
 grant execute on function app.can(p_permission text) to app_auditor;
 grant execute on function app.can(p_permission text) to app_owner;
 grant execute on function app.can(p_permission text) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.conceal(p_entry_key bytea, p_field text, p_value text)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return app.xor_personal(p_entry_key, p_field,
+    convert_to(p_value, 'UTF8') || '\x80' || decode(repeat('00', 31 - octet_length(p_value) % 32), 'hex'));
+end $function$;
+alter function app.conceal(p_entry_key bytea, p_field text, p_value text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.conceal_address(p_context text[], p_entry_id uuid)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_context[7] is null then
+    return null;
+  end if;
+  return app.conceal(sha256(app.personal_key(coalesce(p_context[3], p_context[1])::uuid) || uuid_send(p_entry_id)), 'address', p_context[7]);
+end $function$;
+alter function app.conceal_address(p_context text[], p_entry_id uuid) owner to app_audit;
 
 CREATE OR REPLACE FUNCTION app.context()
  RETURNS text[]
@@ -1070,6 +1166,23 @@ AS $function$
      where s.id = p_session_id
   $function$;
 alter function app.describe_session(p_session_id uuid) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.destroy_personal_key(p_subject_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_had boolean := exists (select from app.personal_keys where subject_id = p_subject_id and key is not null);
+begin
+  insert into app.personal_keys (subject_id, key, destroyed_at) values (p_subject_id, null, now())
+  on conflict (subject_id) do update set key = null, destroyed_at = coalesce(personal_keys.destroyed_at, now());
+  return v_had;
+end $function$;
+alter function app.destroy_personal_key(p_subject_id uuid) owner to app_audit;
+grant execute on function app.destroy_personal_key(p_subject_id uuid) to app_gate;
+grant execute on function app.destroy_personal_key(p_subject_id uuid) to app_owner;
 
 CREATE OR REPLACE FUNCTION app.end_session(p_session_id uuid, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
@@ -1650,6 +1763,26 @@ end $function$;
 alter function app.make_context_key(p_replace boolean) owner to app_gate;
 grant execute on function app.make_context_key(p_replace boolean) to app_owner;
 
+CREATE OR REPLACE FUNCTION app.personal_key(p_subject_id uuid)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_key bytea;
+begin
+  select key into v_key from app.personal_keys where subject_id = p_subject_id;
+  if not found then
+    insert into app.personal_keys (subject_id, key)
+    values (p_subject_id, sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())))
+    on conflict do nothing;
+    select key into v_key from app.personal_keys where subject_id = p_subject_id;
+  end if;
+  return v_key;
+end $function$;
+alter function app.personal_key(p_subject_id uuid) owner to app_audit;
+
 CREATE OR REPLACE FUNCTION app.refuse_change()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1688,6 +1821,71 @@ end $function$;
 alter function app.register(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_tenant_slug text, p_slug_is_wish boolean, p_request_id text, p_address inet, p_user_agent text, OUT user_id uuid, OUT tenant_id uuid, OUT tenant_slug text) owner to app_gate;
 comment on function app.register(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_tenant_slug text, p_slug_is_wish boolean, p_request_id text, p_address inet, p_user_agent text, OUT user_id uuid, OUT tenant_id uuid, OUT tenant_slug text) is 'A new person with a new tenant of their own. Raises 23505 on users_email_key or tenants_slug_key.';
 grant execute on function app.register(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_tenant_slug text, p_slug_is_wish boolean, p_request_id text, p_address inet, p_user_agent text, OUT user_id uuid, OUT tenant_id uuid, OUT tenant_slug text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_row ->> p_column is null then
+    return p_row;
+  end if;
+  return jsonb_set(p_row, array[p_column], jsonb_build_object(
+    'personal_to', p_subject_id,
+    'value', encode(app.conceal(p_entry_key, p_image || '.' || p_column, p_row ->> p_column), 'hex')));
+end $function$;
+alter function app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.reveal(p_entry_key bytea, p_field text, p_blocks bytea)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_padded bytea := rtrim(app.xor_personal(p_entry_key, p_field, p_blocks), '\x00');
+begin
+  return convert_from(substring(v_padded from 1 for length(v_padded) - 1), 'UTF8');
+end $function$;
+alter function app.reveal(p_entry_key bytea, p_field text, p_blocks bytea) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.reveal_entry(p_entry app.audit_log)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_address text;
+  v_images  jsonb[] := array[p_entry.old_row, p_entry.new_row];
+  v_key     bytea;
+  v_column  text;
+  v_value   jsonb;
+begin
+  if p_entry.tenant_id is distinct from app.tenant_id() then
+    return null;
+  end if;
+  if p_entry.address is not null then
+    v_key     := (select key from app.personal_keys where subject_id = coalesce(p_entry.actor_id, p_entry.tenant_id));
+    v_address := coalesce(app.reveal(sha256(v_key || uuid_send(p_entry.id)), 'address', p_entry.address), '[erased]');
+  end if;
+  for i in 1 .. 2 loop
+    for v_column, v_value in
+      select key, value from jsonb_each(case when jsonb_typeof(v_images[i]) = 'object' then v_images[i] end) where value ? 'personal_to' and value ? 'value'
+    loop
+      v_key       := (select key from app.personal_keys where subject_id = (v_value ->> 'personal_to')::uuid);
+      v_images[i] := jsonb_set(v_images[i], array[v_column], to_jsonb(coalesce(
+        app.reveal(sha256(v_key || uuid_send(p_entry.id)), case i when 1 then 'old_row.' else 'new_row.' end || v_column, decode(v_value ->> 'value', 'hex')),
+        '[erased]')));
+    end loop;
+  end loop;
+  return jsonb_build_object('address', v_address, 'old_row', v_images[1], 'new_row', v_images[2]);
+end $function$;
+alter function app.reveal_entry(p_entry app.audit_log) owner to app_audit;
+grant execute on function app.reveal_entry(p_entry app.audit_log) to app_api;
+grant execute on function app.reveal_entry(p_entry app.audit_log) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.role()
  RETURNS text
@@ -1873,17 +2071,18 @@ grant execute on function app.update_profile(p_secret bytea, p_name text, p_vers
 
 CREATE OR REPLACE FUNCTION app.uuidv7()
  RETURNS uuid
- LANGUAGE sql
+ LANGUAGE plpgsql
  PARALLEL SAFE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select encode(
-      set_bit(set_bit(
-        overlay(uuid_send(gen_random_uuid())
-          placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::int8) from 3)
-          from 1 for 6),
-        52, 1), 53, 1), 'hex')::uuid
-  $function$;
+begin
+  return encode(
+    set_bit(set_bit(
+      overlay(uuid_send(gen_random_uuid())
+        placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::int8) from 3)
+        from 1 for 6),
+      52, 1), 53, 1), 'hex')::uuid;
+end $function$;
 alter function app.uuidv7() owner to app_gate;
 grant execute on function app.uuidv7() to app_api;
 grant execute on function app.uuidv7() to app_audit;
@@ -1898,6 +2097,25 @@ CREATE OR REPLACE FUNCTION app.uuidv7_floor(p_at timestamp with time zone)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$ select (lpad(to_hex((extract(epoch from p_at) * 1000)::int8), 12, '0') || '00000000000000000000')::uuid $function$;
 alter function app.uuidv7_floor(p_at timestamp with time zone) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.xor_personal(p_entry_key bytea, p_field text, p_blocks bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+declare
+  v_out     bytea := '';
+  v_block   bit(256);
+begin
+  for i in 0 .. length(p_blocks) / 32 - 1 loop
+    v_block := ('x' || encode(substring(p_blocks from i * 32 + 1 for 32), 'hex'))::bit(256)
+             # ('x' || encode(sha256(p_entry_key || convert_to(p_field || '|' || i, 'UTF8')), 'hex'))::bit(256);
+    v_out := v_out || int8send(substring(v_block from 1 for 64)::bit(64)::int8) || int8send(substring(v_block from 65 for 64)::bit(64)::int8)
+                   || int8send(substring(v_block from 129 for 64)::bit(64)::int8) || int8send(substring(v_block from 193 for 64)::bit(64)::int8);
+  end loop;
+  return v_out;
+end $function$;
+alter function app.xor_personal(p_entry_key bytea, p_field text, p_blocks bytea) owner to app_audit;
 
 CREATE OR REPLACE FUNCTION pgboss.create_queue(queue_name text, options jsonb)
  RETURNS void

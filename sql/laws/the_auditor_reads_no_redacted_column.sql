@@ -3,7 +3,11 @@
 
 with looked_at as (
   select format('%I.%I.%I', n.nspname, c.relname, a.attname) as object,
-         case when has_column_privilege(r.oid, c.oid, a.attnum, 'select') then 'app_auditor reads it' end as detail
+         case when has_column_privilege(r.oid, c.oid, a.attnum, 'select') then 'app_auditor reads it' end as detail,
+         format('revoke select on %I.%I from app_auditor; grant select (%s) on %I.%I to app_auditor;', n.nspname, c.relname,
+                (select string_agg(quote_ident(o.attname), ', ' order by o.attnum) from pg_attribute o
+                  where o.attrelid = c.oid and o.attnum > 0 and not o.attisdropped
+                    and o.attname <> all (string_to_array(encode(t.tgargs, 'escape'), '\000'))), n.nspname, c.relname) as mend
     from pg_trigger t
     join pg_class c on c.oid = t.tgrelid
     join pg_namespace n on n.oid = c.relnamespace
@@ -12,4 +16,4 @@ with looked_at as (
     join pg_roles r on r.rolname = 'app_auditor'
    where t.tgfoid = to_regprocedure('app.audit()')
 )
-select object, detail from looked_at where detail is not null
+select object, detail, mend from looked_at where detail is not null

@@ -47,16 +47,17 @@ select app.make_context_key(false);
 
 -- UUID version 7 (RFC 9562, 5.7): 48 bits of milliseconds, the rest random. PostgreSQL has its own from 18 on.
 create function app.uuidv7() returns uuid
-  language sql volatile parallel safe
+  language plpgsql volatile parallel safe
   set search_path = pg_catalog, pg_temp
   as $$
-    select encode(
-      set_bit(set_bit(
-        overlay(uuid_send(gen_random_uuid())
-          placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::int8) from 3)
-          from 1 for 6),
-        52, 1), 53, 1), 'hex')::uuid
-  $$;
+begin
+  return encode(
+    set_bit(set_bit(
+      overlay(uuid_send(gen_random_uuid())
+        placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::int8) from 3)
+        from 1 for 6),
+      52, 1), 53, 1), 'hex')::uuid;
+end $$;
 grant execute on function app.uuidv7() to app_owner, app_audit, app_api, app_worker;
 
 create function app.seal(

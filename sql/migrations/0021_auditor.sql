@@ -22,8 +22,8 @@ declare
 begin
   insert into app.audit_log
          (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, request_id, address, action, table_name, row_id, new_row)
-  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[6], v_context[7]::inet,
-          'read', 'tenants', v_context[1]::uuid,
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[6],
+          app.conceal_address(v_context, v_id), 'read', 'tenants', v_context[1]::uuid,
           jsonb_build_object('login', session_user, 'person', p_person, 'reason', p_reason));
   return v_id;
 end $$;

@@ -6,6 +6,8 @@ export type Generated<T> = T extends ColumnType<infer S, infer I, infer U>
   ? ColumnType<S, I | undefined, U>
   : ColumnType<T, T | undefined, T>;
 
+export type Int8 = ColumnType<string, bigint | number | string, bigint | number | string>;
+
 export type Json = JsonValue;
 
 export type JsonArray = JsonValue[];
@@ -19,10 +21,13 @@ export type JsonPrimitive = boolean | number | string | null;
 export type JsonValue = JsonArray | JsonObject | JsonPrimitive;
 
 export interface AuditLog {
-  action: "insert" | "update" | "delete" | "read";
+  action: string;
   actor_id: string | null;
-  actor_kind: "user" | "key" | "job" | "system" | "operator";
-  address: string | null;
+  actor_kind: string;
+  /**
+   * The client's address under the actor's personal key; app.reveal_entry has it in clear.
+   */
+  address: Buffer | null;
   at: Generated<string>;
   id: Generated<string>;
   new_row: Json | null;
@@ -37,6 +42,10 @@ export interface AuditLog {
   session_id: string | null;
   table_name: string;
   tenant_id: Generated<string>;
+  /**
+   * The transaction that wrote it, in the numbers of the server it was written on: the order in which entries are sealed.
+   */
+  xact: Generated<Int8>;
 }
 
 export interface ContextKey {
@@ -79,6 +88,16 @@ export interface Permissions {
    * The table of app that it is about, where that is not called like the resource.
    */
   table_name: string | null;
+}
+
+export interface PersonalKeys {
+  created_at: Generated<string>;
+  destroyed_at: string | null;
+  key: Buffer | null;
+  /**
+   * The person. What belongs to none is under the key of its tenant.
+   */
+  subject_id: string;
 }
 
 export interface Projects {
@@ -165,6 +184,7 @@ export interface Database {
   idempotency_keys: IdempotencyKeys;
   memberships: Memberships;
   permissions: Permissions;
+  personal_keys: PersonalKeys;
   projects: Projects;
   role_permissions: RolePermissions;
   security_log: SecurityLog;
