@@ -588,6 +588,12 @@ export const harmless: readonly { title: string; sql: string }[] = [
           create index projects_parent on app.projects (tenant_id, parent_id)`,
   },
   {
+    title: 'columns that the log keeps under a personal key, which an auditor reads in the table',
+    sql: `drop trigger audit on app.memberships;
+          create trigger audit after insert or update or delete on app.memberships for each row execute function app.audit('personal', 'user_id', 'role');
+          alter table app.memberships enable always trigger audit`,
+  },
+  {
     title: 'a table made as the conventions say',
     sql: `set local role app_owner;
           create table app.invoices (
