@@ -1095,13 +1095,15 @@ CREATE OR REPLACE FUNCTION app.announce_visit(p_tenant_slug text, p_person text,
 AS $function$
 declare
   v_session   text := 'auditor-' || pg_backend_pid();
+  v_person    text := btrim(p_person);
+  v_reason    text := btrim(p_reason);
   v_tenant_id uuid := (select t.tenant_id from app.tenants t where t.slug = p_tenant_slug);
   v_visit_id  uuid;
 begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
   end if;
-  if coalesce(char_length(btrim(p_person)), 0) not between 1 and 200 or coalesce(char_length(btrim(p_reason)), 0) not between 1 and 500 then
+  if coalesce(char_length(v_person), 0) not between 1 and 200 or coalesce(char_length(v_reason), 0) not between 1 and 500 then
     raise exception 'a visit needs a person (of 1 to 200 characters) and a reason (of 1 to 500)' using errcode = '22023';
   end if;
   if v_tenant_id is null then
@@ -1109,9 +1111,9 @@ begin
   end if;
 
   perform app.seal(v_tenant_id, 'operator', null, 'auditor', null, v_session, inet_client_addr());
-  v_visit_id := app.audit_visit(btrim(p_person), btrim(p_reason));
+  v_visit_id := app.audit_visit(v_person, v_reason);
   perform app.log_security('tenant_visited', null, v_tenant_id, null, v_session, inet_client_addr(), null,
-                           jsonb_build_object('login', session_user, 'person', btrim(p_person), 'reason', btrim(p_reason), 'visit_id', v_visit_id));
+                           jsonb_build_object('login', session_user, 'person', v_person, 'reason', v_reason, 'visit_id', v_visit_id));
   -- nothing is shown in the transaction that could still be rolled back
   perform set_config('app.context', '', true), set_config('app.tenant_id', '', true);
   return v_visit_id;
@@ -1762,10 +1764,10 @@ begin
   end if;
 
   if v_table.is_walled then
-    select coalesce(jsonb_agg(jsonb_build_object('policy', p.polname, 'phase', phase, 'permissive', p.polpermissive, 'expression', expression,
-                                                 'command', p.polcmd, 'using', pg_get_expr(p.polqual, p.polrelid),
-                                                 'check', pg_get_expr(p.polwithcheck, p.polrelid))
-                              order by array_position(v_phases, phase), p.polpermissive, p.polname), '[]')
+    select coalesce(jsonb_agg(jsonb_build_object(
+             'policy', p.polname, 'phase', phase, 'permissive', p.polpermissive, 'expression', expression, 'command', p.polcmd,
+             'using', pg_get_expr(p.polqual, p.polrelid), 'check', pg_get_expr(p.polwithcheck, p.polrelid))
+             order by array_position(v_phases, phase), p.polpermissive, p.polname), '[]')
       into v_parts
       from pg_policy p
       cross join lateral (values
@@ -1821,10 +1823,13 @@ begin
   select phase, none, restricted, not_permitted,
          (select string_agg(distinct p.policy, ', ') from parts p
            where p.passes is null
-             and (not p.permissive or not exists (select from parts o where o.phase = p.phase and o.permissive and o.passes))) as depending
+             and (not p.permissive
+                  or not exists (select from parts o where o.phase = p.phase and o.permissive and o.passes))) as depending
     into v_verdict
     from (select null::text) one
-    left join lateral (select * from phases where none or restricted is not null or not_permitted is not null order by n limit 1) failed on true;
+    left join lateral (select * from phases
+                        where none or restricted is not null or not_permitted is not null
+                        order by n limit 1) failed on true;
 
   -- who may see more than the one who is explained, an auditor or a superuser, finds rows that are hidden from that one
   if v_row = 'visible' and v_verdict.phase = 'sees' and current_user <> c_role then
@@ -1843,7 +1848,7 @@ begin
                    else 'allowed' end;
   v_because := case v_reason
     when 'permission_missing' then format('The role %s does not have %s; %s.', v_found.context ->> 'role', v_permission,
-      case when cardinality(v_found.roles) = 0 then 'no role has it' else 'it belongs to ' || array_to_string(v_found.roles, ', ') end)
+      coalesce('it belongs to ' || nullif(array_to_string(v_found.roles, ', '), ''), 'no role has it'))
     when 'privilege_missing' then format('%s has no privilege to %s on %s.', c_role, v_missing, v_table.name)
     when 'row_absent' then case v_row
       when 'hidden' then format('The row is there, and no policy on %s shows it to this actor.', v_table.name)
@@ -1865,20 +1870,22 @@ begin
   return jsonb_build_object(
     'allowed', v_reason in ('allowed', 'depends_on_row'), 'reason', v_reason, 'because', v_because,
     'role', v_found.context ->> 'role',
-    'permission', jsonb_build_object('name', v_permission, 'description', v_found.description, 'held', v_found.held, 'roles', v_found.roles),
+    'permission', jsonb_build_object('name', v_permission, 'description', v_found.description, 'held', v_found.held,
+                                     'roles', v_found.roles),
     'context', v_found.context,
     'privilege', case when cardinality(v_phases) > 0 then jsonb_build_object(
       'table', v_table.name, 'command', coalesce(v_command, 'select'), 'database_role', c_role, 'held', v_missing is null) end,
     'row', v_row,
     'policies', (
-      select coalesce(jsonb_agg(jsonb_build_object('name', name, 'command', command, 'permissive', permissive, 'using', qual, 'check', checked,
-                                                   'passes', passes) order by permissive, name), '[]')
-        from (select part ->> 'policy' as name, (part ->> 'permissive')::boolean as permissive, part ->> 'using' as qual, part ->> 'check' as checked,
-                     case part ->> 'command' when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end as command,
+      select coalesce(jsonb_agg(policy || jsonb_build_object('passes', passes) order by policy -> 'permissive', policy ->> 'name'), '[]')
+        from (select jsonb_build_object(
+                       'name', part -> 'policy', 'permissive', part -> 'permissive', 'using', part -> 'using', 'check', part -> 'check',
+                       'command', case part ->> 'command' when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update'
+                                                          when 'd' then 'delete' else 'all' end) as policy,
                      case when bool_or(passes is false) then false when bool_or(passes is null) then null else true end as passes
-                from (select part, case when v_asked and v_row <> 'absent' then coalesce(v_passes[n], false) else v_passes[n] end as passes
+                from (select part, case when v_row in ('visible', 'hidden') then coalesce(v_passes[n], false) else v_passes[n] end as passes
                         from jsonb_array_elements(v_parts) with ordinality p (part, n)) parts
-               group by 1, 2, 3, 4, 5) policies));
+               group by 1) policies));
 end $function$;
 alter function app.explain(p_action text, p_resource text, p_id uuid) owner to app_gate;
 comment on function app.explain(p_action text, p_resource text, p_id uuid) is 'Which role, permission, privilege and policy decide, for the actor of this transaction.';
@@ -1929,8 +1936,7 @@ begin
     select 'context', format('%s in %s, as %s', lower(p_email), v_answer #>> '{context,tenant}', v_answer ->> 'role')
     union all
     select 'permission', format('%s (%s) %s', v_answer #>> '{permission,name}', v_answer #>> '{permission,description}',
-             case when jsonb_array_length(v_answer #> '{permission,roles}') = 0 then 'belongs to no role'
-                  else 'belongs to ' || (select string_agg(r, ', ') from jsonb_array_elements_text(v_answer #> '{permission,roles}') r) end)
+             'belongs to ' || coalesce((select string_agg(r, ', ') from jsonb_array_elements_text(v_answer #> '{permission,roles}') r), 'no role'))
     union all
     select 'privilege', format('%s %s %s on %s', v_answer #>> '{privilege,database_role}',
              case when (v_answer #>> '{privilege,held}')::boolean then 'may' else 'may not' end,

@@ -52,13 +52,15 @@ create function app.announce_visit(p_tenant_slug text, p_person text, p_reason t
   as $$
 declare
   v_session   text := 'auditor-' || pg_backend_pid();
+  v_person    text := btrim(p_person);
+  v_reason    text := btrim(p_reason);
   v_tenant_id uuid := (select t.tenant_id from app.tenants t where t.slug = p_tenant_slug);
   v_visit_id  uuid;
 begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
   end if;
-  if coalesce(char_length(btrim(p_person)), 0) not between 1 and 200 or coalesce(char_length(btrim(p_reason)), 0) not between 1 and 500 then
+  if coalesce(char_length(v_person), 0) not between 1 and 200 or coalesce(char_length(v_reason), 0) not between 1 and 500 then
     raise exception 'a visit needs a person (of 1 to 200 characters) and a reason (of 1 to 500)' using errcode = '22023';
   end if;
   if v_tenant_id is null then
@@ -66,9 +68,9 @@ begin
   end if;
 
   perform app.seal(v_tenant_id, 'operator', null, 'auditor', null, v_session, inet_client_addr());
-  v_visit_id := app.audit_visit(btrim(p_person), btrim(p_reason));
+  v_visit_id := app.audit_visit(v_person, v_reason);
   perform app.log_security('tenant_visited', null, v_tenant_id, null, v_session, inet_client_addr(), null,
-                           jsonb_build_object('login', session_user, 'person', btrim(p_person), 'reason', btrim(p_reason), 'visit_id', v_visit_id));
+                           jsonb_build_object('login', session_user, 'person', v_person, 'reason', v_reason, 'visit_id', v_visit_id));
   -- nothing is shown in the transaction that could still be rolled back
   perform set_config('app.context', '', true), set_config('app.tenant_id', '', true);
   return v_visit_id;
