@@ -5,6 +5,7 @@
 import type { Command } from './cli/command.ts'
 import { UsageError } from './cli/command.ts'
 import { bootstrapCommand, lawsCommand, migrateCommand } from './cli/database.ts'
+import { policiesCommand } from './cli/policies.ts'
 import { ConfigError } from './config.ts'
 import { loadEnvFile } from './processes.ts'
 
@@ -12,6 +13,7 @@ const commands: Readonly<Record<string, Command>> = {
   migrate: migrateCommand,
   bootstrap: bootstrapCommand,
   laws: lawsCommand,
+  policies: policiesCommand,
 }
 
 const list = (): string => {

@@ -109,7 +109,7 @@ const passwordsIn = (urls: readonly string[]): Partial<Record<LoginRole, string>
   return passwords
 }
 
-const withClient = async <T>(connectionString: string, work: (client: pg.Client) => Promise<T>): Promise<T> => {
+export const withClient = async <T>(connectionString: string, work: (client: pg.Client) => Promise<T>): Promise<T> => {
   const client = new pg.Client({ connectionString, application_name: 'bulkhead cli', connectionTimeoutMillis: 10_000 })
   client.on('error', () => {})
   try {
@@ -128,7 +128,7 @@ const isSuperuser = async (client: pg.Client): Promise<boolean> => {
 }
 
 /** A refused connection says nothing but its code. */
-const unreachable = (error: NodeJS.ErrnoException & { errors?: Error[] }): never => {
+export const unreachable = (error: NodeJS.ErrnoException & { errors?: Error[] }): never => {
   const unreachableCodes = [
     'ECONNREFUSED',
     'ENOTFOUND',
