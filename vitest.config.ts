@@ -5,6 +5,7 @@ import { defineConfig } from 'vitest/config'
 const once = [
   'tests/lib/**',
   'tests/auth/passwords.test.ts',
+  'tests/db/policy-diff.test.ts',
   'tests/crash.test.ts',
   'tests/config.test.ts',
   'tests/docs.test.ts',
@@ -13,6 +14,7 @@ const once = [
   'tests/lint.test.ts',
   'tests/hardening.test.ts',
   'tests/laws.test.ts',
+  'tests/policies.test.ts',
   'tests/start.test.ts',
 ]
 

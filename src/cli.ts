@@ -6,6 +6,7 @@ import { auditCommand } from './cli/audit.ts'
 import type { Command } from './cli/command.ts'
 import { UsageError } from './cli/command.ts'
 import { bootstrapCommand, lawsCommand, migrateCommand } from './cli/database.ts'
+import { policiesCommand } from './cli/policies.ts'
 import { psqlCommand } from './cli/psql.ts'
 import { ConfigError } from './config.ts'
 import { loadEnvFile } from './processes.ts'
@@ -16,6 +17,7 @@ const commands: Readonly<Record<string, Command>> = {
   laws: lawsCommand,
   psql: psqlCommand,
   audit: auditCommand,
+  policies: policiesCommand,
 }
 
 const list = (): string => {

@@ -45,6 +45,9 @@ const pool = (read: Reader) => ({
   waitMs: read('DATABASE_POOL_WAIT', wait, '800ms'),
 })
 
+/** How often a running process looks whether the database still keeps its laws. */
+const laws = (read: Reader) => ({ intervalMs: read('LAWS_INTERVAL', wait, '30s') })
+
 const keys = (read: Reader) => ({
   jwt: {
     keys: read('JWT_KEYS', signingKeys),
@@ -62,6 +65,7 @@ const server = (read: Reader) => {
     port: read('PORT', integer(0, 65_535), '3000'),
     databases: { api: read('DATABASE_URL', databaseUrl), auth: read('DATABASE_AUTH_URL', databaseUrl) },
     pool: pool(read),
+    laws: laws(read),
     baseDomain: read.optional('BASE_DOMAIN', domain),
     corsOrigins: read.optional('CORS_ORIGINS', origins) ?? [],
     trustProxy: read.optional('TRUST_PROXY', proxies) ?? [],
@@ -86,6 +90,7 @@ const worker = (read: Reader) => ({
   ...all(read),
   databases: { worker: read('DATABASE_WORKER_URL', databaseUrl), jobs: read('DATABASE_JOBS_URL', databaseUrl) },
   pool: pool(read),
+  laws: laws(read),
 })
 
 const cli = (read: Reader) => ({

@@ -39,6 +39,7 @@ export const problems = {
   client_closed: [499, 'The client went away.'],
   internal: [500, 'Something went wrong on our side.'],
   unavailable: [503, 'The service is not available right now.'],
+  drift: [503, 'The service has stopped, since its database is not as it must be.'],
   overloaded: [503, 'The service is overloaded.'],
   lock_timeout: [503, 'Another request holds what this one needs.'],
   deadlock: [503, 'Another request stood in the way of this one.'],

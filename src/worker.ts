@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { readConfig, type WorkerConfig } from './config.ts'
 import { makePool } from './db/pool.ts'
+import { watchLaws } from './drift.ts'
 import { jobs, schedules } from './jobs/map.ts'
 import { startRunner } from './jobs/runner.ts'
 import { type Logger, makeLogger } from './log.ts'
@@ -23,13 +24,23 @@ const main = async (): Promise<void> => {
   })
   const ended = Promise.race([signal().then(() => 0), disaster(log).then(() => 1)])
   const runner = await startRunner({ jobsUrl: config.databases.jobs, pool, jobs, schedules, log })
+  const laws = watchLaws({
+    ...config.laws,
+    url: config.databases.worker,
+    role: 'app_worker',
+    log,
+    onChange: (drifted) => (drifted ? runner.pause() : runner.resume()),
+  })
   log.info(`worker ready: ${jobs.length} kinds of jobs, ${schedules.length} schedules`)
   process.send?.('ready')
 
   const code = await ended
   log.info('the worker is stopping')
   const { graceMs } = config.shutdown
-  const closed = runner.stop(graceMs).then(() => pool.end())
+  const closed = laws
+    .stop()
+    .then(() => runner.stop(graceMs))
+    .then(() => pool.end())
   // A second signal: at once. Whatever runs is taken over by another worker when its lease has ended.
   const inTime = await Promise.race([
     closed.then(() => true),

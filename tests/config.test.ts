@@ -54,6 +54,7 @@ test('what is not said has the defaults of the contract', () => {
     },
     sessions: { accessTokenMs: 600_000, refreshIdleMs: 1_209_600_000, maxMs: 7_776_000_000 },
     pool: { max: 10, waitMs: 800 },
+    laws: { intervalMs: 30_000 },
     shutdown: { graceMs: 10_000, delayMs: 0 },
     jwt: { issuer: 'bulkhead', audience: 'bulkhead-api' },
   })
@@ -128,6 +129,8 @@ describe('what is wrong', () => {
     ['ACCESS_TOKEN_TTL', '0s'],
     ['DATABASE_POOL_MAX', '0'],
     ['DATABASE_POOL_WAIT', 'soon'],
+    ['LAWS_INTERVAL', '30'],
+    ['LAWS_INTERVAL', '0s'],
     ['JWT_KEYS', '[]'],
     ['JWT_KEYS', '{}'],
     ['JWT_KEYS', 'null'],

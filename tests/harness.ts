@@ -9,6 +9,7 @@ import { demoEmail, demoPassword } from '../scripts/seed.ts'
 import { buildApp } from '../src/app.ts'
 import { type Environment, readConfig } from '../src/config.ts'
 import { makePool } from '../src/db/pool.ts'
+import { watchLaws } from '../src/drift.ts'
 import { makeLogger } from '../src/log.ts'
 import type { Redis } from '../src/redis.ts'
 import { type Clone, cloneDatabase } from './servers.ts'
@@ -50,7 +51,13 @@ export type World = {
   client(headers?: Headers): Client
 }
 
-type Options = { env?: Environment; redis?: Redis; log?: NodeJS.WritableStream }
+type Options = {
+  env?: Environment
+  redis?: Redis
+  log?: NodeJS.WritableStream
+  /** Whether it looks for drift, as a server does. Without, it goes on with a database that was sabotaged. */
+  laws?: boolean
+}
 
 const jwtKeys = makeJwtKeys()
 const encryptionKeys = `k1:${randomBytes(32).toString('base64')}`
@@ -91,11 +98,15 @@ export function world(options: Options = {}): World {
     it.superuser.on('error', () => {})
     closers.push(() => Promise.all([pools.api.end(), pools.auth.end(), it.superuser.end()]))
 
+    const log = makeLogger(config, options.log)
+    const laws = options.laws ? watchLaws({ ...config.laws, url: urls.api, role: 'app_api', log }) : undefined
+    closers.push(async () => laws?.stop())
     it.app = await buildApp({
       config,
       pools,
       ...(options.redis && { redis: options.redis }),
-      ...(options.log && { log: makeLogger(config, options.log) }),
+      ...(laws && { laws }),
+      ...(options.log && { log }),
     })
     closers.push(() => it.app.close())
     await it.app.listen({ host: '127.0.0.1', port: 0 })

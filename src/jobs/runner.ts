@@ -21,6 +21,9 @@ type Options = {
 
 export type Runner = {
   enqueue: Enqueue
+  /** Takes no more jobs, and gives those that run back at once. Until it resumes. */
+  pause(): Promise<void>
+  resume(): Promise<void>
   /**
    * Takes no more jobs, lets those that run finish, and within `graceMs` aborts and releases the others: they run again
    * elsewhere at once, and a deployment costs no attempt. Then closes the engine's connections.
@@ -31,14 +34,24 @@ export type Runner = {
 /** Starts taking jobs. Throws when the engine's tables cannot be reached or are of another version. */
 export async function startRunner({ jobsUrl, pool, jobs, schedules, log, pace = usualPace }: Options): Promise<Runner> {
   const engine = makeEngine(jobsUrl, pace, log)
-  const stopping = new AbortController()
-  const tools: Tools = {
+  const tools = {
     engine,
     pool,
     log,
-    stopping: stopping.signal,
     platform: makePlatform(pool),
     enqueue: makeEnqueue(engine),
+  }
+  let stopping = new AbortController()
+  const takeAll = async (): Promise<void> => {
+    stopping = new AbortController()
+    for (const job of jobs) await takeJobs(job as Job<object>, { ...tools, stopping: stopping.signal }, pace)
+  }
+  /** Of the time that they have, the last part is for those that have to be aborted. */
+  const giveBack = async (finishMs: number, abortMs: number, why: string): Promise<void> => {
+    const idle = Promise.all(jobs.map(({ kind }) => engine.offWork(kind, { wait: true })))
+    await atMost(finishMs, idle)
+    stopping.abort(new Error(why))
+    await atMost(abortMs, idle)
   }
   try {
     await engine.start().catch((error: Error) => {
@@ -48,24 +61,29 @@ export async function startRunner({ jobsUrl, pool, jobs, schedules, log, pace = 
     })
     await arrangeQueues(engine, jobs, pace)
     await arrangeSchedules(engine, schedules, pace)
-    for (const job of jobs) await takeJobs(job as Job<object>, tools, pace)
+    await takeAll()
   } catch (error) {
     await engine.stop({ graceful: false })
     throw error
   }
 
+  const pause = () => giveBack(0, RELEASE_MS, 'the worker pauses')
   return {
     enqueue: tools.enqueue,
+    pause,
+    async resume() {
+      await pause() // where a resume before this one failed half-way
+      await takeAll()
+    },
     async stop(graceMs) {
-      const idle = Promise.all(jobs.map(({ kind }) => engine.offWork(kind, { wait: true })))
-      // the last part is for those that have to be aborted
-      await atMost(graceMs * 0.8, idle)
-      stopping.abort(new Error('the worker is shutting down'))
-      await atMost(graceMs * 0.2, idle)
+      await giveBack(graceMs * 0.8, graceMs * 0.2, 'the worker is shutting down')
       await engine.stop({ graceful: false })
     },
   }
 }
+
+/** How long a job may take to be given back. */
+const RELEASE_MS = 5_000
 
 const makeEnqueue =
   (engine: PgBoss): Enqueue =>
