@@ -281,12 +281,15 @@ create policy wall on app.audit_seals as restrictive for all to app_api, app_aud
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
 create policy add on app.audit_seals as permissive for insert to app_audit
   with check (true);
+create policy audit on app.audit_seals as permissive for select to app_auditor
+  using (true);
 create policy read on app.audit_seals as permissive for select to app_api
   using (( SELECT app.can('audit:read'::text) AS can));
 create policy seal on app.audit_seals as permissive for select to app_audit
   using (true);
 
 grant insert, select on app.audit_seals to app_audit;
+grant select on app.audit_seals to app_auditor;
 grant select (tenant_id, id, batch, kind, month, era, era_from, from_xact, to_xact, entries, total, root, previous, sealed_at, key_id, signature) on app.audit_seals to app_api;
 
 CREATE INDEX audit_seals_position ON app.audit_seals USING btree ("position");

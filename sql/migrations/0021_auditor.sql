@@ -11,6 +11,11 @@ create policy visits on app.audit_log for select to app_audit
   using (actor_kind = 'operator' and role = 'auditor' and action = 'read' and table_name = 'tenants');
 grant select on app.audit_log to app_auditor;
 
+set local role app_owner;
+create policy audit on app.audit_seals for select to app_auditor using (true);
+grant select on app.audit_seals to app_auditor;
+set local role app_audit;
+
 -- What is read is the tenant: all of it.
 create function app.audit_visit(p_person text, p_reason text) returns uuid
   language plpgsql volatile security definer

@@ -290,11 +290,9 @@ describe('the owner', () => {
   test('sees and writes nothing without a context, and cannot touch the log with one', async () => {
     const owner = await connect(database.urls.superuser)
     const asOwner = ['set local role app_owner']
-    const asAuditor = ['set local role app_audit']
     expect(await attempt(owner, asOwner, 'select * from app.projects')).toBe(0)
     expect(await attempt(owner, asOwner, 'update app.projects set name = name')).toBe(0)
-    expect(await attempt(owner, asAuditor, 'select * from app.audit_log')).toBe(0)
-    expect(await attempt(owner, asAuditor, 'truncate app.audit_log')).toBe('BH010')
+    expect(await attempt(owner, ['set local role app_audit'], 'truncate app.audit_log')).toBe('BH010')
     for (const statement of ['update app.audit_log set actor_id = null', 'delete from app.audit_log']) {
       expect(await attempt(owner, [], statement), `a superuser: ${statement}`).toBe('BH010')
       expect(await attempt(owner, ["set local session_replication_role = 'replica'"], statement)).toBe('BH010')
