@@ -1,6 +1,17 @@
--- The personal values of the audit log: how whoever exports it can open them, and how a person is erased from it.
+-- How the audit log goes out: exported by a tenant, and streamed on to a SIEM.
+
+set local role app_owner;
+
+alter table app.audit_streams add column held_by uuid, add column held_until timestamptz;
+comment on column app.audit_streams.held_by is 'The worker that hands on now, until held_until; whoever comes then takes over.';
+
+create index audit_seals_era on app.audit_seals (era);
 
 set local role app_audit;
+
+-- in the tenant that it has entered
+create policy stream on app.audit_log for select to app_worker using (true);
+grant select on app.audit_log to app_worker;
 
 -- For each of these entries that has something personal in it: {"address": {"value": …, "key": …}, "new_row.email": …}.
 -- The key is the entry's own (0003), in hex: with it anybody can see that value and sealed bytes belong together, and
@@ -45,32 +56,50 @@ begin
 end $$;
 grant execute on function app.audit_horizon() to app_api;
 
-set local role app_gate;
+-- The seals of all tenants behind a position, in order, each with what finds its entries: transactions from from_xact, below
+-- to_xact; ids from from_id, below to_id, which are its month's, and of its era.
+create function app.audit_batches_after(p_position int8, p_limit int) returns table (
+  "position" int8, tenant_id uuid, batch int8, kind text, entries int8, from_xact int8, to_xact int8, from_id uuid, to_id uuid,
+  sealed_at timestamptz, note text
+)
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+  set timezone = 'UTC'
+  as $$
+    select s.position, s.tenant_id, s.batch, s.kind, s.entries, s.from_xact, s.to_xact,
+           greatest(app.uuidv7_floor((s.month || '-01')::timestamptz), s.era_from),
+           least(app.uuidv7_floor((s.month || '-01')::timestamptz + interval '1 month'),
+                 coalesce((select n.era_from from app.audit_seals n where n.era > s.era order by n.era limit 1),
+                          case when now.era > s.era then now.era_from else now.era_to end)),
+           s.sealed_at, app.checkpoint_note(s)
+      from app.audit_seals s, app.audit_sealing now
+     where s.position > p_position
+     order by s.position
+     limit p_limit
+  $$;
 
--- Erases a person, named by their id or their e-mail address, from the audit log of every tenant, and says so in the
--- security log. An id that nobody has any more is good, too: theirs whose account is gone, or is not back in a database
--- that was restored. Raises 02000 for an address that nobody has.
-create function app.forget_person(p_person text, p_reason text, out subject_id uuid, out had_key boolean)
+-- Lets one worker hand on to a place, for p_seconds at a time. Answers the position of the last seal that is there; null
+-- while another holds it. A place that is new begins before the first seal.
+create function app.hold_audit_stream(p_name text, p_holder uuid, p_seconds int) returns int8
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
+declare
+  v_position int8;
 begin
-  if coalesce(btrim(p_reason), '') = '' then
-    raise exception 'erasing a person needs a reason' using errcode = '22023';
-  end if;
-  if p_person ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' then
-    subject_id := p_person;
-  else
-    select u.id into subject_id from app.users u where u.email = lower(p_person);
-    if not found then
-      raise exception 'nobody has this e-mail address' using errcode = '02000';
-    end if;
-  end if;
-  if exists (select from app.tenants t where t.tenant_id = subject_id) then
-    raise exception 'this id is a tenant''s, and no person''s' using errcode = '22023';
-  end if;
-  had_key := app.destroy_personal_key(subject_id);
-  perform app.log_security('person_erased', subject_id, null, null, null, null, null,
-                           jsonb_build_object('reason', p_reason, 'by', session_user, 'had_key', had_key));
+  insert into app.audit_streams (name, position) values (p_name, 0) on conflict do nothing;
+  update app.audit_streams s set held_by = p_holder, held_until = clock_timestamp() + make_interval(secs => p_seconds)
+   where s.name = p_name and (s.held_by is null or s.held_by = p_holder or s.held_until < clock_timestamp())
+   returning s.position into v_position;
+  return v_position;
 end $$;
-grant execute on function app.forget_person(text, text) to app_owner;
+
+-- Gives it back, so that the next need not wait.
+create function app.release_audit_stream(p_name text, p_holder uuid) returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$ update app.audit_streams set held_by = null, held_until = null where name = p_name and held_by = p_holder $$;
+
+grant execute on function
+  app.audit_batches_after(int8, int), app.hold_audit_stream(text, uuid, int), app.release_audit_stream(text, uuid)
+  to app_worker;
