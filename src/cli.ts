@@ -2,6 +2,7 @@
  * Every command of operators and DBAs: `npm run cli` lists them, `npm run cli -- help migrate` explains one.
  * A command is an entry of the table; what it does is in src/cli, a file for each group.
  */
+import { auditCommand } from './cli/audit.ts'
 import type { Command } from './cli/command.ts'
 import { UsageError } from './cli/command.ts'
 import { bootstrapCommand, lawsCommand, migrateCommand } from './cli/database.ts'
@@ -12,6 +13,7 @@ const commands: Readonly<Record<string, Command>> = {
   migrate: migrateCommand,
   bootstrap: bootstrapCommand,
   laws: lawsCommand,
+  audit: auditCommand,
 }
 
 const list = (): string => {
