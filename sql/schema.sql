@@ -182,11 +182,8 @@ create policy read on app.audit_log as permissive for select to app_api
   using (( SELECT app.can('audit:read'::text) AS can));
 create policy seal on app.audit_log as permissive for select to app_audit
   using (true);
-create policy stream on app.audit_log as permissive for select to app_worker
-  using (true);
 
 grant select on app.audit_log to app_api;
-grant select on app.audit_log to app_worker;
 
 CREATE INDEX audit_log_actor ON ONLY app.audit_log USING btree (tenant_id, actor_id, id);
 CREATE INDEX audit_log_at ON ONLY app.audit_log USING btree (tenant_id, at, id);
@@ -2107,6 +2104,28 @@ begin
 end $function$;
 alter function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet) owner to app_gate;
 comment on function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet) is 'Makes the context of this transaction. Only functions of app_gate may call it.';
+
+CREATE OR REPLACE FUNCTION app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer)
+ RETURNS TABLE(xact bigint, id uuid, at timestamp with time zone, entry text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_batch record;
+begin
+  select * into v_batch from app.audit_batches_after(p_position - 1, 1) b where b.position = p_position;
+  return query
+    select e.xact, e.id, e.at, app.audit_entry(e)
+      from app.audit_log e
+     where e.tenant_id = v_batch.tenant_id and (e.xact, e.id) > (p_after_xact, p_after_id)
+       and e.xact >= v_batch.from_xact and e.xact < v_batch.to_xact and e.id >= v_batch.from_id and e.id < v_batch.to_id
+     order by e.xact, e.id
+     limit p_limit;
+end $function$;
+alter function app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer) owner to app_audit;
+grant execute on function app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
  RETURNS app.signed_in

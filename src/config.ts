@@ -93,6 +93,8 @@ const worker = (read: Reader) => ({
     keys: read('AUDIT_KEYS', auditKeys),
     sealEveryMs: read('AUDIT_SEAL_INTERVAL', wait, '3s'),
     checkpoints: read.optional('AUDIT_CHECKPOINTS', outside),
+    streams: read.optional('AUDIT_STREAM', streams) ?? [],
+    streamEveryMs: read('AUDIT_STREAM_INTERVAL', wait, '60s'),
   },
 })
 
@@ -265,6 +267,12 @@ const auditKey = (jwk: JsonWebKey & { kid?: unknown }): AuditKey => {
   }
   return { id: kid, privateKey, publicKey: createPublicKey(privateKey) }
 }
+
+/** Where the audit log is streamed to: src/audit/destinations.ts opens it. */
+const streams = listOf(
+  'a list of syslog://host:514, syslog+tls://host:6514?ca=FILE or file:///folder',
+  (address) => URL.canParse(address) && /^(syslog(\+tls)?:\/\/[^/?#@]+(\?[^#]*)?|file:\/\/\/[^?#]+)$/.test(address),
+)
 
 /** A place that keeps what it is given: src/audit/sinks.ts opens it. */
 const outside: Form<string> = {

@@ -9,10 +9,6 @@ create index audit_seals_era on app.audit_seals (era);
 
 set local role app_audit;
 
--- in the tenant that it has entered
-create policy stream on app.audit_log for select to app_worker using (true);
-grant select on app.audit_log to app_worker;
-
 -- For each of these entries that has something personal in it: {"address": {"value": …, "key": …}, "new_row.email": …}.
 -- The key is the entry's own (0003), in hex: with it anybody can see that value and sealed bytes belong together, and
 -- nothing of another entry opens. What was erased is left out. Entries are asked for by their ids, so that it can only be
@@ -78,6 +74,27 @@ create function app.audit_batches_after(p_position int8, p_limit int) returns ta
      limit p_limit
   $$;
 
+-- The entries of the seal at a position, as they are sealed, in their order: p_limit of those behind one of them. It is the
+-- worker's to hand on, of every tenant, also of one that is gone.
+create function app.sealed_audit_entries(p_position int8, p_after_xact int8, p_after_id uuid, p_limit int)
+  returns table (xact int8, id uuid, at timestamptz, entry text)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+#variable_conflict use_column
+declare
+  v_batch record;
+begin
+  select * into v_batch from app.audit_batches_after(p_position - 1, 1) b where b.position = p_position;
+  return query
+    select e.xact, e.id, e.at, app.audit_entry(e)
+      from app.audit_log e
+     where e.tenant_id = v_batch.tenant_id and (e.xact, e.id) > (p_after_xact, p_after_id)
+       and e.xact >= v_batch.from_xact and e.xact < v_batch.to_xact and e.id >= v_batch.from_id and e.id < v_batch.to_id
+     order by e.xact, e.id
+     limit p_limit;
+end $$;
+
 -- Lets one worker hand on to a place, for p_seconds at a time. Answers the position of the last seal that is there; null
 -- while another holds it. A place that is new begins before the first seal.
 create function app.hold_audit_stream(p_name text, p_holder uuid, p_seconds int) returns int8
@@ -101,5 +118,5 @@ create function app.release_audit_stream(p_name text, p_holder uuid) returns voi
   as $$ update app.audit_streams set held_by = null, held_until = null where name = p_name and held_by = p_holder $$;
 
 grant execute on function
-  app.audit_batches_after(int8, int), app.hold_audit_stream(text, uuid, int), app.release_audit_stream(text, uuid)
+  app.audit_batches_after(int8, int), app.sealed_audit_entries(int8, int8, uuid, int), app.hold_audit_stream(text, uuid, int), app.release_audit_stream(text, uuid)
   to app_worker;

@@ -72,5 +72,5 @@ const syncFolder = async (folder: string): Promise<void> => {
 }
 
 /** The name under which the database remembers how far a place has come: an address may hold what is nobody's business. */
-export const streamName = (purpose: string, sink: Sink): string =>
+export const streamName = (purpose: string, sink: Pick<Sink, 'name'>): string =>
   `${purpose} ${createHash('sha256').update(sink.name).digest('hex').slice(0, 16)}`
