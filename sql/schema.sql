@@ -292,6 +292,7 @@ grant insert, select on app.audit_seals to app_audit;
 grant select on app.audit_seals to app_auditor;
 grant select (tenant_id, id, batch, kind, month, era, era_from, from_xact, to_xact, entries, total, root, previous, sealed_at, key_id, signature) on app.audit_seals to app_api;
 
+CREATE INDEX audit_seals_era ON app.audit_seals USING btree (era);
 CREATE INDEX audit_seals_position ON app.audit_seals USING btree ("position");
 CREATE INDEX audit_seals_range ON app.audit_seals USING btree (tenant_id, month, to_xact);
 
@@ -307,10 +308,13 @@ create table app.audit_streams (
   name        text                      not null,
   "position"  bigint                    not null,
   updated_at  timestamp with time zone  not null default now(),
+  held_by     uuid,
+  held_until  timestamp with time zone,
   constraint audit_streams_pkey PRIMARY KEY (name)
 );
 alter table app.audit_streams owner to app_owner;
 comment on table app.audit_streams is 'One row: one place outside to which seals are handed on, and the position of the last that is there.';
+comment on column app.audit_streams.held_by is 'The worker that hands on now, until held_until; whoever comes then takes over.';
 alter table app.audit_streams enable row level security;
 alter table app.audit_streams force row level security;
 
@@ -1062,6 +1066,8 @@ begin
   end if;
   if p_seal.batch <> coalesce(v_head.batch, 0) + 1
      or p_seal.total <> coalesce(v_head.total, 0) + p_seal.entries
+     or p_seal.era = v_head.era and p_seal.from_xact < v_head.to_xact
+        and (p_seal.from_xact, p_seal.to_xact) is distinct from (v_head.from_xact, v_head.to_xact)
      or p_seal.previous <> coalesce(sha256(convert_to(v_text, 'UTF8')), decode(repeat('00', 32), 'hex'))
      or p_seal.sealed_at not between transaction_timestamp() and clock_timestamp()
      or p_text is distinct from app.checkpoint_text(p_seal)
@@ -1304,6 +1310,27 @@ begin
 end $function$;
 alter function app.audit() owner to app_audit;
 grant execute on function app.audit() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.audit_batches_after(p_position bigint, p_limit integer)
+ RETURNS TABLE("position" bigint, tenant_id uuid, batch bigint, kind text, entries bigint, from_xact bigint, to_xact bigint, from_id uuid, to_id uuid, sealed_at timestamp with time zone, note text)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+    select s.position, s.tenant_id, s.batch, s.kind, s.entries, s.from_xact, s.to_xact,
+           greatest(app.uuidv7_floor((s.month || '-01')::timestamptz), s.era_from),
+           least(app.uuidv7_floor((s.month || '-01')::timestamptz + interval '1 month'),
+                 coalesce((select n.era_from from app.audit_seals n where n.era > s.era order by n.era limit 1),
+                          case when now.era > s.era then now.era_from else now.era_to end)),
+           s.sealed_at, app.checkpoint_note(s)
+      from app.audit_seals s, app.audit_sealing now
+     where s.position > p_position
+     order by s.position
+     limit p_limit
+  $function$;
+alter function app.audit_batches_after(p_position bigint, p_limit integer) owner to app_audit;
+grant execute on function app.audit_batches_after(p_position bigint, p_limit integer) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.audit_entry(p_entry app.audit_log)
  RETURNS text
@@ -2119,6 +2146,24 @@ end $function$;
 alter function app.forget_sessions(p_limit integer) owner to app_gate;
 grant execute on function app.forget_sessions(p_limit integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.hold_audit_stream(p_name text, p_holder uuid, p_seconds integer)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_position int8;
+begin
+  insert into app.audit_streams (name, position) values (p_name, 0) on conflict do nothing;
+  update app.audit_streams s set held_by = p_holder, held_until = clock_timestamp() + make_interval(secs => p_seconds)
+   where s.name = p_name and (s.held_by is null or s.held_by = p_holder or s.held_until < clock_timestamp())
+   returning s.position into v_position;
+  return v_position;
+end $function$;
+alter function app.hold_audit_stream(p_name text, p_holder uuid, p_seconds integer) owner to app_audit;
+grant execute on function app.hold_audit_stream(p_name text, p_holder uuid, p_seconds integer) to app_worker;
+
 CREATE OR REPLACE FUNCTION app.hold_job(p_job_id uuid, p_kind text, p_attempt integer)
  RETURNS void
  LANGUAGE plpgsql
@@ -2327,6 +2372,15 @@ alter function app.register(p_email text, p_password_hash text, p_name text, p_t
 comment on function app.register(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_tenant_slug text, p_slug_is_wish boolean, p_request_id text, p_address inet, p_user_agent text, OUT user_id uuid, OUT tenant_id uuid, OUT tenant_slug text) is 'A new person with a new tenant of their own. Raises 23505 on users_email_key or tenants_slug_key.';
 grant execute on function app.register(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_tenant_slug text, p_slug_is_wish boolean, p_request_id text, p_address inet, p_user_agent text, OUT user_id uuid, OUT tenant_id uuid, OUT tenant_slug text) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.release_audit_stream(p_name text, p_holder uuid)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ update app.audit_streams set held_by = null, held_until = null where name = p_name and held_by = p_holder $function$;
+alter function app.release_audit_stream(p_name text, p_holder uuid) owner to app_audit;
+grant execute on function app.release_audit_stream(p_name text, p_holder uuid) to app_worker;
+
 CREATE OR REPLACE FUNCTION app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -2497,6 +2551,28 @@ end $function$;
 alter function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_on_behalf_of uuid) owner to app_gate;
 comment on function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_on_behalf_of uuid) is 'Makes the context of this transaction. Only functions of app_gate may call it.';
 
+CREATE OR REPLACE FUNCTION app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer)
+ RETURNS TABLE(xact bigint, id uuid, at timestamp with time zone, entry text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_batch record;
+begin
+  select * into v_batch from app.audit_batches_after(p_position - 1, 1) b where b.position = p_position;
+  return query
+    select e.xact, e.id, e.at, app.audit_entry(e)
+      from app.audit_log e
+     where e.tenant_id = v_batch.tenant_id and (e.xact, e.id) > (p_after_xact, p_after_id)
+       and e.xact >= v_batch.from_xact and e.xact < v_batch.to_xact and e.id >= v_batch.from_id and e.id < v_batch.to_id
+     order by e.xact, e.id
+     limit p_limit;
+end $function$;
+alter function app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer) owner to app_audit;
+grant execute on function app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer) to app_worker;
+
 CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
  RETURNS app.signed_in
  LANGUAGE plpgsql
@@ -2592,10 +2668,17 @@ AS $function$
 declare
   v_state  app.audit_sealing;
   v_end    uuid;
-  v_below  int8;
+  v_below  int8 := pg_snapshot_xmin(pg_current_snapshot())::text::int8;
   v_low    int8;
   v_next   int8;
 begin
+  -- most of the time there is nothing to do, and then nothing is written
+  perform from app.audit_sealing s
+    where s.era_to is not null or s.xmin::text::int8 <> s.xact & 4294967295
+       or exists (select from app.audit_log e where e.xact >= s.sealed_to and e.xact < v_below and e.id >= s.era_from);
+  if not found then
+    return;
+  end if;
   perform from app.audit_sealing for update skip locked;
   if not found then
     return;

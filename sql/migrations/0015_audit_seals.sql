@@ -221,10 +221,17 @@ create function app.unsealed_audit_entries(p_limit int) returns table (
 declare
   v_state  app.audit_sealing;
   v_end    uuid;
-  v_below  int8;
+  v_below  int8 := pg_snapshot_xmin(pg_current_snapshot())::text::int8;
   v_low    int8;
   v_next   int8;
 begin
+  -- most of the time there is nothing to do, and then nothing is written
+  perform from app.audit_sealing s
+    where s.era_to is not null or s.xmin::text::int8 <> s.xact & 4294967295
+       or exists (select from app.audit_log e where e.xact >= s.sealed_to and e.xact < v_below and e.id >= s.era_from);
+  if not found then
+    return;
+  end if;
   perform from app.audit_sealing for update skip locked;
   if not found then
     return;
@@ -283,6 +290,8 @@ begin
   end if;
   if p_seal.batch <> coalesce(v_head.batch, 0) + 1
      or p_seal.total <> coalesce(v_head.total, 0) + p_seal.entries
+     or p_seal.era = v_head.era and p_seal.from_xact < v_head.to_xact
+        and (p_seal.from_xact, p_seal.to_xact) is distinct from (v_head.from_xact, v_head.to_xact)
      or p_seal.previous <> coalesce(sha256(convert_to(v_text, 'UTF8')), decode(repeat('00', 32), 'hex'))
      or p_seal.sealed_at not between transaction_timestamp() and clock_timestamp()
      or p_text is distinct from app.checkpoint_text(p_seal)

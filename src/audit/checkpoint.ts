@@ -49,8 +49,8 @@ export type Checkpoint = {
 /** Who signs. `id` has neither spaces nor `+`. */
 export type Signer = { id: string; privateKey: KeyObject; publicKey: KeyObject }
 
-/** 32 bytes, as RFC 8032 encodes it. */
-export type PublicKey = { id: string; key: Buffer }
+/** 32 bytes, as RFC 8032 encodes it; without an id it is good for signatures under any. */
+export type PublicKey = { id?: string; key: Buffer }
 
 // The text
 
@@ -111,6 +111,12 @@ export const parseCheckpoint = (text: string): Checkpoint | undefined => {
   return formatCheckpoint(checkpoint) === text ? checkpoint : undefined
 }
 
+/** A time as a checkpoint has it: PostgreSQL leaves trailing zeros of a second out. */
+export const microseconds = (time: string): string => {
+  const [, second = '', fraction = ''] = /^(.{19})(?:\.(\d{1,6}))?Z$/.exec(time) ?? []
+  return `${second}.${fraction.padEnd(6, '0')}Z`
+}
+
 export const hashOf = (text: string): Buffer => hash('sha256', text, 'buffer')
 
 /** What the chain of a tenant has come to: null before its first checkpoint. */
@@ -140,17 +146,17 @@ export const retiringCheckpoint = (head: Head, batch: Omit<Batch, 'entries' | 'r
 
 const SIGNATURE_BYTES = 68
 
-export const publicKeyOf = ({ id, publicKey }: Pick<Signer, 'id' | 'publicKey'>): PublicKey => ({
+export const publicKeyOf = ({ id, publicKey }: Pick<Signer, 'id' | 'publicKey'>): Required<PublicKey> => ({
   id,
   key: Buffer.from(publicKey.export({ format: 'jwk' }).x ?? '', 'base64url'),
 })
 
-const nameOf = ({ id, key }: PublicKey): Buffer =>
+const nameOf = (id: string, key: Buffer): Buffer =>
   hash('sha256', Buffer.concat([Buffer.from(`${id}\n\x01`), key]), 'buffer').subarray(0, 4)
 
 /** Four bytes that name the key, and the signature. */
 export const signText = (text: string, signer: Signer): Buffer =>
-  Buffer.concat([nameOf(publicKeyOf(signer)), sign(null, Buffer.from(text), signer.privateKey)])
+  Buffer.concat([nameOf(signer.id, publicKeyOf(signer).key), sign(null, Buffer.from(text), signer.privateKey)])
 
 export const formatNote = (text: string, keyId: string, signature: Buffer): string =>
   `${text}\n— ${keyId} ${signature.toString('base64')}\n`
@@ -179,17 +185,17 @@ export type Verifier = (note: Note) => 'good' | 'bad' | 'unknown'
 
 /** As C2SP signed-note says: signatures of unknown keys are passed over, a bad one of a known key condemns the note. */
 export const makeVerifier = (keys: readonly PublicKey[]): Verifier => {
-  const known = new Map(
-    keys.map((each) => [
-      `${each.id} ${nameOf(each).toString('hex')}`,
-      createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: each.key.toString('base64url') }, format: 'jwk' }),
-    ]),
-  )
+  const known = keys.map(({ id, key }) => ({
+    id,
+    key,
+    object: createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: key.toString('base64url') }, format: 'jwk' }),
+  }))
   return ({ text, signatures }) => {
     const verdicts = signatures.flatMap(({ keyId, signature }) => {
-      const key = known.get(`${keyId} ${signature.subarray(0, 4).toString('hex')}`)
-      if (!key || signature.length !== SIGNATURE_BYTES) return []
-      return [verify(null, Buffer.from(text), key, signature.subarray(4))]
+      if (signature.length !== SIGNATURE_BYTES) return []
+      return known
+        .filter(({ id, key }) => (id ?? keyId) === keyId && nameOf(keyId, key).equals(signature.subarray(0, 4)))
+        .map(({ object }) => verify(null, Buffer.from(text), object, signature.subarray(4)))
     })
     if (verdicts.length === 0) return 'unknown'
     return verdicts.every(Boolean) ? 'good' : 'bad'

@@ -26,7 +26,8 @@ export const conceal = (entryKey: Buffer, field: string, value: string): string 
 /** What an export says beside an entry: by field the value, and the key that opens it (hex). */
 export type Openings = Readonly<Record<string, { value: string; key: string } | undefined>>
 
-type Concealing = { address?: unknown; old_row?: unknown; new_row?: unknown }
+/** An entry, as far as something may stand concealed in it. */
+export type Concealing = { address?: unknown; old_row?: unknown; new_row?: unknown }
 
 /** What stands concealed in an entry, hex, by the field's name; undefined where it stands in clear, or not at all. */
 const concealedIn = (entry: Concealing, field: string): unknown => {

@@ -5,6 +5,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { link, mkdir, open, readFile, unlink } from 'node:fs/promises'
 import { dirname, join, resolve, sep } from 'node:path'
+import { fileURLToPath } from 'node:url'
 
 export type Sink = {
   /** Tells this place from others: stands in logs and in the database, so it carries no secret. */
@@ -23,6 +24,9 @@ export class SinkConflict extends Error {
     this.name = 'SinkConflict'
   }
 }
+
+/** The sink of an address: `file:///folder`. */
+export const openSink = (address: string): Sink => folderSink(fileURLToPath(address))
 
 /** A folder, made when it is missing. Each file is written beside its place, made durable, and linked into it. */
 export const folderSink = (folder: string): Sink => {
@@ -68,5 +72,5 @@ const syncFolder = async (folder: string): Promise<void> => {
 }
 
 /** The name under which the database remembers how far a place has come: an address may hold what is nobody's business. */
-export const streamName = (purpose: string, sink: Sink): string =>
+export const streamName = (purpose: string, sink: Pick<Sink, 'name'>): string =>
   `${purpose} ${createHash('sha256').update(sink.name).digest('hex').slice(0, 16)}`

@@ -112,6 +112,11 @@ export interface AuditSeals {
 }
 
 export interface AuditStreams {
+  /**
+   * The worker that hands on now, until held_until; whoever comes then takes over.
+   */
+  held_by: string | null;
+  held_until: string | null;
   name: string;
   position: Int8;
   updated_at: Generated<string>;

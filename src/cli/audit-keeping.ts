@@ -1,3 +1,4 @@
+/** `audit forget`: what is done about the audit log by whoever keeps it. */
 import { parseArgs } from 'node:util'
 import { readConfig } from '../config.ts'
 import { isDatabaseError } from '../errors.ts'
@@ -6,7 +7,7 @@ import { unreachable, withClient } from './database.ts'
 
 type Options = { person?: string; reason?: string }
 
-export const forgetCommand: Command = {
+const forget: Command = {
   usage: '--person EMAIL_OR_ID --reason TEXT',
   summary: 'Erases a person from the audit log of every tenant, and breaks no seal.',
   help: `As DATABASE_OWNER_URL. Their key is destroyed: the addresses they came from, and the columns that are kept under it,
@@ -57,3 +58,9 @@ const explain = (error: unknown): never => {
   if (isDatabaseError(error) && ['02000', '22023'].includes(error.code)) throw new Error(error.message)
   throw error
 }
+
+export const keeping: Readonly<Record<string, Command>> = { forget }
+
+export const helpOfKeeping: string = Object.entries(keeping)
+  .map(([name, { usage, summary, help }]) => [`${name} ${usage}   ${summary}`, ...help.split('\n')].join('\n  '))
+  .join('\n\n')
