@@ -7,6 +7,7 @@ import type { ServerConfig } from './config.ts'
 import { deriveKeys } from './lib/derived-keys.ts'
 import { type Logger, makeLogger } from './log.ts'
 import { audit } from './modules/audit.ts'
+import { auditSeals } from './modules/audit-seals.ts'
 import { jwks } from './modules/auth/jwks.ts'
 import { profile } from './modules/auth/profile.ts'
 import { signIn } from './modules/auth/sign-in.ts'
@@ -114,6 +115,7 @@ export const buildApp = async ({ config, pools, redis, log = makeLogger(config) 
 
         tenant.register(projects, { prefix: '/projects' })
         tenant.register(audit, { prefix: '/audit' })
+        tenant.register(auditSeals, { prefix: '/audit' })
       })
     },
     { prefix: '/api/v1' },

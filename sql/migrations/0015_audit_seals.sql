@@ -125,14 +125,12 @@ create index audit_log_order on app.audit_log (tenant_id, xact, id);
 create function app.audit_month(p_id uuid) returns text
   language sql immutable parallel safe
   as $$ select to_char(to_timestamp(('x' || left(p_id::text, 8) || substr(p_id::text, 10, 4))::bit(48)::int8 / 1000) at time zone 'UTC', 'YYYY-MM') $$;
-grant execute on function app.audit_month(uuid) to app_api, app_worker;
 
 -- RFC 9162, 2.1.1: the hash of a leaf of the Merkle tree.
 create function app.audit_leaf(p_entry app.audit_log) returns bytea
   language plpgsql stable parallel safe
   set search_path = pg_catalog, pg_temp
   as $$ begin return sha256('\x00'::bytea || convert_to(app.audit_entry(p_entry), 'UTF8')); end $$;
-grant execute on function app.audit_leaf(app.audit_log) to app_api, app_worker;
 
 -- The text of a checkpoint: what is signed, and what the next one names the hash of. src/audit/checkpoint.ts reads it.
 create function app.checkpoint_text(p_seal app.audit_seals) returns text
@@ -412,6 +410,59 @@ begin
   return v_added;
 end $$;
 
+-- What proves that an entry of this tenant was sealed: its bytes, its place among the leaves of its batch, and the signed
+-- checkpoint of that. No checkpoint yet: nulls. No such entry: nothing. Raises BH012 for an entry that is in no batch though
+-- its time was sealed.
+create function app.audit_proof(p_id uuid) returns table (entry text, leaf_index int8, leaves bytea, note text)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+declare
+  v_tenant_id  uuid := app.tenant_id();
+  v_entry      app.audit_log;
+  v_seal       app.audit_seals;
+  v_state      app.audit_sealing;
+  v_end        uuid;
+begin
+  if v_tenant_id is null then
+    raise exception 'a proof without a context' using errcode = 'BH008';
+  end if;
+  if not app.can('audit:read') then
+    raise exception 'the role % lacks audit:read', app.role() using errcode = 'BH004';
+  end if;
+  select * into v_entry from app.audit_log e where e.tenant_id = v_tenant_id and e.id = p_id;
+  if not found then
+    return;
+  end if;
+
+  select * into strict v_state from app.audit_sealing;
+  select * into v_seal from app.audit_seals s
+   where s.tenant_id = v_tenant_id and s.month = app.audit_month(p_id) and s.kind = 'entries'
+     and s.from_xact <= v_entry.xact and s.to_xact > v_entry.xact and s.era_from <= p_id
+   order by s.era desc limit 1;
+  if v_seal.batch is null or v_seal.era < v_state.era and p_id >= v_state.era_from then
+    if p_id < v_state.era_from or v_entry.xact < v_state.sealed_to then
+      raise exception 'entry % of % is in no batch', p_id, v_tenant_id using errcode = 'BH012';
+    end if;
+    return query select app.audit_entry(v_entry), null::int8, null::bytea, null::text;
+    return;
+  end if;
+
+  -- where the next era of this tenant begins, whose transactions may have the same numbers
+  if v_seal.era < v_state.era then
+    select s.era_from into v_end from app.audit_seals s
+     where s.tenant_id = v_tenant_id and s.batch > v_seal.batch and s.era > v_seal.era order by s.batch limit 1;
+    v_end := coalesce(v_end, v_state.era_from);
+  end if;
+  return query
+    select app.audit_entry(v_entry), count(*) filter (where (e.xact, e.id) < (v_entry.xact, p_id)),
+           string_agg(app.audit_leaf(e), '' order by e.xact, e.id), app.checkpoint_note(v_seal)
+      from app.audit_log e
+     where e.tenant_id = v_tenant_id and e.xact >= v_seal.from_xact and e.xact < v_seal.to_xact
+       and e.id >= v_seal.era_from and e.id < coalesce(v_end, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+       and app.audit_month(e.id) = v_seal.month;
+end $$;
+
 -- How long an entry has waited that is committed and not sealed: null when there is none.
 create function app.audit_seal_lag() returns interval
   language sql stable security definer
@@ -449,7 +500,7 @@ begin
   return found;
 end $$;
 
-grant execute on function app.list_audit_keys() to app_api;
+grant execute on function app.list_audit_keys(), app.audit_proof(uuid) to app_api;
 grant execute on function
   app.add_audit_key(text, bytea), app.unsealed_audit_entries(int), app.append_audit_seals(jsonb, int8), app.audit_seal_lag(),
   app.retirable_audit_chains(text), app.append_retired_seals(text, jsonb),
