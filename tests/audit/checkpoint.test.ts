@@ -9,6 +9,7 @@ import {
   hashOf,
   makeVerifier,
   nextCheckpoint,
+  type PublicKey,
   parseCheckpoint,
   parseNote,
   publicKeyOf,
@@ -34,7 +35,7 @@ const first = nextCheckpoint(null, batch)
 const text = formatCheckpoint(first)
 const note = formatNote(text, signer.id, signText(text, signer))
 
-const verdictOf = (source: string, keys = [publicKeyOf(signer)]) => {
+const verdictOf = (source: string, keys: PublicKey[] = [publicKeyOf(signer)]) => {
   const parsed = parseNote(source)
   return parsed && makeVerifier(keys)(parsed)
 }
