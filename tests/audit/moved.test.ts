@@ -33,8 +33,10 @@ const restore = async (by: number) => {
   for (const row of rows) {
     const { rows: leaves } = await it.superuser.query(
       `select app.audit_leaf(l) as leaf from app.audit_log l
-        where tenant_id = $1 and xact >= $2 and xact < $3 and app.audit_month(id) = $4 and id >= $5 order by xact, id`,
-      [row.tenant_id, shifted(row.from_xact), Number(row.to_xact) + by, row.month, row.era_from],
+        where tenant_id = $1 and xact >= $2 and xact < $3 and app.audit_month(id) = $4 and id >= $5
+          and id < coalesce((select s.era_from from app.audit_seals s where s.era > $6 order by s.era limit 1), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+        order by xact, id`,
+      [row.tenant_id, shifted(row.from_xact), Number(row.to_xact) + by, row.month, row.era_from, row.era],
     )
     const checkpoint = nextCheckpoint(heads.get(row.tenant_id) ?? null, {
       tenantId: row.tenant_id,
