@@ -9,6 +9,7 @@ import { deriveKeys } from './lib/derived-keys.ts'
 import { type Logger, makeLogger } from './log.ts'
 import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
+import { auditSeals } from './modules/audit-seals.ts'
 import { jwks } from './modules/auth/jwks.ts'
 import { profile } from './modules/auth/profile.ts'
 import { signIn } from './modules/auth/sign-in.ts'
@@ -123,6 +124,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         tenant.register(projects, { prefix: '/projects' })
         tenant.register(audit, { prefix: '/audit' })
         tenant.register(auditExport, { prefix: '/audit' })
+        tenant.register(auditSeals, { prefix: '/audit' })
         tenant.register(authz, { prefix: '/authz' })
       })
     },
