@@ -66,7 +66,7 @@ create function app.audit_batches_after(p_position int8, p_limit int) returns ta
            greatest(app.uuidv7_floor((s.month || '-01')::timestamptz), s.era_from),
            least(app.uuidv7_floor((s.month || '-01')::timestamptz + interval '1 month'),
                  coalesce((select n.era_from from app.audit_seals n where n.era > s.era order by n.era limit 1),
-                          case when now.era > s.era then now.era_from else now.era_to end)),
+                          case when now.era > s.era then now.era_from else now.era_ends[1] end)),
            s.sealed_at, app.checkpoint_note(s)
       from app.audit_seals s, app.audit_sealing now
      where s.position > p_position
