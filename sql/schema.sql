@@ -1281,8 +1281,6 @@ CREATE OR REPLACE FUNCTION app.audit_leaf(p_entry app.audit_log)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$ begin return sha256('\x00'::bytea || convert_to(app.audit_entry(p_entry), 'UTF8')); end $function$;
 alter function app.audit_leaf(p_entry app.audit_log) owner to app_audit;
-grant execute on function app.audit_leaf(p_entry app.audit_log) to app_api;
-grant execute on function app.audit_leaf(p_entry app.audit_log) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.audit_month(p_id uuid)
  RETURNS text
@@ -1290,8 +1288,6 @@ CREATE OR REPLACE FUNCTION app.audit_month(p_id uuid)
  IMMUTABLE PARALLEL SAFE
 AS $function$ select to_char(to_timestamp(('x' || left(p_id::text, 8) || substr(p_id::text, 10, 4))::bit(48)::int8 / 1000) at time zone 'UTC', 'YYYY-MM') $function$;
 alter function app.audit_month(p_id uuid) owner to app_audit;
-grant execute on function app.audit_month(p_id uuid) to app_api;
-grant execute on function app.audit_month(p_id uuid) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.audit_month_is_sealed(p_month text)
  RETURNS boolean
@@ -1306,6 +1302,60 @@ AS $function$
       from app.audit_sealing s
   $function$;
 alter function app.audit_month_is_sealed(p_month text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.audit_proof(p_id uuid)
+ RETURNS TABLE(entry text, leaf_index bigint, leaves bytea, note text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant_id  uuid := app.tenant_id();
+  v_entry      app.audit_log;
+  v_seal       app.audit_seals;
+  v_state      app.audit_sealing;
+  v_end        uuid;
+begin
+  if v_tenant_id is null then
+    raise exception 'a proof without a context' using errcode = 'BH008';
+  end if;
+  if not app.can('audit:read') then
+    raise exception 'the role % lacks audit:read', app.role() using errcode = 'BH004';
+  end if;
+  select * into v_entry from app.audit_log e where e.tenant_id = v_tenant_id and e.id = p_id;
+  if not found then
+    return;
+  end if;
+
+  select * into strict v_state from app.audit_sealing;
+  select * into v_seal from app.audit_seals s
+   where s.tenant_id = v_tenant_id and s.month = app.audit_month(p_id) and s.kind = 'entries'
+     and s.from_xact <= v_entry.xact and s.to_xact > v_entry.xact and s.era_from <= p_id
+   order by s.era desc limit 1;
+  if v_seal.batch is null or v_seal.era < v_state.era and p_id >= v_state.era_from then
+    if p_id < v_state.era_from or v_entry.xact < v_state.sealed_to then
+      raise exception 'entry % of % is in no batch', p_id, v_tenant_id using errcode = 'BH012';
+    end if;
+    return query select app.audit_entry(v_entry), null::int8, null::bytea, null::text;
+    return;
+  end if;
+
+  -- where the next era of this tenant begins, whose transactions may have the same numbers
+  if v_seal.era < v_state.era then
+    select s.era_from into v_end from app.audit_seals s
+     where s.tenant_id = v_tenant_id and s.batch > v_seal.batch and s.era > v_seal.era order by s.batch limit 1;
+    v_end := coalesce(v_end, v_state.era_from);
+  end if;
+  return query
+    select app.audit_entry(v_entry), count(*) filter (where (e.xact, e.id) < (v_entry.xact, p_id)),
+           string_agg(app.audit_leaf(e), '' order by e.xact, e.id), app.checkpoint_note(v_seal)
+      from app.audit_log e
+     where e.tenant_id = v_tenant_id and e.xact >= v_seal.from_xact and e.xact < v_seal.to_xact
+       and e.id >= v_seal.era_from and e.id < coalesce(v_end, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+       and app.audit_month(e.id) = v_seal.month;
+end $function$;
+alter function app.audit_proof(p_id uuid) owner to app_audit;
+grant execute on function app.audit_proof(p_id uuid) to app_api;
 
 CREATE OR REPLACE FUNCTION app.audit_read(p_table_name text, p_request jsonb)
  RETURNS void

@@ -8,6 +8,7 @@ import { deriveKeys } from './lib/derived-keys.ts'
 import { type Logger, makeLogger } from './log.ts'
 import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
+import { auditSeals } from './modules/audit-seals.ts'
 import { jwks } from './modules/auth/jwks.ts'
 import { profile } from './modules/auth/profile.ts'
 import { signIn } from './modules/auth/sign-in.ts'
@@ -116,6 +117,7 @@ export const buildApp = async ({ config, pools, redis, log = makeLogger(config) 
         tenant.register(projects, { prefix: '/projects' })
         tenant.register(audit, { prefix: '/audit' })
         tenant.register(auditExport, { prefix: '/audit' })
+        tenant.register(auditSeals, { prefix: '/audit' })
       })
     },
     { prefix: '/api/v1' },

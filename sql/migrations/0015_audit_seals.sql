@@ -84,13 +84,13 @@ create table app.audit_sealing (
   id         int  primary key default 1 check (id = 1),
   era        int4 not null default 1,
   era_from   uuid not null default '00000000-0000-0000-0000-000000000000',
-  era_to     uuid,
+  era_ends   uuid[] not null default '{}',
   sealed_to  int8 not null default 0,
   position   int8 not null default 0,
   xact       int8 not null default pg_current_xact_id()::text::int8
 );
 comment on table app.audit_sealing is 'One row: how far sealing has come. Its lock is what makes the sealer one.';
-comment on column app.audit_sealing.era_to is 'Not null while what is left of an era is sealed: where the next one begins.';
+comment on column app.audit_sealing.era_ends is 'Not empty while what is left of eras is sealed: where each ends, and the next one begins.';
 comment on column app.audit_sealing.sealed_to is 'Every entry of the era with a lower xact is sealed.';
 comment on column app.audit_sealing.xact is 'The transaction that wrote this row. In a database that was restored it is not that of the row itself.';
 
@@ -125,14 +125,17 @@ create index audit_log_order on app.audit_log (tenant_id, xact, id);
 create function app.audit_month(p_id uuid) returns text
   language sql immutable parallel safe
   as $$ select to_char(to_timestamp(('x' || left(p_id::text, 8) || substr(p_id::text, 10, 4))::bit(48)::int8 / 1000) at time zone 'UTC', 'YYYY-MM') $$;
-grant execute on function app.audit_month(uuid) to app_api, app_worker;
 
 -- RFC 9162, 2.1.1: the hash of a leaf of the Merkle tree.
 create function app.audit_leaf(p_entry app.audit_log) returns bytea
   language plpgsql stable parallel safe
   set search_path = pg_catalog, pg_temp
   as $$ begin return sha256('\x00'::bytea || convert_to(app.audit_entry(p_entry), 'UTF8')); end $$;
-grant execute on function app.audit_leaf(app.audit_log) to app_api, app_worker;
+
+-- A time as a checkpoint has it: RFC 3339, UTC, microseconds.
+create function app.checkpoint_time(p_at timestamptz) returns text
+  language sql stable parallel safe
+  as $$ select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $$;
 
 -- The text of a checkpoint: what is signed, and what the next one names the hash of. src/audit/checkpoint.ts reads it.
 create function app.checkpoint_text(p_seal app.audit_seals) returns text
@@ -143,7 +146,7 @@ begin
   return format(E'bulkhead-audit/v1/%s/%s\n%s\n%s\nkind %s\nmonth %s\nera %s %s\nxacts %s %s\ntotal %s\nprevious %s\nsealed %s\n',
     p_seal.tenant_id, p_seal.batch, p_seal.entries, encode(p_seal.root, 'base64'),
     p_seal.kind, p_seal.month, p_seal.era, p_seal.era_from, p_seal.from_xact, p_seal.to_xact, p_seal.total,
-    encode(p_seal.previous, 'base64'), to_char(p_seal.sealed_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'));
+    encode(p_seal.previous, 'base64'), app.checkpoint_time(p_seal.sealed_at));
 end $$;
 
 -- The whole checkpoint, a signed note: its text, an empty line, the signature.
@@ -182,10 +185,11 @@ create function app.mind_audit_era() returns void
   as $$
 declare
   v_now    int8 := pg_current_xact_id()::text::int8;
+  v_from   uuid;
   v_month  timestamptz;
   v_last   uuid;
 begin
-  perform from app.audit_sealing s where s.xmin::text::int8 <> s.xact & 4294967295;
+  select coalesce(s.era_ends[cardinality(s.era_ends)], s.era_from) into v_from from app.audit_sealing s where s.xmin::text::int8 <> s.xact & 4294967295;
   if not found then
     return;
   end if;
@@ -195,16 +199,17 @@ begin
     select generate_series(date_trunc('month', now()) + interval '1 month', date_trunc('month', now()) - interval '100 years', interval '-1 month')
   loop
     select e.id into v_last from app.audit_log e
-     where e.id >= app.uuidv7_floor(v_month) and e.id < app.uuidv7_floor(v_month + interval '1 month')
+     where e.id >= greatest(v_from, app.uuidv7_floor(v_month)) and e.id < app.uuidv7_floor(v_month + interval '1 month')
        and e.xact > v_now - ((v_now - e.xmin::text::int8) & 4294967295)
      order by e.id desc limit 1;
-    exit when found;
+    exit when found or v_from >= app.uuidv7_floor(v_month);
   end loop;
   if v_last >= app.uuidv7_floor(clock_timestamp()) then
     raise exception 'the clock of this server is behind the last entry that was restored' using errcode = 'BH012';
   end if;
-  update app.audit_sealing set xact = v_now, era_to =
-    encode(int8send(('x' || left(v_last::text, 8) || substr(v_last::text, 10, 4) || '0000')::bit(64)::int8 + 65536) || '\x0000000000000000', 'hex')::uuid;
+  update app.audit_sealing s set xact = v_now,
+    era_ends = case when v_last is null then s.era_ends else s.era_ends || encode(
+      int8send(('x' || left(v_last::text, 8) || substr(v_last::text, 10, 4) || '0000')::bit(64)::int8 + 65536) || '\x0000000000000000', 'hex')::uuid end;
 end $$;
 
 -- What is to be sealed next: for each tenant and month a batch with the hashes of its leaves, 32 bytes each, and the head of
@@ -212,7 +217,7 @@ end $$;
 -- ends, and answers nothing when somebody else has it.
 create function app.unsealed_audit_entries(p_limit int) returns table (
   tenant_id uuid, month text, era int4, era_from uuid, from_xact int8, to_xact int8, entries int8, leaves bytea,
-  oldest timestamptz, sealed_at timestamptz, head_batch int8, head_total int8, head_text text
+  sealed_at text, head_batch int8, head_total int8, head_text text
 )
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -227,7 +232,7 @@ declare
 begin
   -- most of the time there is nothing to do, and then nothing is written
   perform from app.audit_sealing s
-    where s.era_to is not null or s.xmin::text::int8 <> s.xact & 4294967295
+    where cardinality(s.era_ends) > 0 or s.xmin::text::int8 <> s.xact & 4294967295
        or exists (select from app.audit_log e where e.xact >= s.sealed_to and e.xact < v_below and e.id >= s.era_from);
   if not found then
     return;
@@ -240,13 +245,13 @@ begin
 
   loop
     select * into strict v_state from app.audit_sealing;
-    v_end   := coalesce(v_state.era_to, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+    v_end   := coalesce(v_state.era_ends[1], 'ffffffff-ffff-ffff-ffff-ffffffffffff');
     -- what was restored is final, whatever its numbers
-    v_below := case when v_state.era_to is null then pg_snapshot_xmin(pg_current_snapshot())::text::int8 else 9223372036854775807 end;
+    v_below := case when v_state.era_ends = '{}' then pg_snapshot_xmin(pg_current_snapshot())::text::int8 else 9223372036854775807 end;
     select min(e.xact) into v_low from app.audit_log e
      where e.xact >= v_state.sealed_to and e.xact < v_below and e.id >= v_state.era_from and e.id < v_end;
-    exit when v_low is not null or v_state.era_to is null;
-    update app.audit_sealing s set era = s.era + 1, era_from = s.era_to, era_to = null, sealed_to = 0, xact = pg_current_xact_id()::text::int8;
+    exit when v_low is not null or v_state.era_ends = '{}';
+    update app.audit_sealing s set era = s.era + 1, era_from = s.era_ends[1], era_ends = s.era_ends[2:], sealed_to = 0, xact = pg_current_xact_id()::text::int8;
   end loop;
   if v_low is null then
     return;
@@ -257,16 +262,16 @@ begin
    order by e.xact offset p_limit limit 1;
   if v_next is not null then
     v_below := greatest(v_next, v_low + 1);
-  elsif v_state.era_to is not null then
+  elsif v_state.era_ends <> '{}' then
     select max(e.xact) + 1 into v_below from app.audit_log e where e.xact >= v_low and e.id >= v_state.era_from and e.id < v_end;
   end if;
 
   return query
     select b.tenant_id, b.month, v_state.era, v_state.era_from, v_state.sealed_to, v_below, b.entries, b.leaves,
-           b.oldest, clock_timestamp(), coalesce((h.seal).batch, 0), coalesce((h.seal).total, 0),
+           app.checkpoint_time(clock_timestamp()), coalesce((h.seal).batch, 0), coalesce((h.seal).total, 0),
            case when h.seal is not null then app.checkpoint_text(h.seal) end
-      from (select p.tenant_id, p.month, count(*) as entries, string_agg(p.leaf, '' order by p.xact, p.id) as leaves, min(p.at) as oldest
-              from (select e.tenant_id, app.audit_month(e.id) as month, e.xact, e.id, e.at, app.audit_leaf(e) as leaf
+      from (select p.tenant_id, p.month, count(*) as entries, string_agg(p.leaf, '' order by p.xact, p.id) as leaves
+              from (select e.tenant_id, app.audit_month(e.id) as month, e.xact, e.id, app.audit_leaf(e) as leaf
                       from app.audit_log e
                      where e.xact >= v_low and e.xact < v_below and e.id >= v_state.era_from and e.id < v_end) p
              group by p.tenant_id, p.month) b
@@ -319,7 +324,7 @@ declare
   v_added  int := 0;
 begin
   select * into strict v_state from app.audit_sealing for update;
-  if p_to_xact <= v_state.sealed_to or v_state.era_to is null and p_to_xact > pg_snapshot_xmin(pg_current_snapshot())::text::int8 then
+  if p_to_xact <= v_state.sealed_to or v_state.era_ends = '{}' and p_to_xact > pg_snapshot_xmin(pg_current_snapshot())::text::int8 then
     raise exception 'transactions up to % are not to be sealed now', p_to_xact using errcode = 'BH012';
   end if;
 
@@ -330,7 +335,7 @@ begin
       full join (select e.tenant_id, app.audit_month(e.id) as month, count(*) as entries
                    from app.audit_log e
                   where e.xact >= v_state.sealed_to and e.xact < p_to_xact
-                    and e.id >= v_state.era_from and e.id < coalesce(v_state.era_to, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+                    and e.id >= v_state.era_from and e.id < coalesce(v_state.era_ends[1], 'ffffffff-ffff-ffff-ffff-ffffffffffff')
                   group by 1, 2) found on found.tenant_id = s.tenant_id and found.month = s.month
      order by s.tenant_id, s.batch
   loop
@@ -353,7 +358,7 @@ create function app.audit_month_is_sealed(p_month text) returns boolean
   set search_path = pg_catalog, pg_temp
   set timezone = 'UTC'
   as $$
-    select s.era_to is null and not exists (
+    select s.era_ends = '{}' and not exists (
       select from app.audit_log e
        where e.xact >= s.sealed_to and e.id >= s.era_from and e.id < app.uuidv7_floor((p_month || '-01')::timestamptz + interval '1 month'))
       from app.audit_sealing s
@@ -363,7 +368,7 @@ create function app.audit_month_is_sealed(p_month text) returns boolean
 -- hands out the heads of those chains that have not said it yet, under the sealer's lock. Raises BH012 for a month that is
 -- not over, or not sealed.
 create function app.retirable_audit_chains(p_month text) returns table (
-  tenant_id uuid, month text, era int4, era_from uuid, from_xact int8, to_xact int8, sealed_at timestamptz,
+  tenant_id uuid, month text, era int4, era_from uuid, from_xact int8, to_xact int8, sealed_at text,
   head_batch int8, head_total int8, head_text text
 )
   language plpgsql volatile security definer
@@ -376,7 +381,7 @@ begin
     raise exception 'the month % of the audit log is not over, or not sealed', p_month using errcode = 'BH012';
   end if;
   return query
-    select (h.seal).tenant_id, p_month, (h.seal).era, (h.seal).era_from, (h.seal).to_xact, (h.seal).to_xact, clock_timestamp(),
+    select (h.seal).tenant_id, p_month, (h.seal).era, (h.seal).era_from, (h.seal).to_xact, (h.seal).to_xact, app.checkpoint_time(clock_timestamp()),
            (h.seal).batch, (h.seal).total, app.checkpoint_text(h.seal)
       from (select distinct s.tenant_id from app.audit_seals s where s.kind = 'entries' and s.month <= p_month) t
      cross join lateral (select s as seal from app.audit_seals s where s.tenant_id = t.tenant_id order by s.batch desc limit 1) h
@@ -412,12 +417,74 @@ begin
   return v_added;
 end $$;
 
+-- What proves that an entry of this tenant was sealed: its bytes, its place among the leaves of its batch, and the signed
+-- checkpoint of that. No checkpoint yet: nulls. No such entry: nothing. Raises BH012 for an entry that is in no batch though
+-- its time was sealed.
+create function app.audit_proof(p_id uuid) returns table (entry text, leaf_index int8, leaves bytea, note text)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+declare
+  v_tenant_id  uuid := app.tenant_id();
+  v_entry      app.audit_log;
+  v_seal       app.audit_seals;
+  v_state      app.audit_sealing;
+  v_later      boolean;
+  v_end        uuid;
+begin
+  if v_tenant_id is null then
+    raise exception 'a proof without a context' using errcode = 'BH008';
+  end if;
+  if not app.can('audit:read') then
+    raise exception 'the role % lacks audit:read', app.role() using errcode = 'BH004';
+  end if;
+  select * into v_entry from app.audit_log e where e.tenant_id = v_tenant_id and e.id = p_id;
+  if not found then
+    return;
+  end if;
+
+  select * into strict v_state from app.audit_sealing;
+  select * into v_seal from app.audit_seals s
+   where s.tenant_id = v_tenant_id and s.month = app.audit_month(p_id) and s.kind = 'entries'
+     and s.from_xact <= v_entry.xact and s.to_xact > v_entry.xact and s.era_from <= p_id
+   order by s.era desc limit 1;
+  -- after a move to another server, before the sealer has seen it, its numbers may be those of a batch
+  v_later := v_state.era_ends <> '{}' and p_id >= v_state.era_ends[1] or exists (
+    select from app.audit_sealing s where s.xmin::text::int8 <> s.xact & 4294967295
+       and p_id >= app.uuidv7_floor((select max(l.sealed_at) from app.audit_seals l where l.tenant_id = v_tenant_id)));
+  if v_seal.batch is null or v_later or v_seal.era < v_state.era and p_id >= v_state.era_from then
+    if not v_later and (p_id < v_state.era_from or v_entry.xact < v_state.sealed_to) then
+      raise exception 'entry % of % is in no batch', p_id, v_tenant_id using errcode = 'BH012';
+    end if;
+    return query select app.audit_entry(v_entry), null::int8, null::bytea, null::text;
+    return;
+  end if;
+
+  -- where the next era of this tenant begins, whose transactions may have the same numbers
+  if v_seal.era < v_state.era then
+    select s.era_from into v_end from app.audit_seals s
+     where s.tenant_id = v_tenant_id and s.batch > v_seal.batch and s.era > v_seal.era order by s.batch limit 1;
+    v_end := coalesce(v_end, v_state.era_from);
+  end if;
+  return query
+    select app.audit_entry(v_entry), count(*) filter (where (e.xact, e.id) < (v_entry.xact, p_id)),
+           string_agg(app.audit_leaf(e), '' order by e.xact, e.id), app.checkpoint_note(v_seal)
+      from app.audit_log e
+     where e.tenant_id = v_tenant_id and e.xact >= v_seal.from_xact and e.xact < v_seal.to_xact
+       and e.id >= v_seal.era_from and e.id < coalesce(v_end, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+       and app.audit_month(e.id) = v_seal.month;
+end $$;
+
 -- How long an entry has waited that is committed and not sealed: null when there is none.
 create function app.audit_seal_lag() returns interval
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
   as $$
-    select clock_timestamp() - min(e.at) from app.audit_log e, app.audit_sealing s where e.xact >= s.sealed_to and e.id >= s.era_from
+    select clock_timestamp() - least(
+      (select min(e.at) from app.audit_log e where e.xact >= s.sealed_to and e.id >= s.era_from),
+      -- a new era has begun, and what is left of the old one comes first
+      case when s.era_ends <> '{}' then (select min(e.at) from app.audit_log e where e.id >= s.era_ends[1]) end)
+      from app.audit_sealing s
   $$;
 comment on function app.audit_seal_lag is 'How long an entry has waited that is committed and not sealed. A transaction that stays open holds back what came after it.';
 
@@ -449,7 +516,7 @@ begin
   return found;
 end $$;
 
-grant execute on function app.list_audit_keys() to app_api;
+grant execute on function app.list_audit_keys(), app.audit_proof(uuid) to app_api;
 grant execute on function
   app.add_audit_key(text, bytea), app.unsealed_audit_entries(int), app.append_audit_seals(jsonb, int8), app.audit_seal_lag(),
   app.retirable_audit_chains(text), app.append_retired_seals(text, jsonb),

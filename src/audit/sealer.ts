@@ -11,7 +11,6 @@ import {
   type Checkpoint,
   formatCheckpoint,
   type Head,
-  microseconds,
   nextCheckpoint,
   publicKeyOf,
   retiringCheckpoint,
@@ -162,7 +161,7 @@ const batchOf = (row: Chain) => ({
   eraFrom: row.era_from,
   fromXact: Number(row.from_xact),
   toXact: Number(row.to_xact),
-  sealedAt: microseconds(row.sealed_at),
+  sealedAt: row.sealed_at,
 })
 
 /** As app.append_audit_seals takes it. */

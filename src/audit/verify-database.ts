@@ -119,8 +119,9 @@ const readSlugs = async (client: pg.ClientBase): Promise<Map<string, string>> =>
 }
 
 const readSealing = async (client: pg.ClientBase): Promise<Sealing & { now: number }> => {
-  const { rows } = await client.query<{ era: number; eraFrom: string; sealedTo: string; now: string }>(
-    `select era, era_from::text as "eraFrom", sealed_to::text as "sealedTo", extract(epoch from now())::text as now
+  const { rows } = await client.query<Sealing & { sealedTo: string; now: string }>(
+    `select era, era_from::text as "eraFrom", era_ends[1]::text as "nextEra", sealed_to::text as "sealedTo",
+            xmin::text::int8 <> xact & 4294967295 as moved, extract(epoch from now())::text as now
        from app.audit_sealing`,
   )
   const [row] = rows

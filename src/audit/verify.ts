@@ -218,7 +218,15 @@ export type Entry = {
 }
 
 /** How far sealing has come in the database itself, where that is asked; an entry below it is in a batch or does not belong. */
-export type Sealing = { era: number; eraFrom: string; sealedTo: number }
+export type Sealing = {
+  era: number
+  eraFrom: string
+  /** Where the next era begins, while what is left of this one is sealed. */
+  nextEra: string | null
+  sealedTo: number
+  /** It came from another server, and nothing was sealed here yet. */
+  moved: boolean
+}
 
 export type Sweep = {
   /** The tenant's next entry, in the order (xact, id). Answers the batch it belongs to; null for one that is in none. */
@@ -302,18 +310,31 @@ export const sweep = (chain: Chain, report: Report, sealing?: Sealing): Sweep =>
     if (chain.number(batch, 'month') !== month) return false
     const era = chain.number(batch, 'era')
     if (id < (chain.eraFrom(era) ?? '')) return false
-    const end = chain.eraFrom(era + 1) ?? (sealing && sealing.era > era ? sealing.eraFrom : undefined)
+    if (sealing?.moved && timeOf(id) > Date.parse(chain.sealedAt)) return false
+    const end = endOf(era)
     return end === undefined || id < end
+  }
+  /** Where the era after this one begins. */
+  const endOf = (era: number): string | undefined => {
+    for (let later = era + 1; later <= chain.lastEra; later++) {
+      const from = chain.eraFrom(later)
+      if (from !== undefined) return from
+    }
+    if (sealing === undefined || sealing.era < era) return undefined
+    return sealing.era > era ? sealing.eraFrom : (sealing.nextEra ?? undefined)
   }
 
   /** Whether sealing has not come to it: it was written after the last checkpoint, or its transaction ended after. */
   const isLater = (xact: number, id: string): boolean => {
-    if (sealing && (id < sealing.eraFrom || xact < sealing.sealedTo)) return false
+    if (sealing?.nextEra && id >= sealing.nextEra) return true
+    // without knowing how far sealing has come, the clock says it
+    const byTime = sealing === undefined || sealing.moved
+    if (sealing && !byTime && (id < sealing.eraFrom || xact < sealing.sealedTo)) return false
     if (chain.length === 0) return true
     const era = chain.lastEra
     if (sealing && sealing.era > era) return true
     if (id >= (chain.eraFrom(era) ?? '') && xact >= lastOf(era)) return true
-    return sealing === undefined && timeOf(id) > Date.parse(chain.sealedAt)
+    return byTime && timeOf(id) > Date.parse(chain.sealedAt)
   }
   const ends = new Map<number, number>()
   const lastOf = (era: number): number => {

@@ -1,15 +1,14 @@
 /** What the tests of seals stand on: a database of their own, a key, entries to seal, and ways to look at what comes of it. */
-import { generateKeyPairSync, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { afterAll, beforeAll } from 'vitest'
 import { publicKeyOf, type Signer } from '../../src/audit/checkpoint.ts'
-import { addKeys, sealNext } from '../../src/audit/sealer.ts'
+import { addKeys } from '../../src/audit/sealer.ts'
 import type { Finding } from '../../src/audit/verify.ts'
 import { type DatabaseTotals, verifyDatabase } from '../../src/audit/verify-database.ts'
 import { makePool } from '../../src/db/pool.ts'
 import { type Clone, cloneDatabase } from '../servers.ts'
-
-export const makeSigner = (id = 'test-1'): Signer => ({ id, ...generateKeyPairSync('ed25519') })
+import { makeSigner, sealAll } from './seals.ts'
 
 export type AuditStage = {
   readonly database: Clone
@@ -64,15 +63,7 @@ export function auditStage(): AuditStage {
       if (!client) (connection as pg.PoolClient).release()
     }
   }
-  it.seal = async ({ limit = 10_000 } = {}) => {
-    const total = { seals: 0, entries: 0 }
-    for (;;) {
-      const { seals, entries } = await sealNext(it.worker, it.signer, limit)
-      total.seals += seals
-      total.entries += entries
-      if (entries === 0) return total
-    }
-  }
+  it.seal = ({ limit } = {}) => sealAll(it.worker, it.signer, limit)
   it.verify = async ({ folder, tenant, keys = [it.signer] } = {}) => {
     const client = new pg.Client({ connectionString: it.database.urls.owner })
     await client.connect()
