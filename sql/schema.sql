@@ -2445,7 +2445,7 @@ CREATE OR REPLACE FUNCTION app.release_audit_stream(p_name text, p_holder uuid)
  LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ update app.audit_streams set held_by = null, held_until = null where name = p_name and held_by = p_holder $function$;
+AS $function$ update app.audit_streams set held_by = null, held_until = clock_timestamp() where name = p_name and held_by = p_holder $function$;
 alter function app.release_audit_stream(p_name text, p_holder uuid) owner to app_audit;
 grant execute on function app.release_audit_stream(p_name text, p_holder uuid) to app_worker;
 

@@ -115,7 +115,7 @@ end $$;
 create function app.release_audit_stream(p_name text, p_holder uuid) returns void
   language sql volatile security definer
   set search_path = pg_catalog, pg_temp
-  as $$ update app.audit_streams set held_by = null, held_until = null where name = p_name and held_by = p_holder $$;
+  as $$ update app.audit_streams set held_by = null, held_until = clock_timestamp() where name = p_name and held_by = p_holder $$;
 
 grant execute on function
   app.audit_batches_after(int8, int), app.sealed_audit_entries(int8, int8, uuid, int), app.hold_audit_stream(text, uuid, int), app.release_audit_stream(text, uuid)
