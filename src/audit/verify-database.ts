@@ -2,7 +2,7 @@
 import type pg from 'pg'
 import { formatCheckpoint, formatNote, makeVerifier, type PublicKey } from './checkpoint.ts'
 import { checkpointsOf, filesIn } from './files.ts'
-import { type Chain, makeChains, type Report, type Sealing, sweep, type Totals, tenantOf } from './verify.ts'
+import { type Chain, makeChains, type Report, range, type Sealing, sweep, type Totals, tenantOf } from './verify.ts'
 
 type Options = {
   /** A superuser, or a member of app_audit. */
@@ -35,18 +35,17 @@ export const verifyDatabase = async (options: Options, report: Report): Promise<
   const { client } = options
   await client.query('begin isolation level repeatable read read only')
   try {
-    for (const setting of [
-      'search_path = pg_catalog, pg_temp',
-      "timezone = 'UTC'",
-      'jit = off',
-      'statement_timeout = 0',
-    ]) {
-      await client.query(`set local ${setting}`)
-    }
-    return await verify(options, report)
+    return await verifyInTransaction(options, report)
   } finally {
     await client.query('rollback')
   }
+}
+
+/** The same in a transaction that is open, with what was done in it. It ends with other settings, and as another role. */
+export const verifyInTransaction = async (options: Options, report: Report): Promise<DatabaseTotals> => {
+  const settings = ['search_path = pg_catalog, pg_temp', "timezone = 'UTC'", 'jit = off', 'statement_timeout = 0']
+  for (const setting of settings) await options.client.query(`set local ${setting}`)
+  return verify(options, report)
 }
 
 const verify = async (
@@ -62,7 +61,13 @@ const verify = async (
   const sealing = await readSealing(client)
   const batches = await readSeals(client, only, (note) => add(note, 'the database'))
   await checkPositions(client, report)
-  const sealed = new Map([...chains].map(([id, { length }]) => [id, length]))
+  const sealed = new Map<string, number>()
+  for (const { tenantId, length, gaps } of chains.values()) {
+    sealed.set(tenantId, length)
+    for (const [first, last] of gaps()) {
+      report({ tenantId, batch: first, problem: 'seal_missing', detail: `${range(first, last)} not in the database` })
+    }
+  }
 
   let kept = 0
   for (const file of folder === undefined ? [] : filesIn(folder)) {

@@ -1,7 +1,7 @@
 /** Verification of an export, offline. */
 import { makeVerifier, type PublicKey } from './checkpoint.ts'
 import { checkpointsOf, linesOf, parseLine, UnreadableFile } from './files.ts'
-import { makeChains, type Report, sweep, type Totals } from './verify.ts'
+import { makeChains, type Problem, type Report, range, sweep, type Totals } from './verify.ts'
 
 export type Verified = Totals & { tenantId: string; batches: number }
 
@@ -22,6 +22,14 @@ export const verifyExport = async (
   let [number, foreign, unreadable] = [0, 0, 0]
   const falsely = new Map<number | null, string>()
 
+  const find = (batch: number | null, problem: Problem, detail: string) => report({ tenantId, batch, problem, detail })
+  const checkChain = () => {
+    for (const [first, last] of of(tenantId).gaps()) {
+      find(first, 'checkpoint_missing', `${range(first, last)} not among the checkpoints that were given`)
+    }
+    of(tenantId).check()
+  }
+
   for await (const lines of linesOf(file)) {
     for (const bytes of lines) {
       number++
@@ -32,7 +40,7 @@ export const verifyExport = async (
       }
       tenantId ||= line.tenantId
       if (!entries) {
-        of(tenantId).check()
+        checkChain()
         entries = sweep(of(tenantId), report)
       }
       if (line.tenantId !== tenantId) {
@@ -45,14 +53,12 @@ export const verifyExport = async (
         falsely.set(batch, `line ${number}: what it says of ${field} is not what the entry holds`)
     }
   }
-  if (!entries) of(tenantId).check()
+  if (!entries) checkChain()
   const totals = (entries ?? sweep(of(tenantId), report)).end()
 
-  const find = (problem: 'entry_unreadable' | 'entry_extra', detail: string) =>
-    report({ tenantId, batch: null, problem, detail })
-  if (unreadable) find('entry_unreadable', `line ${unreadable} is no line of an export`)
-  if (foreign) find('entry_extra', `line ${foreign} is an entry of another tenant`)
-  for (const [batch, detail] of falsely) report({ tenantId, batch, problem: 'opening_false', detail })
+  if (unreadable) find(null, 'entry_unreadable', `line ${unreadable} is no line of an export`)
+  if (foreign) find(null, 'entry_extra', `line ${foreign} is an entry of another tenant`)
+  for (const [batch, detail] of falsely) find(batch, 'opening_false', detail)
   return { ...totals, tenantId, batches: of(tenantId).length }
 }
 
