@@ -11,6 +11,7 @@ const once = [
   'tests/config.test.ts',
   'tests/docs.test.ts',
   'tests/image.test.ts',
+  'tests/isolation-doc.test.ts',
   'tests/lint.test.ts',
   'tests/hardening.test.ts',
   'tests/jobs/drift.test.ts',
@@ -31,6 +32,7 @@ export default defineConfig({
     testTimeout: 180_000,
     hookTimeout: 180_000,
     teardownTimeout: 60_000,
+    expect: { poll: { timeout: 30_000 } },
     coverage: {
       provider: 'v8',
       include: ['src/**/*.ts'],

@@ -20,6 +20,7 @@ const make = (): Record<string, string> => {
     DATABASE_AUTH_URL: url('app_auth', password()),
     DATABASE_WORKER_URL: url('app_worker', password()),
     DATABASE_JOBS_URL: url('app_jobs', password()),
+    DATABASE_AUDITOR_URL: url('app_auditor', password()),
   }
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
   const jwk = { ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), alg: 'RS256' }

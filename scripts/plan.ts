@@ -10,6 +10,7 @@ const urlOf = {
   DATABASE_AUTH_URL: 'app_auth',
   DATABASE_WORKER_URL: 'app_worker',
   DATABASE_JOBS_URL: 'app_jobs',
+  DATABASE_AUDITOR_URL: 'app_auditor',
 } as const satisfies Record<string, LoginRole>
 
 type UrlName = keyof typeof urlOf
@@ -19,7 +20,7 @@ export type Databases = {
   ownerUrl: string
   /** The variable it came from; undefined for the embedded database. */
   ownerVariable: 'DATABASE_OWNER_URL' | 'DATABASE_URL' | undefined
-  /** Of the processes' logins. */
+  /** Of the processes' logins, and of the auditor's. */
   urls: Record<UrlName, string>
   /** Those that migrating sets: of the logins whose connection strings are made here. */
   passwords: Partial<Record<LoginRole, string>>

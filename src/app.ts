@@ -8,10 +8,12 @@ import type { LawWatch } from './drift.ts'
 import { deriveKeys } from './lib/derived-keys.ts'
 import { type Logger, makeLogger } from './log.ts'
 import { audit } from './modules/audit.ts'
+import { auditExport } from './modules/audit-export.ts'
 import { jwks } from './modules/auth/jwks.ts'
 import { profile } from './modules/auth/profile.ts'
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
+import { authz } from './modules/authz.ts'
 import { problemKinds } from './modules/problems.ts'
 import { projects } from './modules/projects.ts'
 import { accept } from './plugins/accept.ts'
@@ -120,6 +122,8 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
         tenant.register(projects, { prefix: '/projects' })
         tenant.register(audit, { prefix: '/audit' })
+        tenant.register(auditExport, { prefix: '/audit' })
+        tenant.register(authz, { prefix: '/authz' })
       })
     },
     { prefix: '/api/v1' },

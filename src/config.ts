@@ -98,13 +98,23 @@ const cli = (read: Reader) => ({
   databases: {
     owner: read('DATABASE_OWNER_URL', databaseUrl),
     // migrate gives each login role named here the password that stands beside it
-    logins: ['DATABASE_URL', 'DATABASE_AUTH_URL', 'DATABASE_WORKER_URL', 'DATABASE_JOBS_URL', 'DATABASE_OPERATOR_URL']
+    logins: [
+      'DATABASE_URL',
+      'DATABASE_AUTH_URL',
+      'DATABASE_WORKER_URL',
+      'DATABASE_JOBS_URL',
+      'DATABASE_OPERATOR_URL',
+      'DATABASE_AUDITOR_URL',
+    ]
       .map((name) => read.optional(name, databaseUrl))
       .filter((url) => url !== undefined),
   },
 })
 
-const processes = { server, worker, cli }
+/** `cli -- psql`: the auditor's, and not the owner's. */
+const psql = (read: Reader) => ({ databases: { auditor: read('DATABASE_AUDITOR_URL', databaseUrl) } })
+
+const processes = { server, worker, cli, psql }
 
 export type ProcessName = keyof typeof processes
 export type ConfigOf<P extends ProcessName> = Frozen<ReturnType<(typeof processes)[P]>>

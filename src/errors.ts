@@ -32,6 +32,7 @@ export const problems = {
   unprocessable: [422, 'The request breaks a rule.'],
   reference_not_found: [422, 'A referenced resource does not exist in this tenant.'],
   idempotency_mismatch: [422, 'This idempotency key was used with another request.'],
+  upgrade_required: [426, 'This answer needs HTTP/1.1 or later.'],
   rate_limited: [429, 'Too many requests.'],
   headers_too_large: [431, 'The request headers are too large.'],
   request_timeout: [408, 'The request took too long to arrive.'],

@@ -261,6 +261,30 @@ export const faults: readonly Fault[] = [
     broken: [['every_tenant_table_is_audited', 'app.memberships']],
   },
   {
+    title: 'a secret column, misspelt where it is kept out of the log',
+    sql: `create or replace trigger audit after insert or update or delete on app.idempotency_keys for each row
+            execute function app.audit('headers', 'bodies', 'fingerprint');
+          alter table app.idempotency_keys enable always trigger audit`,
+    broken: [['every_column_that_an_audit_trigger_names_exists', 'audit on app.idempotency_keys']],
+  },
+  {
+    title: 'a personal column that is gone, and a person who is none',
+    sql: `create or replace trigger audit after insert or update or delete on app.memberships for each row
+            execute function app.audit('personal', 'user_id', 'email');
+          alter table app.memberships enable always trigger audit;
+          create or replace trigger audit after insert or update or delete on app.projects for each row
+            execute function app.audit('personal', 'name', 'description');
+          alter table app.projects enable always trigger audit;
+          create or replace trigger audit after insert or update or delete on app.tenants for each row
+            execute function app.audit('personal', 'id');
+          alter table app.tenants enable always trigger audit`,
+    broken: [
+      ['every_column_that_an_audit_trigger_names_exists', 'audit on app.memberships'],
+      ['every_column_that_an_audit_trigger_names_exists', 'audit on app.projects'],
+      ['every_column_that_an_audit_trigger_names_exists', 'audit on app.tenants'],
+    ],
+  },
+  {
     title: 'a version that nobody counts',
     sql: 'alter table app.users disable trigger version',
     broken: [['every_version_is_counted_by_a_trigger', 'app.users']],
@@ -495,6 +519,26 @@ export const faults: readonly Fault[] = [
     broken: [['only_the_doors_take_a_tenant', 'app.count_projects(p_tenant_id uuid)']],
   },
   {
+    title: 'a function that takes the tenant by its slug',
+    sql: `${gateFunction('app.count_members(p_tenant_slug text) returns bigint language sql stable return 0')}
+          grant execute on function app.count_members(text) to app_operator`,
+    broken: [['only_the_doors_take_a_tenant', 'app.count_members(p_tenant_slug text)']],
+  },
+  {
+    title: "the auditor's door for the API",
+    sql: 'grant execute on function app.enter_auditor(text, uuid) to app_api',
+    broken: [['only_the_doors_take_a_tenant', 'app.enter_auditor(p_tenant_slug text, p_visit_id uuid)']],
+  },
+  {
+    title: 'a secret that an auditor may read',
+    sql: 'grant select on app.idempotency_keys to app_auditor',
+    broken: [
+      ['the_auditor_reads_no_redacted_column', 'app.idempotency_keys.body'],
+      ['the_auditor_reads_no_redacted_column', 'app.idempotency_keys.fingerprint'],
+      ['the_auditor_reads_no_redacted_column', 'app.idempotency_keys.headers'],
+    ],
+  },
+  {
     title: "the worker's door for the API",
     sql: 'grant execute on function app.enter_job(uuid, uuid, text) to app_api',
     broken: [['only_the_doors_take_a_tenant', 'app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text)']],
@@ -566,6 +610,12 @@ export const harmless: readonly { title: string; sql: string }[] = [
           alter table app.projects add parent_id uuid,
             add constraint parent foreign key (tenant_id, parent_id) references app.projects on delete set null (parent_id);
           create index projects_parent on app.projects (tenant_id, parent_id)`,
+  },
+  {
+    title: 'columns that the log keeps under a personal key, which an auditor reads in the table',
+    sql: `drop trigger audit on app.memberships;
+          create trigger audit after insert or update or delete on app.memberships for each row execute function app.audit('personal', 'user_id', 'role');
+          alter table app.memberships enable always trigger audit`,
   },
   {
     title: 'a table made as the conventions say',

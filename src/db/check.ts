@@ -4,7 +4,8 @@
  * as any role, and nothing is changed.
  *
  * A law is one query; its file's name is the law in words. It collects in `looked_at` a row for each object it looked
- * at, with what is wrong or null, and ends with the line `verdict`, so that run by hand it returns violations only.
+ * at, with what is wrong or null and the SQL that mends it, and ends with the line `verdict`, so that run by hand it
+ * returns violations only.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -66,7 +67,8 @@ type Powers = Record<keyof typeof powers, boolean>
 
 // Laws
 
-export type Violation = { law: string; object: string; detail: string }
+/** `mend` is SQL. Where somebody has to choose, it begins with a line `-- decide: …`. */
+export type Violation = { law: string; object: string; detail: string; mend: string }
 
 export type LawReport = {
   laws: number
@@ -112,7 +114,7 @@ export async function checkLaws(client: pg.ClientBase, { rows }: { rows: boolean
     const { seen, found } = answers.get(name) ?? { seen: 0, found: [] }
     report.objects += seen
     report.seen[name] = seen
-    report.violations.push(...found.map(({ object, detail }) => ({ law: name, object, detail })))
+    report.violations.push(...found.map((found) => ({ law: name, ...found })))
     if (seen === 0 && !mayLookAtNothing) {
       report.violations.push({ law: name, ...nothing })
     }
@@ -129,11 +131,15 @@ export async function checkLaws(client: pg.ClientBase, { rows }: { rows: boolean
   return report
 }
 
-const nothing = { object: 'nothing', detail: 'there was nothing to look at' }
+const nothing = {
+  object: 'nothing',
+  detail: 'there was nothing to look at',
+  mend: '-- decide: this is no database that `npm run cli -- migrate` made, or what the law looks for is gone',
+}
 
 type Law = { name: string; looksAtRows: boolean; mayLookAtNothing: boolean; text: string; body: string }
 
-const verdict = 'select object, detail from looked_at where detail is not null'
+const verdict = 'select object, detail, mend from looked_at where detail is not null'
 
 const sqlFolder = join(import.meta.dirname, '..', '..', 'sql')
 
@@ -167,7 +173,8 @@ export const laws = once(() => readQueries('laws'))
 
 const hardening = once(() => readQueries('hardening'))
 
-type Answer = { seen: number; found: { object: string; detail: string }[] }
+type Found = { object: string; detail: string; mend: string }
+type Answer = { seen: number; found: Found[] }
 
 /** All of them in one statement: one round trip, and one moment they speak of. */
 const ask = async (client: pg.ClientBase, queries: Law[]): Promise<Map<string, Answer>> => {
@@ -175,7 +182,7 @@ const ask = async (client: pg.ClientBase, queries: Law[]): Promise<Map<string, A
     .map(
       ({ name, body }) => `select ${pg.escapeLiteral(name)} as name, answer.seen, answer.found from (${body}
       select count(*)::int as seen,
-             coalesce(json_agg(json_build_object('object', object, 'detail', detail) order by object, detail)
+             coalesce(json_agg(json_build_object('object', object, 'detail', detail, 'mend', mend) order by object, detail)
                         filter (where detail is not null), '[]') as found
         from looked_at) answer`,
     )
@@ -217,10 +224,12 @@ export const inside = async <T>(client: pg.ClientBase, settings: string[], work:
 
 // Laws that look at rows: `reference` in them has the query for each, so that it can be asked as the one whom it needs
 
-type Probe = { object: string; probe: string; tables: string[]; owner: string }
+type Probe = { object: string; probe: string; mend: string; tables: string[]; owner: string }
 
 const followRows = async (client: pg.ClientBase, law: Law, report: LawReport & { seen: Record<string, number> }) => {
-  const { rows: probes } = await client.query<Probe>(`${law.body} select object, probe, tables, owner from reference`)
+  const { rows: probes } = await client.query<Probe>(
+    `${law.body} select object, probe, mend, tables, owner from reference`,
+  )
   report.seen[law.name] = probes.length
   report.objects += probes.length
   if (probes.length === 0) {
@@ -235,6 +244,7 @@ const followRows = async (client: pg.ClientBase, law: Law, report: LawReport & {
           law: law.name,
           object: probe.object,
           detail: `${broken} of ${seen} rows refer to nothing`,
+          mend: probe.mend,
         })
       }
     } catch (error) {
@@ -268,7 +278,7 @@ const follow = async (
 // Hardening
 
 /** What a superuser could still do for this database, for what, and what holds without it. */
-export type Missing = { what: string; objects: { object: string; detail: string }[]; holds: string }
+export type Missing = { what: string; objects: Found[]; holds: string }
 
 /** One line for a log or a terminal. */
 export const describeMissing = ({ what, objects, holds }: Missing): string => {
