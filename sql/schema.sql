@@ -1358,8 +1358,8 @@ CREATE OR REPLACE FUNCTION app.audit_horizon(OUT xact bigint, OUT id uuid)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  select pg_snapshot_xmin(pg_current_snapshot())::text::int8, coalesce(s.era_to, s.era_from) into audit_horizon.xact, audit_horizon.id
-    from app.audit_sealing s where s.era_to is not null or s.xmin::text::int8 = s.xact & 4294967295;
+  select pg_snapshot_xmin(pg_current_snapshot())::text::int8, coalesce(s.era_ends[1], s.era_from) into audit_horizon.xact, audit_horizon.id
+    from app.audit_sealing s where s.era_ends <> '{}' or s.xmin::text::int8 = s.xact & 4294967295;
   if not found then
     raise exception 'this database was restored, and no worker has sealed in it yet' using errcode = '57P03';
   end if;

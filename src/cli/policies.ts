@@ -82,7 +82,8 @@ const describe = (differences: (Difference & Verdict)[], counts: Record<string, 
       `${difference.class.padEnd(width)}  ${describeDifference(difference)}\n${' '.repeat(width + 2)}${difference.why}`,
   )
   const summary = classes.map((name) => `${counts[name]} ${name}`).join(', ')
-  return [...lines, `${differences.length} differences: ${summary}`].join('\n')
+  const noun = differences.length === 1 ? 'difference' : 'differences'
+  return [...lines, `${differences.length} ${noun}: ${summary}`].join('\n')
 }
 
 const only = (values: Values, action: string, known: (keyof Values)[]): Values => {

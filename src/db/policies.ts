@@ -35,15 +35,16 @@ export const identities: Readonly<Record<string, readonly string[]>> = {
   default_privileges: ['of', 'on', 'in', 'to', 'may'],
 }
 
-/** Takes it as any role, from the catalog alone; in the caller's transaction when there is one. */
+/** Takes it as any role, from the catalog alone, at one moment; in the caller's transaction when there is one. */
 export const takeSnapshot = (client: pg.ClientBase): Promise<Snapshot> =>
   inside(client, settings, async () => {
-    const found: Record<string, Entry[]> = {}
-    for (const [kind, query] of Object.entries(queries)) {
-      const { rows } = await client.query<{ entry: Entry }>(`with ${common} ${query}`)
-      found[kind] = rows.map(({ entry }) => entry)
-    }
-    return arrange(joinMonths(found))
+    const parts = Object.entries(queries).map(
+      ([kind, query]) => `select '${kind}' as kind, entry from (${query}) ${kind}`,
+    )
+    const { rows } = await client.query<{ kind: string; entry: Entry }>(`with ${common} ${parts.join(' union all ')}`)
+    const found = Object.groupBy(rows, ({ kind }) => kind)
+    const entries = Object.entries(found).map(([kind, rows = []]) => [kind, rows.map(({ entry }) => entry)] as const)
+    return arrange(joinMonths(Object.fromEntries(entries)))
   })
 
 /** How expressions and constants are printed depends on these. */
@@ -364,11 +365,11 @@ const rules = `
    where v.rulename <> '_RETURN'`
 
 /**
- * A privilege of one grantee on one object; the owner's own go without saying. \`initial\` is what everybody knows of: of
+ * A privilege of one grantee on one object; the owner's own go without saying. `initial` is what everybody knows of: of
  * the system's objects, what they came with, and what sql/bootstrap.sql grants instead of PUBLIC.
  */
 const grants = `
-  , thing (name, owner, acl, columns, initial) as (
+  with thing (name, owner, acl, columns, initial) as (
     select 'database', d.datdba, coalesce(d.datacl, acldefault('d', d.datdba)), null, null::aclitem[]
       from pg_database d join this on this.oid = d.oid
     union all
@@ -448,7 +449,7 @@ const grants = `
 
 /** Whose new things are everybody's, of the roles of ours that may make any; and whatever was arranged in a schema of ours or for a role of ours. */
 const defaultPrivileges = `
-  , kind (letter, acl_letter, name) as (
+  with kind (letter, acl_letter, name) as (
     values ('r', 'r', 'tables'), ('S', 's', 'sequences'), ('f', 'f', 'functions'), ('T', 'T', 'types'), ('n', 'n', 'schemas'), ('L', 'L', 'large objects')
   ), arranged (role, kind, place, acl) as (
     select r.oid, k.name, null, coalesce(d.defaclacl, acldefault(k.acl_letter::"char", r.oid))

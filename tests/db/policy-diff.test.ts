@@ -1,7 +1,15 @@
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { arrange, type Entry, identities, printSnapshot, readSnapshot, type Snapshot } from '../../src/db/policies.ts'
+import {
+  arrange,
+  type Entry,
+  identities,
+  printSnapshot,
+  readSnapshot,
+  type Snapshot,
+  type Value,
+} from '../../src/db/policies.ts'
 import { applyDifferences, describeDifference, diffSnapshots } from '../../src/db/policy-diff.ts'
 import { type Class, classifyDifferences, rules } from '../../src/db/policy-rules.ts'
 
@@ -504,36 +512,27 @@ test('every rule has a class, and a reason that is a sentence of its own', () =>
   }
 })
 
-/** The first about the audit log, or of all. */
-const entryOf = (kind: string): Entry =>
-  recorded[kind]?.find((entry) => JSON.stringify(entry).includes('"app.audit_log"')) ?? recorded[kind]?.[0] ?? {}
-
 test('differences are told in words', () => {
-  const added = (kind: string) => describeDifference({ kind, change: 'added', entry: entryOf(kind) })
+  const added = (kind: string, entry: Entry) => describeDifference({ kind, change: 'added', entry })
+  const changed = (kind: string, entry: Entry, field: string, from: Value | undefined, to: Value | undefined) =>
+    describeDifference({ kind, change: 'changed', entry, field, from, to })
+  const policy: Entry = { on: 'app.projects', name: 'read', to: ['app_api'] }
 
-  expect(added('grants')).toBe('grant of select on app.audit_log to app_api: added')
-  expect(added('settings')).toBe('setting TimeZone of app_api in every database: added (UTC)')
-  expect(added('policies')).toBe('policy append on app.audit_log: added')
-  expect(added('relations')).toBe('partitioned table app.audit_log: added')
-  expect(added('default_privileges')).toBe('default privilege usage on types of app_audit to public: added')
-  expect(
-    describeDifference({
-      kind: 'roles',
-      change: 'changed',
-      entry: entryOf('roles'),
-      field: 'login',
-      from: true,
-      to: false,
-    }),
-  ).toBe('role app_api: login was true, and is false')
-  expect(
-    describeDifference({
-      kind: 'policies',
-      change: 'changed',
-      entry: entryOf('policies'),
-      field: 'to',
-      from: ['a', 'b'],
-      to: undefined,
-    }),
-  ).toBe('policy append on app.audit_log: to was a, b, and is absent')
+  expect(added('grants', { on: 'app.projects', to: 'app_api', may: 'update (name)' })).toBe(
+    'grant of update (name) on app.projects to app_api: added',
+  )
+  expect(added('settings', { of: 'app_api', in: 'this database', name: 'TimeZone', value: 'UTC' })).toBe(
+    'setting TimeZone of app_api in this database: added (UTC)',
+  )
+  expect(added('policies', policy)).toBe('policy read on app.projects: added')
+  expect(added('relations', { name: 'app.numbers', kind: 'sequence' })).toBe('sequence app.numbers: added')
+  expect(added('memberships', { role: 'app_api', of: 'app_owner' })).toBe('membership of app_api in app_owner: added')
+  expect(added('default_privileges', { of: 'app_owner', on: 'tables', in: 'app', to: 'app_api', may: 'select' })).toBe(
+    'default privilege select on tables of app_owner in app to app_api: added',
+  )
+  expect(added('publications', { name: 'all' })).toBe('publications {"name":"all"}: added')
+  expect(changed('roles', { name: 'app_api' }, 'login', true, false)).toBe('role app_api: login was true, and is false')
+  expect(changed('policies', policy, 'to', ['app_api', 'app_auth'], undefined)).toBe(
+    'policy read on app.projects: to was app_api, app_auth, and is absent',
+  )
 })
