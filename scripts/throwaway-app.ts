@@ -67,9 +67,13 @@ export const throwawayEnvironment = (urls: Clone['urls']): Environment => ({
   RATE_LIMIT_SENSITIVE: '1000000/h',
   JWT_KEYS: jwtKeys(),
   ENCRYPTION_KEYS: encryptionKeys,
+  AUDIT_KEYS: auditKeys,
 })
 
 const encryptionKeys = `k1:${randomBytes(32).toString('base64')}`
+const auditKeys = JSON.stringify([
+  { ...generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }), kid: 'test-1' },
+])
 
 let madeJwtKeys: string | undefined
 const jwtKeys = (): string => {

@@ -13,6 +13,7 @@ const jwk = (kid: string, modulusLength = 2_048) => ({
 })
 const key = () => randomBytes(32).toString('base64')
 const [one, two] = [jwk('one'), jwk('two')]
+const auditKey = (kid: string) => ({ ...generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }), kid })
 
 const required: Environment = {
   DATABASE_URL: 'postgres://app_api:hunter2@127.0.0.1:5432/bulkhead',
@@ -22,6 +23,7 @@ const required: Environment = {
   DATABASE_OWNER_URL: 'postgres://postgres@127.0.0.1/bulkhead',
   JWT_KEYS: JSON.stringify([one, two]),
   ENCRYPTION_KEYS: `new:${key()},old:${key()}`,
+  AUDIT_KEYS: JSON.stringify([auditKey('one'), auditKey('two')]),
 }
 
 const read = (env: Environment, process: ProcessName = 'server') => readConfig({ ...required, ...env }, process)
@@ -224,6 +226,7 @@ test('a process asks for what it needs, and reads nothing else', () => {
   expect(faultsOf({}, 'worker').map((fault) => fault.split(' ')[0])).toEqual([
     'DATABASE_WORKER_URL',
     'DATABASE_JOBS_URL',
+    'AUDIT_KEYS',
   ])
   expect(faultsOf({}, 'cli').map((fault) => fault.split(' ')[0])).toEqual(['DATABASE_OWNER_URL'])
 })
