@@ -71,7 +71,7 @@ export const throwawayEnvironment = (urls: Clone['urls']): Environment => ({
 })
 
 const encryptionKeys = `k1:${randomBytes(32).toString('base64')}`
-const auditKeys = JSON.stringify([
+export const auditKeys = JSON.stringify([
   { ...generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }), kid: 'test-1' },
 ])
 

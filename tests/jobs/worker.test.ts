@@ -12,11 +12,12 @@ describe('a worker does not start', () => {
   }
 
   test('without its variables, and names every one', async () => {
-    const { code, output } = await refusal({ DATABASE_WORKER_URL: '', DATABASE_JOBS_URL: '' })
+    const { code, output } = await refusal({ DATABASE_WORKER_URL: '', DATABASE_JOBS_URL: '', AUDIT_KEYS: '' })
     expect(code).toBe(1)
     expect(output.trim().split('\n')).toEqual([
       expect.stringContaining('DATABASE_WORKER_URL'),
       expect.stringContaining('DATABASE_JOBS_URL'),
+      expect.stringContaining('AUDIT_KEYS'),
     ])
   })
 
