@@ -29,11 +29,17 @@ const make = (): Record<string, string> => {
     JWT_KEYS: `@${root}/jwt.json`,
     ENCRYPTION_KEYS: `1:${randomBytes(32).toString('base64')}`,
   }
-  const worker = { DATABASE_WORKER_URL: urls.DATABASE_WORKER_URL, DATABASE_JOBS_URL: urls.DATABASE_JOBS_URL }
+  const auditKey = { ...generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }), kid: randomUUID() }
+  const worker = {
+    DATABASE_WORKER_URL: urls.DATABASE_WORKER_URL,
+    DATABASE_JOBS_URL: urls.DATABASE_JOBS_URL,
+    AUDIT_KEYS: `@${root}/audit.json`,
+  }
   return {
     'api/env': environment(api),
     'api/jwt.json': JSON.stringify([jwk]),
     'worker/env': environment(worker),
+    'worker/audit.json': JSON.stringify([auditKey]),
     // Migrating gives each role the password in its address.
     'migrate/env': environment({ DATABASE_OWNER_URL: url('postgres', superuser), ...urls }),
     // Last: when it is there, everything is.

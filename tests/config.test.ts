@@ -11,6 +11,7 @@ const jwk = (kid: string, modulusLength = 2_048) => ({
   kid,
   alg: 'RS256',
 })
+const ed25519 = (kid: string) => ({ ...generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }), kid })
 const key = () => randomBytes(32).toString('base64')
 const [one, two] = [jwk('one'), jwk('two')]
 
@@ -22,6 +23,7 @@ const required: Environment = {
   DATABASE_OWNER_URL: 'postgres://postgres@127.0.0.1/bulkhead',
   JWT_KEYS: JSON.stringify([one, two]),
   ENCRYPTION_KEYS: `new:${key()},old:${key()}`,
+  AUDIT_KEYS: JSON.stringify([ed25519('new'), ed25519('old')]),
 }
 
 const read = (env: Environment, process: ProcessName = 'server') => readConfig({ ...required, ...env }, process)
@@ -159,6 +161,44 @@ describe('what is wrong', () => {
   })
 })
 
+describe('what seals the audit log', () => {
+  const worker = (env: Environment) => faultsOf({ ...required, ...env }, 'worker')
+
+  test('keys are Ed25519, private, and each has a name of its own', () => {
+    const config = readConfig(required, 'worker')
+    const { d: _, ...open } = ed25519('open')
+
+    expect(config.audit.keys.map(({ id }) => id)).toEqual(['new', 'old'])
+    expect(config.audit).toMatchObject({ sealEveryMs: 3_000, checkpoints: undefined })
+    for (const wrong of [[], {}, null, [one], [open], [ed25519('two words')], [ed25519('a+b')], [ed25519('')]]) {
+      expect(worker({ AUDIT_KEYS: JSON.stringify(wrong) })).toEqual([
+        expect.stringMatching(/^AUDIT_KEYS is not a JSON array/),
+      ])
+    }
+    expect(worker({ AUDIT_KEYS: JSON.stringify([ed25519('a'), ed25519('a')]) })).toEqual([
+      'AUDIT_KEYS names two keys alike',
+    ])
+  })
+
+  test('what is wrong is said, and what a key holds is not', () => {
+    const secret = ed25519('x')
+    const faults = worker({
+      AUDIT_KEYS: `${JSON.stringify([secret])}]`,
+      AUDIT_SEAL_INTERVAL: '0s',
+      AUDIT_CHECKPOINTS: '/tmp',
+    })
+    expect(faults.map((fault) => fault.split(' ')[0])).toEqual([
+      'AUDIT_KEYS',
+      'AUDIT_SEAL_INTERVAL',
+      'AUDIT_CHECKPOINTS',
+    ])
+    expect(faults.join()).not.toContain(secret.d)
+    expect(worker({ AUDIT_CHECKPOINTS: 'file:///var/lib/bulkhead/checkpoints', AUDIT_SEAL_INTERVAL: '500ms' })).toEqual(
+      [],
+    )
+  })
+})
+
 test('lists, networks and names are taken as they should be', () => {
   const config = readConfig(
     {
@@ -221,7 +261,10 @@ test('a process asks for what it needs, and reads nothing else', () => {
   expect(faultsOf({}, 'worker').map((fault) => fault.split(' ')[0])).toEqual([
     'DATABASE_WORKER_URL',
     'DATABASE_JOBS_URL',
+    'AUDIT_KEYS',
   ])
+  expect(reads('server')).not.toContain('AUDIT_KEYS')
+  expect(reads('publisher')).toEqual(['AUDIT_KEYS'])
   expect(faultsOf({}, 'cli').map((fault) => fault.split(' ')[0])).toEqual(['DATABASE_OWNER_URL'])
 })
 

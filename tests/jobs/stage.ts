@@ -1,5 +1,6 @@
 /** What the tests of jobs stand on: a database of their own, two tenants, a few kinds of jobs, and workers to run them. */
 import { type ChildProcess, fork } from 'node:child_process'
+import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
@@ -47,6 +48,10 @@ export const until = async <T>(look: () => Promise<T | false | undefined>, ms = 
   }
   throw new Error(`not within ${ms} ms: ${look}`)
 }
+
+const auditKeys = JSON.stringify([
+  { ...generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }), kid: 'test-1' },
+])
 
 type Closer = () => Promise<unknown>
 const close = async (closers: Closer[]) => {
@@ -102,7 +107,13 @@ export function stage(): Stage {
     const { urls } = it.database
     const child = fork(join(import.meta.dirname, file), {
       cwd: import.meta.dirname, // no .env of somebody's is read here
-      env: { LOG_LEVEL: 'info', DATABASE_WORKER_URL: urls.worker, DATABASE_JOBS_URL: urls.jobs, ...env },
+      env: {
+        LOG_LEVEL: 'info',
+        DATABASE_WORKER_URL: urls.worker,
+        DATABASE_JOBS_URL: urls.jobs,
+        AUDIT_KEYS: auditKeys,
+        ...env,
+      },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     })
     let output = ''
