@@ -408,8 +408,8 @@ export const faults: readonly Fault[] = [
           grant update (sealed_to) on app.audit_sealing to app_gate`,
     broken: [
       ['only_app_audit_writes_the_seals', 'privileges on app.audit_keys'],
-      ['only_app_audit_writes_the_seals', 'privileges on app.audit_seals'],
       ['only_app_audit_writes_the_seals', 'privileges on app.audit_sealing'],
+      ['only_app_audit_writes_the_seals', 'privileges on app.audit_seals'],
     ],
   },
   {
