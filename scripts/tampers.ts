@@ -76,6 +76,7 @@ export const arrangeSealedLog = async (urls: { superuser: string; worker: string
   const { rows: tenants } = await client.query<{ id: string }>('select tenant_id as id from app.tenants order by slug')
   // last month has a partition, as it has where the log is older
   await client.query(`do $$ declare v_month timestamptz := date_trunc('month', now(), 'UTC'); begin
+    set local role app_audit;
     execute format('create table audit.last_month partition of app.audit_log for values from (%L) to (%L)',
                    app.uuidv7_floor(v_month - interval '1 month'), app.uuidv7_floor(v_month)); end $$`)
 

@@ -306,6 +306,14 @@ export const faults: readonly Fault[] = [
     broken: [['the_logs_refuse_every_change', 'audit.:partition']],
   },
   {
+    title: 'seals that can be changed, and keys that can be truncated',
+    sql: 'drop trigger append_only on app.audit_seals; alter table app.audit_keys disable trigger no_truncate',
+    broken: [
+      ['the_logs_refuse_every_change', 'app.audit_keys'],
+      ['the_logs_refuse_every_change', 'app.audit_seals'],
+    ],
+  },
+  {
     title: "a trigger function owned by a table's owner",
     sql: `set local role app_owner;
           create function app.stamp() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -417,6 +425,30 @@ export const faults: readonly Fault[] = [
     title: 'a context key that is for everybody',
     sql: 'create policy all_of_it on app.context_key using (true)',
     broken: [['only_app_gate_reads_the_context_key', 'policies on app.context_key']],
+  },
+  {
+    title: 'seals and keys that somebody else adds, or that are changed',
+    sql: `grant insert (batch, root) on app.audit_seals to app_worker; grant update on app.audit_keys to app_audit;
+          grant update (sealed_to) on app.audit_sealing to app_gate`,
+    broken: [
+      ['only_app_audit_writes_the_seals', 'privileges on app.audit_keys'],
+      ['only_app_audit_writes_the_seals', 'privileges on app.audit_sealing'],
+      ['only_app_audit_writes_the_seals', 'privileges on app.audit_seals'],
+    ],
+  },
+  {
+    title: 'seals that are for everybody',
+    sql: 'create policy all_of_it on app.audit_seals using (true)',
+    broken: [['only_app_audit_writes_the_seals', 'policies on app.audit_seals']],
+  },
+  {
+    title: 'a signing key beside the public one',
+    sql: 'alter table app.audit_keys add private_key bytea; alter table app.tenants add signing_key text',
+    broken: [
+      ['the_signing_key_is_in_no_table', 'app.audit_keys'],
+      ['the_signing_key_is_in_no_table', 'app.tenants'],
+      ['the_signing_key_is_in_no_table', 'the columns of app.audit_keys'],
+    ],
   },
   {
     title: "an engine that the API's role reaches",

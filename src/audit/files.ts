@@ -142,8 +142,8 @@ export const readKeys = (file: string): PublicKey[] => {
     throw new UnreadableFile(`${file} cannot be read (${(error as NodeJS.ErrnoException).code})`)
   }
   const refused = new UnreadableFile(`${file} holds no public Ed25519 key: a JWK, a JWK set or PEM is expected`)
-  const value = parseJson(text) as { keys?: unknown } | undefined
-  const keys = value === undefined ? pemsIn(text) : [(value.keys ?? value) as unknown].flat()
+  const value = parseJson(text)
+  const keys = value === undefined ? pemsIn(text) : jwksIn(value)
   if (keys.length === 0) throw refused
   return keys.map((key) => {
     if (isPrivate(key)) throw new UnreadableFile(`${file} holds a private key: it belongs to the worker alone`)
@@ -153,6 +153,12 @@ export const readKeys = (file: string): PublicKey[] => {
       throw refused // what the parser of keys says may quote them
     }
   })
+}
+
+const jwksIn = (value: unknown): unknown[] => {
+  if (Array.isArray(value)) return value
+  const { keys } = (value ?? {}) as { keys?: unknown }
+  return Array.isArray(keys) ? keys : [value]
 }
 
 const pemsIn = (text: string): string[] => text.match(/-----BEGIN [A-Z ]+-----[^-]+-----END [A-Z ]+-----/g) ?? []

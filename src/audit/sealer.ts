@@ -30,52 +30,43 @@ type Options = {
   /** Where checkpoints are kept outside, if anywhere. */
   sink: Sink | undefined
   log: Logger
+  /** An entry that has waited so long is an alarm. */
+  lateMs?: number
 }
 
 /** Entries of one run, by about which a batch is bounded, and with it the work of a proof. */
 const ENTRIES_AT_ONCE = 10_000
 
-/** An entry that has waited so long is an alarm. */
-const LATE_MS = 10_000
-
 /** Seals until it is stopped. What fails is said once, and tried again. */
-export const startSealer = ({ pool, signers, intervalMs, sink, log }: Options): { stop(): Promise<void> } => {
+export const startSealer = (options: Options): { stop(): Promise<void> } => {
+  const { pool, signers, intervalMs, sink, log, lateMs = 10_000 } = options
   const stopping = new AbortController()
+  const patiently = makePatience(log)
   let known = false
-  let failing = false
   let late = false
 
-  const run = async () => {
+  const seal = async () => {
     if (!known) await addKeys(pool, signers)
     known = true
     while (!stopping.signal.aborted) {
       const { entries } = await sealNext(pool, signers[0], ENTRIES_AT_ONCE)
       if (entries < ENTRIES_AT_ONCE) break
     }
-    if (sink) await publishCheckpoints(pool, sink, stopping.signal)
-
     const lag = await readLag(pool)
-    if (lag > LATE_MS && !late) {
+    if (lag > lateMs && !late) {
       log.error(
         { alarm: 'audit_seal_lag', lag_ms: lag },
         'entries of the audit log wait to be sealed: a transaction that stays open holds them back',
       )
     }
-    late = lag > LATE_MS
+    late = lag > lateMs
   }
 
   const loop = async () => {
     while (!stopping.signal.aborted) {
-      try {
-        await run()
-        if (failing) log.info('the audit log is sealed again')
-        failing = false
-      } catch (error) {
-        // BH012 is what does not fit together, and not what is out of reach
-        const alarm = isDatabaseError(error) && error.code === 'BH012' ? { alarm: 'audit_seal_refused' } : {}
-        if (!failing) log.error({ err: error, ...alarm }, 'the audit log is not sealed')
-        failing = true
-      }
+      await patiently('the audit log is', 'sealed', seal)
+      if (sink)
+        await patiently('checkpoints are', 'kept outside', () => publishCheckpoints(pool, sink, stopping.signal))
       await sleep(intervalMs, undefined, { signal: stopping.signal }).catch(() => {})
     }
   }
@@ -85,6 +76,22 @@ export const startSealer = ({ pool, signers, intervalMs, sink, log }: Options): 
       stopping.abort()
       await ended
     },
+  }
+}
+
+/** Does what may fail, and says in the log when it begins to fail, and when it does no more. */
+const makePatience = (log: Logger) => {
+  const failing = new Set<string>()
+  return async (subject: string, done: string, work: () => Promise<void>): Promise<void> => {
+    try {
+      await work()
+      if (failing.delete(subject)) log.info(`${subject} ${done} again`)
+    } catch (error) {
+      // BH012 is what does not fit together, and not what is out of reach
+      const alarm = isDatabaseError(error) && error.code === 'BH012' ? { alarm: 'audit_seal_broken' } : {}
+      if (!failing.has(subject)) log.error({ err: error, ...alarm }, `${subject} not ${done}`)
+      failing.add(subject)
+    }
   }
 }
 
