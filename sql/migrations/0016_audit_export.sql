@@ -44,8 +44,9 @@ create function app.audit_horizon(out xact int8, out id uuid)
   set search_path = pg_catalog, pg_temp
   as $$
 begin
-  select pg_snapshot_xmin(pg_current_snapshot())::text::int8, coalesce(s.era_to, s.era_from) into audit_horizon.xact, audit_horizon.id
-    from app.audit_sealing s where s.era_to is not null or s.xmin::text::int8 = s.xact & 4294967295;
+  select pg_snapshot_xmin(pg_current_snapshot())::text::int8, coalesce(s.era_ends[cardinality(s.era_ends)], s.era_from)
+    into audit_horizon.xact, audit_horizon.id
+    from app.audit_sealing s where s.xmin::text::int8 = s.xact & 4294967295;
   if not found then
     raise exception 'this database was restored, and no worker has sealed in it yet' using errcode = '57P03';
   end if;
@@ -66,7 +67,7 @@ create function app.audit_batches_after(p_position int8, p_limit int) returns ta
            greatest(app.uuidv7_floor((s.month || '-01')::timestamptz), s.era_from),
            least(app.uuidv7_floor((s.month || '-01')::timestamptz + interval '1 month'),
                  coalesce((select n.era_from from app.audit_seals n where n.era > s.era order by n.era limit 1),
-                          case when now.era > s.era then now.era_from else now.era_to end)),
+                          case when now.era > s.era then now.era_from else now.era_ends[1] end)),
            s.sealed_at, app.checkpoint_note(s)
       from app.audit_seals s, app.audit_sealing now
      where s.position > p_position
