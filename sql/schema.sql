@@ -589,7 +589,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'tenant_visited'::text, 'person_erased'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -660,23 +660,31 @@ CREATE INDEX sessions_user ON app.sessions USING btree (user_id);
 -- app.tenants ---------------------------------------------------------------------------------------------------------
 
 create table app.tenants (
-  id          uuid                      not null default app.uuidv7(),
-  tenant_id   uuid                      not null generated always as (id) stored,
-  slug        text                      not null,
-  name        text                      not null,
-  status      text                      not null default 'active'::text,
-  created_at  timestamp with time zone  not null default now(),
-  updated_at  timestamp with time zone  not null default now(),
-  version     integer                   not null default 1,
+  id                    uuid                      not null default app.uuidv7(),
+  tenant_id             uuid                      not null generated always as (id) stored,
+  slug                  text                      not null,
+  name                  text                      not null,
+  status                text                      not null default 'active'::text,
+  created_at            timestamp with time zone  not null default now(),
+  updated_at            timestamp with time zone  not null default now(),
+  version               integer                   not null default 1,
+  audit_retention_days  integer,
+  legal_hold_since      timestamp with time zone,
+  legal_hold_reason     text,
   constraint tenants_pkey PRIMARY KEY (tenant_id, id),
   constraint tenants_slug_key UNIQUE (slug),
   constraint tenants_tenant_id_key UNIQUE (tenant_id),
+  constraint tenants_audit_retention_days_check CHECK (((audit_retention_days >= 30) AND (audit_retention_days <= 36500))),
+  constraint tenants_check CHECK (((legal_hold_since IS NULL) = (legal_hold_reason IS NULL))),
+  constraint tenants_legal_hold_reason_check CHECK (((char_length(legal_hold_reason) >= 1) AND (char_length(legal_hold_reason) <= 1000))),
   constraint tenants_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
   constraint tenants_slug_check CHECK ((slug ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text)),
   constraint tenants_status_check CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text, 'deleting'::text])))
 );
 alter table app.tenants owner to app_owner;
 comment on table app.tenants is 'One row: one customer, and the edge of everything that is theirs.';
+comment on column app.tenants.audit_retention_days is 'How long the audit log is kept, counted from the end of the month of an entry. Null: for ever.';
+comment on column app.tenants.legal_hold_since is 'While it is not null, nothing of this tenant''s audit log is dropped or erased.';
 alter table app.tenants enable row level security;
 alter table app.tenants force row level security;
 
@@ -695,6 +703,7 @@ grant select on app.tenants to app_api;
 grant select on app.tenants to app_auditor;
 grant insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
+grant update (audit_retention_days, legal_hold_since, legal_hold_reason) on app.tenants to app_gate;
 
 CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON app.tenants FOR EACH ROW EXECUTE FUNCTION app.audit();
 alter table app.tenants enable always trigger audit;
@@ -1051,6 +1060,32 @@ alter function app.add_audit_key(p_key_id text, p_public_key bytea) owner to app
 comment on function app.add_audit_key(p_key_id text, p_public_key bytea) is 'Makes a key known whose private half the worker holds. Raises BH012 when its name is taken by another.';
 grant execute on function app.add_audit_key(p_key_id text, p_public_key bytea) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.add_audit_month(p_month timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_month timestamptz := date_trunc('month', p_month);
+  v_name  text        := 'audit_log_' || to_char(p_month, 'YYYY_MM');
+begin
+  if to_regclass('audit.' || v_name) is not null then
+    return false;
+  end if;
+  execute format('create table audit.%I (like app.audit_log including defaults including constraints)', v_name);
+  execute format('alter table audit.%I enable row level security, force row level security', v_name);
+  execute format('create policy wall on audit.%I as restrictive to public
+                    using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()))', v_name);
+  execute format('create trigger no_truncate before truncate on audit.%I for each statement execute function app.refuse_change()', v_name);
+  execute format('alter table audit.%I enable always trigger no_truncate', v_name);
+  execute format('alter table app.audit_log attach partition audit.%I for values from (%L) to (%L)',
+                 v_name, app.uuidv7_floor(v_month), app.uuidv7_floor(v_month + interval '1 month'));
+  return true;
+end $function$;
+alter function app.add_audit_month(p_month timestamp with time zone) owner to app_audit;
+
 CREATE OR REPLACE FUNCTION app.add_audit_seal(p_seal app.audit_seals, p_text text)
  RETURNS void
  LANGUAGE plpgsql
@@ -1358,8 +1393,9 @@ CREATE OR REPLACE FUNCTION app.audit_horizon(OUT xact bigint, OUT id uuid)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  select pg_snapshot_xmin(pg_current_snapshot())::text::int8, coalesce(s.era_ends[1], s.era_from) into audit_horizon.xact, audit_horizon.id
-    from app.audit_sealing s where s.era_ends <> '{}' or s.xmin::text::int8 = s.xact & 4294967295;
+  select pg_snapshot_xmin(pg_current_snapshot())::text::int8, coalesce(s.era_ends[cardinality(s.era_ends)], s.era_from)
+    into audit_horizon.xact, audit_horizon.id
+    from app.audit_sealing s where s.xmin::text::int8 = s.xact & 4294967295;
   if not found then
     raise exception 'this database was restored, and no worker has sealed in it yet' using errcode = '57P03';
   end if;
@@ -1681,6 +1717,31 @@ alter function app.destroy_personal_key(p_subject_id uuid) owner to app_audit;
 grant execute on function app.destroy_personal_key(p_subject_id uuid) to app_gate;
 grant execute on function app.destroy_personal_key(p_subject_id uuid) to app_owner;
 
+CREATE OR REPLACE FUNCTION app.drop_audit_month(p_month text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '1s'
+AS $function$
+declare
+  v_kept text;
+begin
+  perform from app.audit_sealing for update;
+  v_kept := app.why_audit_month_is_kept(p_month);
+  if v_kept is not null then
+    raise exception 'the month % of the audit log is kept: %', p_month, v_kept using errcode = 'BH013';
+  end if;
+  if exists (select from app.audit_seals s
+              where s.kind = 'entries' and s.month <= p_month
+                and not exists (select from app.audit_seals r where r.tenant_id = s.tenant_id and r.kind = 'retired' and r.month >= p_month and r.batch > s.batch)) then
+    raise exception 'the month % of the audit log is kept: a chain does not say that it ends', p_month using errcode = 'BH013';
+  end if;
+  execute format('drop table audit.%I', 'audit_log_' || replace(p_month, '-', '_'));
+end $function$;
+alter function app.drop_audit_month(p_month text) owner to app_audit;
+grant execute on function app.drop_audit_month(p_month text) to app_worker;
+
 CREATE OR REPLACE FUNCTION app.end_session(p_session_id uuid, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
  LANGUAGE plpgsql
@@ -1755,6 +1816,23 @@ end $function$;
 alter function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) owner to app_gate;
 comment on function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) is 'Opens a transaction for a person''s request. Raises BH001 to BH006.';
 grant execute on function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) to app_api;
+
+CREATE OR REPLACE FUNCTION app.enter_as_system(p_slug text, p_request_id text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant_id uuid := (select t.tenant_id from app.tenants t where t.slug = p_slug);
+begin
+  if v_tenant_id is null then
+    raise exception 'there is no tenant %', p_slug using errcode = '02000';
+  end if;
+  perform app.seal(v_tenant_id, 'system', null, 'system', null, p_request_id, null);
+  return v_tenant_id;
+end $function$;
+alter function app.enter_as_system(p_slug text, p_request_id text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.enter_auditor(p_tenant_slug text, p_visit_id uuid)
  RETURNS void
@@ -2084,30 +2162,12 @@ CREATE OR REPLACE FUNCTION app.extend_audit_log(p_ahead integer)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
 AS $function$
-declare
-  v_month timestamptz;
-  v_name  text;
-  v_made  int := 0;
 begin
   if p_ahead not between 0 and 24 then
     raise exception '% months ahead is not between 0 and 24', p_ahead using errcode = '22023';
   end if;
-  for v_month in
-    select generate_series(date_trunc('month', now()), date_trunc('month', now()) + p_ahead * interval '1 month', interval '1 month')
-  loop
-    v_name := 'audit_log_' || to_char(v_month, 'YYYY_MM');
-    continue when to_regclass('audit.' || v_name) is not null;
-    execute format('create table audit.%I (like app.audit_log including defaults including constraints)', v_name);
-    execute format('alter table audit.%I enable row level security, force row level security', v_name);
-    execute format('create policy wall on audit.%I as restrictive to public
-                      using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()))', v_name);
-    execute format('create trigger no_truncate before truncate on audit.%I for each statement execute function app.refuse_change()', v_name);
-    execute format('alter table audit.%I enable always trigger no_truncate', v_name);
-    execute format('alter table app.audit_log attach partition audit.%I for values from (%L) to (%L)',
-                   v_name, app.uuidv7_floor(v_month), app.uuidv7_floor(v_month + interval '1 month'));
-    v_made := v_made + 1;
-  end loop;
-  return v_made;
+  return (select count(*) from generate_series(date_trunc('month', now()), date_trunc('month', now()) + p_ahead * interval '1 month', interval '1 month') month
+           where app.add_audit_month(month));
 end $function$;
 alter function app.extend_audit_log(p_ahead integer) owner to app_audit;
 grant execute on function app.extend_audit_log(p_ahead integer) to app_worker;
@@ -2171,6 +2231,8 @@ CREATE OR REPLACE FUNCTION app.forget_person(p_person text, p_reason text, OUT s
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_held text;
 begin
   if coalesce(btrim(p_reason), '') = '' then
     raise exception 'erasing a person needs a reason' using errcode = '22023';
@@ -2185,6 +2247,14 @@ begin
   end if;
   if exists (select from app.tenants t where t.tenant_id = subject_id) then
     raise exception 'this id is a tenant''s, and no person''s' using errcode = '22023';
+  end if;
+  select string_agg(t.slug, ', ' order by t.slug) into v_held
+    from app.tenants t
+   where t.legal_hold_since is not null
+     and (exists (select from app.memberships m where m.tenant_id = t.tenant_id and m.user_id = subject_id)
+          or app.has_acted(t.tenant_id, subject_id));
+  if v_held is not null then
+    raise exception 'this person is in what is on legal hold, of %', v_held using errcode = 'BH013';
   end if;
   had_key := app.destroy_personal_key(subject_id);
   perform app.log_security('person_erased', subject_id, null, null, null, null, null,
@@ -2211,6 +2281,15 @@ begin
 end $function$;
 alter function app.forget_sessions(p_limit integer) owner to app_gate;
 grant execute on function app.forget_sessions(p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.has_acted(p_tenant_id uuid, p_actor_id uuid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select exists (select from app.audit_log e where e.tenant_id = p_tenant_id and e.actor_id = p_actor_id) $function$;
+alter function app.has_acted(p_tenant_id uuid, p_actor_id uuid) owner to app_audit;
+grant execute on function app.has_acted(p_tenant_id uuid, p_actor_id uuid) to app_gate;
 
 CREATE OR REPLACE FUNCTION app.hold_audit_stream(p_name text, p_holder uuid, p_seconds integer)
  RETURNS bigint
@@ -2354,6 +2433,20 @@ begin
       int8send(('x' || left(v_last::text, 8) || substr(v_last::text, 10, 4) || '0000')::bit(64)::int8 + 65536) || '\x0000000000000000', 'hex')::uuid end;
 end $function$;
 alter function app.mind_audit_era() owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.oldest_audit_month(OUT month text, OUT kept text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  select replace(substr(min(c.relname), 11), '_', '-') into month
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'app.audit_log'::regclass;
+  kept := app.why_audit_month_is_kept(month);
+end $function$;
+alter function app.oldest_audit_month(OUT month text, OUT kept text) owner to app_audit;
+grant execute on function app.oldest_audit_month(OUT month text, OUT kept text) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.personal_key(p_subject_id uuid)
  RETURNS bytea
@@ -2641,6 +2734,46 @@ end $function$;
 alter function app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer) owner to app_audit;
 grant execute on function app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.set_audit_retention(p_slug text, p_days integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant_id uuid := app.enter_as_system(p_slug, 'audit retention');
+begin
+  update app.tenants t set audit_retention_days = p_days where t.tenant_id = v_tenant_id;
+  perform app.log_security('audit_retention_set', null, v_tenant_id, null, null, null, null,
+                           jsonb_build_object('days', p_days, 'by', session_user));
+end $function$;
+alter function app.set_audit_retention(p_slug text, p_days integer) owner to app_gate;
+comment on function app.set_audit_retention(p_slug text, p_days integer) is 'How many days this tenant''s audit log is kept; null for ever. Raises 02000, 23514.';
+grant execute on function app.set_audit_retention(p_slug text, p_days integer) to app_owner;
+
+CREATE OR REPLACE FUNCTION app.set_legal_hold(p_slug text, p_held boolean, p_reason text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant_id uuid := app.enter_as_system(p_slug, 'legal hold');
+begin
+  if coalesce(btrim(p_reason), '') = '' then
+    raise exception 'a legal hold and its end need a reason' using errcode = '22023';
+  end if;
+  update app.tenants t
+     set legal_hold_since  = case when p_held then coalesce(t.legal_hold_since, now()) end,
+         legal_hold_reason = case when p_held then p_reason end
+   where t.tenant_id = v_tenant_id;
+  perform app.log_security(case when p_held then 'legal_hold_set' else 'legal_hold_released' end, null, v_tenant_id, null, null, null, null,
+                           jsonb_build_object('reason', p_reason, 'by', session_user));
+end $function$;
+alter function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) owner to app_gate;
+comment on function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) is 'Keeps this tenant''s audit log from being dropped or erased, or no longer. Raises 02000, 22023.';
+grant execute on function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) to app_owner;
+
 CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
  RETURNS app.signed_in
  LANGUAGE plpgsql
@@ -2837,6 +2970,79 @@ CREATE OR REPLACE FUNCTION app.uuidv7_floor(p_at timestamp with time zone)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$ select (lpad(to_hex((extract(epoch from p_at) * 1000)::int8), 12, '0') || '00000000000000000000')::uuid $function$;
 alter function app.uuidv7_floor(p_at timestamp with time zone) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.why_audit_month_is_kept(p_month text)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_name   text        := 'audit_log_' || replace(p_month, '-', '_');
+  v_from   timestamptz := (p_month || '-01')::timestamptz;
+  v_end    timestamptz := (p_month || '-01')::timestamptz + interval '1 month';
+  v_oldest text;
+  v_ids    uuid[];
+begin
+  select min(c.relname) into v_oldest from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'app.audit_log'::regclass;
+  if not exists (select from pg_inherits i where i.inhparent = 'app.audit_log'::regclass and i.inhrelid = to_regclass('audit.' || quote_ident(v_name))) then
+    return 'there is no such month';
+  elsif v_end > now() then
+    return 'it is not over';
+  elsif v_oldest < v_name then
+    return 'there is an older one';  -- a chain that ends says so for all before, too
+  elsif not app.audit_month_is_sealed(p_month) then
+    return 'it is not sealed';
+  end if;
+
+  -- each tenant by one step in the index, however many entries it has
+  with recursive tenants as (
+    (select e.tenant_id from app.audit_log e
+      where e.id >= app.uuidv7_floor(v_from) and e.id < app.uuidv7_floor(v_end) order by e.tenant_id limit 1)
+    union all
+    select (select e.tenant_id from app.audit_log e
+             where e.tenant_id > t.tenant_id and e.id >= app.uuidv7_floor(v_from) and e.id < app.uuidv7_floor(v_end)
+             order by e.tenant_id limit 1)
+      from tenants t where t.tenant_id is not null
+  )
+  select coalesce(array_agg(t.tenant_id), '{}') into v_ids from tenants t where t.tenant_id is not null;
+
+  return coalesce(
+    app.why_tenants_keep(v_ids, v_end),
+    (select 'a stream has not had it yet'
+       from app.audit_streams s
+      where s.held_until > now() - interval '7 days'  -- one that is gone waits for nobody
+        and s.position < (select max(a.position) from app.audit_seals a where a.month <= p_month and a.kind = 'entries')
+      limit 1));
+end $function$;
+alter function app.why_audit_month_is_kept(p_month text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.why_tenants_keep(p_tenant_ids uuid[], p_end timestamp with time zone)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant app.tenants;
+begin
+  for v_tenant in select * from app.tenants t where t.tenant_id = any (p_tenant_ids) order by t.tenant_id for share loop
+    if v_tenant.legal_hold_since is not null then
+      return format('tenant %s is on legal hold', v_tenant.slug);
+    elsif v_tenant.audit_retention_days is null then
+      return format('tenant %s keeps its log for ever', v_tenant.slug);
+    elsif p_end + make_interval(days => v_tenant.audit_retention_days) > now() then
+      return format('tenant %s keeps its log for %s days', v_tenant.slug, v_tenant.audit_retention_days);
+    end if;
+  end loop;
+  if (select count(*) from app.tenants t where t.tenant_id = any (p_tenant_ids)) < cardinality(p_tenant_ids) then
+    return 'it has entries of a tenant that is gone, and nobody has said how long they are kept';
+  end if;
+  return null;
+end $function$;
+alter function app.why_tenants_keep(p_tenant_ids uuid[], p_end timestamp with time zone) owner to app_gate;
+grant execute on function app.why_tenants_keep(p_tenant_ids uuid[], p_end timestamp with time zone) to app_audit;
 
 CREATE OR REPLACE FUNCTION app.xor_personal(p_entry_key bytea, p_field text, p_blocks bytea)
  RETURNS bytea

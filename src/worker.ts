@@ -29,7 +29,8 @@ const main = async (): Promise<void> => {
   const sealing = makePool(config.databases.worker, { ...config.pool, max: 1, name: 'sealer', onError })
   const streaming = makePool(config.databases.worker, { ...config.pool, max: 2, name: 'streams', onError })
   const ended = Promise.race([signal().then(() => 0), disaster(log).then(() => 1)])
-  const runner = await startRunner({ jobsUrl: config.databases.jobs, pool, jobs, schedules, log })
+  const { keys: signers, sealEveryMs: intervalMs, checkpoints } = config.audit
+  const runner = await startRunner({ jobsUrl: config.databases.jobs, pool, jobs, schedules, log, signer: signers[0] })
   const laws = watchLaws({
     ...config.laws,
     url: config.databases.worker,
@@ -37,7 +38,6 @@ const main = async (): Promise<void> => {
     log,
     onChange: (drifted) => (drifted ? runner.pause() : runner.resume()),
   })
-  const { keys: signers, sealEveryMs: intervalMs, checkpoints } = config.audit
   const sink = checkpoints === undefined ? undefined : openSink(checkpoints)
   const sealer = startSealer({ pool: sealing, signers, intervalMs, sink, log })
   const streams = startStreams({ pool: streaming, destinations, log })

@@ -320,38 +320,43 @@ create function app.uuidv7_floor(p_at timestamptz) returns uuid
   set search_path = pg_catalog, pg_temp
   as $$ select (lpad(to_hex((extract(epoch from p_at) * 1000)::int8), 12, '0') || '00000000000000000000')::uuid $$;
 
--- Makes the partitions of this month and of the p_ahead months after it. A new table has neither row security nor a
--- TRUNCATE trigger, and `create table … partition of` locks the log against every write: so each is made detached,
--- walled, and attached. Returns how many were made.
-create function app.extend_audit_log(p_ahead int) returns int
+-- Makes the partition of a month, if it is missing. A new table has neither row security nor a TRUNCATE trigger, and
+-- `create table … partition of` locks the log against every write: so it is made detached, walled, and attached.
+create function app.add_audit_month(p_month timestamptz) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set timezone = 'UTC'
   as $$
 declare
-  v_month timestamptz;
-  v_name  text;
-  v_made  int := 0;
+  v_month timestamptz := date_trunc('month', p_month);
+  v_name  text        := 'audit_log_' || to_char(p_month, 'YYYY_MM');
+begin
+  if to_regclass('audit.' || v_name) is not null then
+    return false;
+  end if;
+  execute format('create table audit.%I (like app.audit_log including defaults including constraints)', v_name);
+  execute format('alter table audit.%I enable row level security, force row level security', v_name);
+  execute format('create policy wall on audit.%I as restrictive to public
+                    using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()))', v_name);
+  execute format('create trigger no_truncate before truncate on audit.%I for each statement execute function app.refuse_change()', v_name);
+  execute format('alter table audit.%I enable always trigger no_truncate', v_name);
+  execute format('alter table app.audit_log attach partition audit.%I for values from (%L) to (%L)',
+                 v_name, app.uuidv7_floor(v_month), app.uuidv7_floor(v_month + interval '1 month'));
+  return true;
+end $$;
+
+-- The partitions of this month and of the p_ahead months after it. Returns how many were made.
+create function app.extend_audit_log(p_ahead int) returns int
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set timezone = 'UTC'
+  as $$
 begin
   if p_ahead not between 0 and 24 then
     raise exception '% months ahead is not between 0 and 24', p_ahead using errcode = '22023';
   end if;
-  for v_month in
-    select generate_series(date_trunc('month', now()), date_trunc('month', now()) + p_ahead * interval '1 month', interval '1 month')
-  loop
-    v_name := 'audit_log_' || to_char(v_month, 'YYYY_MM');
-    continue when to_regclass('audit.' || v_name) is not null;
-    execute format('create table audit.%I (like app.audit_log including defaults including constraints)', v_name);
-    execute format('alter table audit.%I enable row level security, force row level security', v_name);
-    execute format('create policy wall on audit.%I as restrictive to public
-                      using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()))', v_name);
-    execute format('create trigger no_truncate before truncate on audit.%I for each statement execute function app.refuse_change()', v_name);
-    execute format('alter table audit.%I enable always trigger no_truncate', v_name);
-    execute format('alter table app.audit_log attach partition audit.%I for values from (%L) to (%L)',
-                   v_name, app.uuidv7_floor(v_month), app.uuidv7_floor(v_month + interval '1 month'));
-    v_made := v_made + 1;
-  end loop;
-  return v_made;
+  return (select count(*) from generate_series(date_trunc('month', now()), date_trunc('month', now()) + p_ahead * interval '1 month', interval '1 month') month
+           where app.add_audit_month(month));
 end $$;
 grant execute on function app.extend_audit_log(int) to app_worker;
 

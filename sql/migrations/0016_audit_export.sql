@@ -44,8 +44,9 @@ create function app.audit_horizon(out xact int8, out id uuid)
   set search_path = pg_catalog, pg_temp
   as $$
 begin
-  select pg_snapshot_xmin(pg_current_snapshot())::text::int8, coalesce(s.era_ends[1], s.era_from) into audit_horizon.xact, audit_horizon.id
-    from app.audit_sealing s where s.era_ends <> '{}' or s.xmin::text::int8 = s.xact & 4294967295;
+  select pg_snapshot_xmin(pg_current_snapshot())::text::int8, coalesce(s.era_ends[cardinality(s.era_ends)], s.era_from)
+    into audit_horizon.xact, audit_horizon.id
+    from app.audit_sealing s where s.xmin::text::int8 = s.xact & 4294967295;
   if not found then
     raise exception 'this database was restored, and no worker has sealed in it yet' using errcode = '57P03';
   end if;

@@ -185,7 +185,7 @@ const sealOf = (checkpoint: Checkpoint, signer: Signer) => {
 
 const bytea = (bytes: Buffer): string => `\\x${bytes.toString('hex')}`
 
-const inTransaction = async <T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> => {
+export const inTransaction = async <T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> => {
   const client = await pool.connect()
   let broken = true
   try {

@@ -16,8 +16,8 @@ const say = (line: string): void => console.log(line)
 
 export const auditCommand: Command = {
   usage:
-    'verify --export FILE --checkpoint FILE … --key FILE | verify --database … --key FILE | verify --proof FILE --key FILE | keys | forget …',
-  summary: 'Verifies an audit log against its signed checkpoints, offline or in the database; erases a person from it.',
+    'verify --export FILE --checkpoint FILE … --key FILE | verify --database … --key FILE | verify --proof FILE --key FILE | keys | forget | retention | hold | release',
+  summary: 'Verifies an audit log against its signed checkpoints, offline or in the database; says what is kept of it.',
   help: `verify --export FILE --checkpoint FILE … --key FILE   an export of one tenant's log, without any database
   --checkpoint FILE  what GET /audit/checkpoints answered, page by page or a page a line; or checkpoints that were kept.
                      May be given several times; together they have every batch of the export. Fetch them before the

@@ -195,7 +195,7 @@ export interface SecurityLog {
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "tenant_visited" | "person_erased";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
@@ -227,8 +227,17 @@ export interface Sessions {
 }
 
 export interface Tenants {
+  /**
+   * How long the audit log is kept, counted from the end of the month of an entry. Null: for ever.
+   */
+  audit_retention_days: number | null;
   created_at: Generated<string>;
   id: Generated<string>;
+  legal_hold_reason: string | null;
+  /**
+   * While it is not null, nothing of this tenant's audit log is dropped or erased.
+   */
+  legal_hold_since: string | null;
   name: string;
   slug: string;
   status: Generated<"active" | "suspended" | "deleting">;

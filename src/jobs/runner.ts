@@ -1,6 +1,7 @@
 /** The worker's inside: queues and schedules arranged, jobs taken and put in, and an end that loses none. */
 import type pg from 'pg'
 import type { PgBoss } from 'pg-boss'
+import type { Signer } from '../audit/checkpoint.ts'
 import type { Logger } from '../log.ts'
 import { attempt, type Taken, type Tools } from './attempt.ts'
 import { type AnyJob, type Enqueue, type Job, RefusedPayload } from './define.ts'
@@ -16,6 +17,8 @@ type Options = {
   jobs: readonly AnyJob[]
   schedules: readonly Schedule[]
   log: Logger
+  /** What signs the audit log. */
+  signer?: Signer
   pace?: Pace
 }
 
@@ -32,13 +35,14 @@ export type Runner = {
 }
 
 /** Starts taking jobs. Throws when the engine's tables cannot be reached or are of another version. */
-export async function startRunner({ jobsUrl, pool, jobs, schedules, log, pace = usualPace }: Options): Promise<Runner> {
+export async function startRunner(options: Options): Promise<Runner> {
+  const { jobsUrl, pool, jobs, schedules, log, signer, pace = usualPace } = options
   const engine = makeEngine(jobsUrl, pace, log)
   const tools = {
     engine,
     pool,
     log,
-    platform: makePlatform(pool),
+    platform: makePlatform(pool, signer),
     enqueue: makeEnqueue(engine),
   }
   let stopping = new AbortController()
