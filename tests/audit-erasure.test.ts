@@ -1,18 +1,31 @@
 /** What the audit log says about a person: kept under their key, read by those who may, and gone with the key. */
 import { execFile } from 'node:child_process'
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import fc from 'fast-check'
-import { beforeAll, describe, expect, test } from 'vitest'
+import type pg from 'pg'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { publicKeyOf } from '../src/audit/checkpoint.ts'
+import { addKeys } from '../src/audit/sealer.ts'
+import type { Finding } from '../src/audit/verify.ts'
+import { verifyExport } from '../src/audit/verify-export.ts'
+import { makePool } from '../src/db/pool.ts'
+import { makeSigner, sealAll } from './audit/seals.ts'
 import { settled } from './audit-entries.ts'
 import { type Person, world } from './harness.ts'
 import { asSystem } from './sessions.ts'
 
 const it = world()
+const signer = makeSigner()
+let worker: pg.Pool
 let acme: Person
 let globex: Person
 
 beforeAll(async () => {
+  worker = makePool(it.database.urls.worker, { max: 1, waitMs: 5000, name: 'seal test', onError: () => {} })
+  await addKeys(worker, [signer])
   acme = await it.as('owner', 'acme')
   globex = await it.as('owner', 'globex')
   // a tenant's table as a migration makes it, with columns that are a person's
@@ -37,6 +50,8 @@ beforeAll(async () => {
     alter table app.contacts enable always trigger audit;
     reset role`)
 })
+
+afterAll(() => worker.end())
 
 type Contact = { user_id: string | null; email?: string; name?: string; extra?: object; pin?: string }
 
@@ -102,6 +117,22 @@ const tablesWith = async (text: string): Promise<string[]> => {
     if (rows.length > 0) found.push(name)
   }
   return found
+}
+
+/** An export of a tenant's log, now or as it was, held against the checkpoints of now. */
+const verified = async (person: Person, text?: string) => {
+  const folder = mkdtempSync(join(tmpdir(), 'bulkhead-export-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const [file, checkpoints] = [join(folder, 'export.ndjson'), join(folder, 'checkpoints.json')]
+  const checkpointsNow = await person.get('/audit/checkpoints?limit=100')
+  const body = text ?? (await person.get('/audit/export')).body
+  writeFileSync(file, body)
+  writeFileSync(checkpoints, checkpointsNow.body)
+  const findings: Finding[] = []
+  const totals = await verifyExport({ file, checkpoints: [checkpoints], keys: [publicKeyOf(signer)] }, (finding) => {
+    findings.push(finding)
+  })
+  return { ...totals, findings, text: body }
 }
 
 describe('personal columns', () => {
@@ -255,7 +286,11 @@ describe('audit forget', () => {
     const key = await keyOf(person.userId)
     const others = await keyOf(acme.userId)
     expect(await filesWith(key)).toEqual(['app.personal_keys'])
+    await sealAll(worker, signer)
     const before = await stored()
+    const exported = await verified(acme)
+    expect(exported.findings).toEqual([])
+    expect(exported.text).toContain(email)
 
     const { code, stdout } = await forget('--person', person.email.toUpperCase(), '--reason', 'ticket 4711')
 
@@ -281,6 +316,15 @@ describe('audit forget', () => {
     expect(elsewhere.new_row).toMatchObject({ email: '[erased]' })
     expect(untouched.new_row).toMatchObject({ email: 'other@example.com' })
     expect(byThem).toMatchObject({ address: '[erased]', actor_id: person.userId, action: 'insert' })
+
+    // seals hold: of the log as it is now, and of what was exported before, in which the values still are
+    const again = await verified(acme)
+    expect(again).toMatchObject({ findings: [], verified: exported.verified })
+    expect(again.text).not.toContain(email)
+    expect(await verified(acme, exported.text)).toMatchObject({ findings: [], verified: exported.verified })
+    expect(await verified(acme, exported.text.replaceAll(email, 'somebody.else@example.com'))).toMatchObject({
+      findings: [{ problem: 'opening_false' }],
+    })
 
     await settled(it.superuser)
     const lines = (await acme.get(`/audit/export?row_id=${mine}`)).body.trim().split('\n')

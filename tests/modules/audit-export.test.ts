@@ -4,6 +4,9 @@ import http, { type IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { addKeys } from '../../src/audit/sealer.ts'
+import { makePool } from '../../src/db/pool.ts'
+import { makeSigner, sealAll } from '../audit/seals.ts'
 import { addEntries, settled } from '../audit-entries.ts'
 import { type Person, world } from '../harness.ts'
 import { until } from '../jobs/stage.ts'
@@ -332,6 +335,29 @@ test('what fails before the first byte is answered as a problem, and not as a fi
   expect(answer.statusCode).toBe(404)
   expect(answer.headers['content-type']).toBe('application/problem+json; charset=utf-8')
   expect(answer.headers['content-disposition']).toBeUndefined()
+})
+
+test('in a database that was restored, not before the sealer has seen it; then whatever came along, too', async () => {
+  const worker = makePool(it.database.urls.worker, { max: 1, waitMs: 5000, name: 'seal test', onError: () => {} })
+  onTestFinished(() => worker.end())
+  const signer = makeSigner()
+  await addKeys(worker, [signer])
+  await sealAll(worker, signer)
+  // written on a server that had counted further than this one, and a row of the sealer's that nobody wrote here
+  await it.superuser.query(
+    `insert into app.audit_log (tenant_id, xact, actor_kind, action, table_name) values ($1, 999999999999, 'system', 'insert', 'restored')`,
+    [globex.tenantId],
+  )
+  await it.superuser.query('update app.audit_sealing set xact = 1')
+
+  const before = await globex.get('/audit/export')
+  await sleep(5)
+  await sealAll(worker, signer)
+  const after = await globex.get('/audit/export?table=restored')
+
+  expect(before.statusCode).toBe(503)
+  expect(before.headers['retry-after']).toBe('1')
+  expect(parsed(after.body).map(({ entry }) => entry.table)).toEqual(['restored'])
 })
 
 test('426: HTTP/1.0 cannot tell a whole answer from one that was cut off', async () => {
