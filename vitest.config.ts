@@ -10,6 +10,7 @@ const once = [
   'tests/crash.test.ts',
   'tests/config.test.ts',
   'tests/docs.test.ts',
+  'tests/fuzz/**',
   'tests/image.test.ts',
   'tests/isolation-doc.test.ts',
   'tests/lint.test.ts',

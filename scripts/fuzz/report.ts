@@ -22,7 +22,10 @@ export type Report = {
   notes: string[]
 }
 
-/** When to stop: after so many seconds or attempts, whichever comes first, on `signal`, or after so many findings. */
+/**
+ * When to stop: after so many seconds, on `signal`, after so many findings; or after so many attempts at least, once
+ * everything was tried that is tried once.
+ */
 export type Bounds = { seconds?: number; attempts?: number; findings?: number; signal?: AbortSignal }
 
 export const makeReport = (): Report => ({ seconds: 0, attempts: 0, kinds: new Map(), findings: [], notes: [] })
@@ -35,13 +38,17 @@ export const count = (report: Report, kind: string, more: Partial<Tally>): void 
 }
 
 /** Answers whether to go on, and keeps the time. */
-export const makeClock = (report: Report, { seconds, attempts, findings = 3, signal }: Bounds) => {
+export const makeClock = (
+  report: Report,
+  { seconds, attempts, findings = 3, signal }: Bounds,
+  pending: () => number = () => 0,
+) => {
   const began = performance.now()
   return (): boolean => {
     report.seconds = (performance.now() - began) / 1000
     if (signal?.aborted) return false
     if (seconds !== undefined && report.seconds >= seconds) return false
-    if (attempts !== undefined && report.attempts >= attempts) return false
+    if (attempts !== undefined && pending() === 0 && report.attempts >= attempts) return false
     return report.findings.length < findings
   }
 }

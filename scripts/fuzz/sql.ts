@@ -51,7 +51,8 @@ const COMPARED = 0.6
 
 export const fuzzSql = async ({ stage, seed, bounds, fault, sweeps = true, onProgress }: Options): Promise<Report> => {
   const report = makeReport()
-  const goesOn = makeClock(report, bounds)
+  const swept: { left: Attempt[] | undefined } = { left: sweeps ? undefined : [] }
+  const goesOn = makeClock(report, bounds, () => swept.left?.length ?? 1)
   for (let round = 0; goesOn(); round++) {
     const arena = await openArena(stage, fault)
     try {
@@ -63,7 +64,7 @@ export const fuzzSql = async ({ stage, seed, bounds, fault, sweeps = true, onPro
       await playRound(arena, {
         stage,
         seed: `${seed}/${round}`,
-        sweeps: sweeps && round === 0,
+        swept,
         report,
         goesOn,
         fault,
@@ -209,7 +210,8 @@ const holdOpen = async (url: string, stage: Stage, { relations }: Catalog, held:
 type Round = {
   stage: Stage
   seed: string
-  sweeps: boolean
+  /** What is still to be tried once; undefined before it is known. */
+  swept: { left: Attempt[] | undefined }
   report: Report
   goesOn: () => boolean
   fault: string | undefined
@@ -232,10 +234,8 @@ const playRound = async (arena: Arena, round: Round): Promise<void> => {
     }
   }
   const [first] = arena.lanes as [Lane]
-  const swept = round.sweeps
-    ? shuffled(sweep(wordsOf(first, 'owner'), makeRandom(seed, 'sweep')), makeRandom(seed, 'order'))
-    : []
-
+  round.swept.left ??= shuffled(sweep(wordsOf(first, 'owner'), makeRandom(seed, 'sweep')), makeRandom(seed, 'order'))
+  const { left } = round.swept
   for (let batch = 0; batch < BATCHES && goesOn(); batch++) {
     const done = await Promise.all(
       arena.lanes.map(async (lane, number) => {
@@ -244,7 +244,7 @@ const playRound = async (arena: Arena, round: Round): Promise<void> => {
           const name = `${seed}/${batch}/${number}/${nth}`
           const random = makeRandom(name)
           const role = random.pick(['owner', 'admin', 'manager', 'member'] as const)
-          const taken = nth % 2 === 0 ? swept.splice(0, ATTEMPTS) : []
+          const taken = nth % 2 === 0 ? left.splice(0, ATTEMPTS) : []
           const plan =
             taken.length > 0 ? sweepPlan(name, taken) : makePlan(name, wordsOf(lane, role), role, random, arena.absent)
           plans.push(plan)

@@ -165,7 +165,7 @@ const plantBoth = async (
   const wire = makeWire(Number(new URL(served.origin).port))
   try {
     const operations = await readOperations(wire)
-    const texts = Array.from({ length: 40 }, () => `known-${random.word(12)}`)
+    const texts = Array.from({ length: 60 }, () => `known-${random.word(12)}`)
     const idempotencyKeys = texts.map(() => random.word(20))
     const shelf = makeShelf()
     const as = (person: Person) => ({ wire, operations, token: accessToken(served, person), random })

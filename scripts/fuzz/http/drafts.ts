@@ -11,7 +11,8 @@ import { idsFor, type Shelf } from './shelf.ts'
 import { oddTexts, oddValues, validValue, type Wishes } from './values.ts'
 import type { Request } from './wire.ts'
 
-export type ForeignKind = 'id' | 'tenant' | 'text' | 'key' | 'slug' | 'cursor'
+/** `text` goes into a body, once; `word` is only asked for. */
+export type ForeignKind = 'id' | 'tenant' | 'text' | 'word' | 'key' | 'slug' | 'cursor'
 
 /** How acme presents itself. */
 export type Actor =
@@ -222,7 +223,7 @@ export const changesFor = (site: Site): readonly Change[] => {
     return [
       withForeign('key'),
       withForeign('key'),
-      withForeign('text'),
+      withForeign('word'),
       withValue(({ random }: Means) => freshMark(random)),
       ...odd,
     ]
@@ -257,7 +258,9 @@ export const changesFor = (site: Site): readonly Change[] => {
   if (place === 'field' && /_id$|^id$/.test(name)) return [withForeign('tenant'), withForeign('id'), anId, ...odd]
   const free = schema.type === 'string' && !schema.enum && !schema.format && !schema.pattern
   return [
-    ...(free ? [withForeign('text'), withForeign('text'), withForeign('slug')] : []),
+    // what acme has written down is acme's own from then on
+    ...(free && place === 'field' ? [withForeign('text'), withForeign('text')] : []),
+    ...(free && place !== 'field' ? [withForeign('word'), withForeign('slug')] : []),
     withValue(({ random }: Means) => validValue(schema, random)),
     withValue(({ random }: Means) => validValue(schema, random)),
     nothing,

@@ -96,13 +96,13 @@ const bytesOf = ({ method, target, headers, body }: Request): Buffer => {
 type Read = { answer: Answer; reusable: boolean }
 
 /** The answer, once it is complete; `atEnd`, whatever there is of it. */
-const readAnswer = (received: Buffer, method: string, atEnd: boolean): Read | undefined => {
+const readAnswer = (received: Buffer, method: string, atEnd: boolean, all = received): Read | undefined => {
   const headEnd = received.indexOf('\r\n\r\n')
   if (headEnd < 0) return atEnd ? { answer: cutOff(received), reusable: false } : undefined
   const [line = '', ...fields] = received.toString('latin1', 0, headEnd).split('\r\n')
   const status = Number(line.split(' ')[1])
   // an interim answer (RFC 9110, 15.2) precedes the final one
-  if (status >= 100 && status < 200) return readAnswer(received.subarray(headEnd + 4), method, atEnd)
+  if (status >= 100 && status < 200) return readAnswer(received.subarray(headEnd + 4), method, atEnd, all)
 
   const headers: Record<string, string> = {}
   for (const field of fields) {
@@ -119,7 +119,7 @@ const readAnswer = (received: Buffer, method: string, atEnd: boolean): Read | un
     status,
     headers,
     body: (body ?? framed).toString(),
-    raw: received.toString(),
+    raw: all.toString(),
     cut: !body && !endless,
   }
   return { answer, reusable: body !== undefined && headers.connection !== 'close' }

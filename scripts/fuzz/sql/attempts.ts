@@ -359,8 +359,6 @@ const define: Maker = (words, random) => {
       `create cast (text as int) with inout`,
       `create domain public.d as text check (length(value) > 0)`,
       `create schema hole`,
-      `create temp table projects (like app.projects)`,
-      `create temp view projects as select * from app.projects`,
       `create table public.stolen as table ${name}`,
       `create index on ${name} (tenant_id)`,
       `create foreign table app.f (x int) server s`,
@@ -388,6 +386,24 @@ const define: Maker = (words, random) => {
       `create language plpython3u`,
       `create role hole superuser`,
       `set transaction snapshot '00000003-00000001-1'`,
+    ]),
+  )
+}
+
+/** Something of one's own in front of what everybody means. */
+const shadow: Maker = (words, random) => {
+  const { name } = random.pick(words.walled.filter(({ readable }) => readable))
+  const bare = name.replace(/^.*\./, '')
+  return attempt(
+    'define',
+    random.pick([
+      `create temp table ${bare} (like ${name})`,
+      `create temp table ${bare} as table ${name}`,
+      `create temp view ${bare} as select * from ${name}`,
+      `create table pg_temp.${bare} (like ${name})`,
+      `create table public.${bare} (like ${name})`,
+      `create function pg_temp.now() returns timestamptz language sql as 'select null::timestamptz'`,
+      `create or replace temp view ${bare} as select * from ${name} where false`,
     ]),
   )
 }
@@ -509,6 +525,8 @@ export const anyWrite: Maker = (words, random) =>
     [1, merge],
     [1, forge],
     [1, session],
+    [1, define],
+    [1, shadow],
   ])(words, random)
 
 /** Every relation with every command, and every function that the role may execute: each once. */
