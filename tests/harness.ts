@@ -1,15 +1,11 @@
 /** What a test file stands on: a database of its own, the whole application on a real port, and two tenants' people. */
-import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import http from 'node:http'
-import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import pg from 'pg'
 import { afterAll, beforeAll } from 'vitest'
 import { demoEmail, demoPassword } from '../scripts/seed.ts'
-import { buildApp } from '../src/app.ts'
-import { type Environment, readConfig } from '../src/config.ts'
-import { makePool } from '../src/db/pool.ts'
-import { makeLogger } from '../src/log.ts'
+import { openApp } from '../scripts/throwaway-app.ts'
+import type { Environment } from '../src/config.ts'
 import type { Redis } from '../src/redis.ts'
 import { type Clone, cloneDatabase } from './servers.ts'
 
@@ -50,30 +46,15 @@ export type World = {
   client(headers?: Headers): Client
 }
 
-type Options = { env?: Environment; redis?: Redis; log?: NodeJS.WritableStream }
+type Options = {
+  env?: Environment
+  redis?: Redis
+  log?: NodeJS.WritableStream
+  /** Whether it looks for drift, as a server does. Without, it goes on with a database that was sabotaged. */
+  laws?: boolean
+}
 
-const jwtKeys = makeJwtKeys()
-const encryptionKeys = `k1:${randomBytes(32).toString('base64')}`
-
-export const testEnvironment = (urls: Clone['urls']): Environment => ({
-  NODE_ENV: 'test',
-  LOG_LEVEL: 'silent',
-  HOST: '127.0.0.1',
-  // a machine that is busy with other tests is not overloaded
-  MAX_EVENT_LOOP_DELAY: '1d',
-  DATABASE_POOL_WAIT: '10s',
-  PORT: '0',
-  DATABASE_URL: urls.api,
-  DATABASE_AUTH_URL: urls.auth,
-  DATABASE_WORKER_URL: urls.worker,
-  DATABASE_JOBS_URL: urls.jobs,
-  DATABASE_OWNER_URL: urls.owner,
-  RATE_LIMIT_ANONYMOUS: '1000000/h',
-  RATE_LIMIT_AUTHENTICATED: '1000000/h',
-  RATE_LIMIT_SENSITIVE: '1000000/h',
-  JWT_KEYS: jwtKeys,
-  ENCRYPTION_KEYS: encryptionKeys,
-})
+export { throwawayEnvironment as testEnvironment } from '../scripts/throwaway-app.ts'
 
 /** Call once at the top of a test file; what it answers is filled before the first test. */
 export function world(options: Options = {}): World {
@@ -84,22 +65,13 @@ export function world(options: Options = {}): World {
     it.database = await cloneDatabase()
     closers.push(() => it.database.drop())
     const { urls } = it.database
-    const config = readConfig({ ...testEnvironment(urls), ...options.env }, 'server')
-    const pool = (url: string, name: string) => makePool(url, { ...config.pool, name, onError: () => {} })
-    const pools = { api: pool(urls.api, 'api'), auth: pool(urls.auth, 'auth') }
     it.superuser = new pg.Pool({ connectionString: urls.superuser, max: 4 })
     it.superuser.on('error', () => {})
-    closers.push(() => Promise.all([pools.api.end(), pools.auth.end(), it.superuser.end()]))
+    closers.push(() => it.superuser.end())
 
-    it.app = await buildApp({
-      config,
-      pools,
-      ...(options.redis && { redis: options.redis }),
-      ...(options.log && { log: makeLogger(config, options.log) }),
-    })
-    closers.push(() => it.app.close())
-    await it.app.listen({ host: '127.0.0.1', port: 0 })
-    it.origin = `http://127.0.0.1:${(it.app.server.address() as AddressInfo).port}`
+    const { app, origin, close } = await openApp(urls, options)
+    closers.push(close)
+    Object.assign(it, { app, origin })
     it.client = (headers) => makeClient(it.origin, headers)
     it.anybody = it.client()
     it.as = (role, tenant) => signIn(it.anybody, it.client, demoEmail(role, tenant))
@@ -177,9 +149,4 @@ function send(url: URL, method: string, body: unknown, headers: Headers): Promis
     })
     request.end(raw)
   })
-}
-
-function makeJwtKeys(): string {
-  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
-  return JSON.stringify([{ ...privateKey.export({ format: 'jwk' }), kid: 'test-1', alg: 'RS256', use: 'sig' }])
 }

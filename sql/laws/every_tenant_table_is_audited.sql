@@ -1,8 +1,9 @@
 -- One trigger, after every insert, update and delete of a row, under no condition, and ENABLE ALWAYS: an ordinary one
--- does not fire in replica mode. The audit log does not audit itself.
+-- does not fire in replica mode. The audit log does not audit itself; nor are its seals audited: an entry about a seal would
+-- have to be sealed, and so on without end. They are append-only and signed instead (the_logs_refuse_every_change).
 
 with recursive log as (
-  select to_regclass('app.audit_log')::oid as oid
+  select unnest(array[to_regclass('app.audit_log'), to_regclass('app.audit_seals')]::oid[]) as oid
   union all
   select i.inhrelid from pg_inherits i join log on log.oid = i.inhparent
 ), looked_at as (

@@ -1,5 +1,5 @@
 -- The tenant comes from the context. A definer function that takes it as an argument decides by itself who may ask, so
--- there are few: the two doors, and what happens before a tenant is known.
+-- there are few: the doors, and what happens before a tenant is known.
 
 with looked_at as (
   select format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as object, g.detail,
@@ -13,10 +13,11 @@ with looked_at as (
         join pg_roles r on r.rolcanlogin and r.rolname like 'app\_%'
                        and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
                        and has_function_privilege(r.oid, p.oid, 'execute')
-       where argument.mode in ('i', 'b', 'v') and argument.name ~ 'tenant_id'
+       where argument.mode in ('i', 'b', 'v') and argument.name ~ 'tenant_(id|slug)'
          and not (n.nspname = 'app'
                   and (p.proname, r.rolname) in (('enter', 'app_api'), ('enter_job', 'app_worker'),
-                                                 ('start_session', 'app_auth'), ('log_security', 'app_auth')))) g
+                                                 ('announce_visit', 'app_auditor'), ('enter_auditor', 'app_auditor'),
+                                                 ('register', 'app_auth'), ('start_session', 'app_auth'), ('log_security', 'app_auth')))) g
    where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
      and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
 )

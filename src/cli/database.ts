@@ -22,8 +22,8 @@ export const migrateCommand: Command = {
   summary: 'Brings the database to this schema, sets the passwords of login roles, checks the laws.',
   help: `As DATABASE_OWNER_URL: a superuser, or the database's owner with CREATEROLE. All of it is one transaction: a migration
 that breaks a law leaves nothing behind. Running it again, or several at once, is safe.
-Each login role named in DATABASE_URL, DATABASE_AUTH_URL, DATABASE_WORKER_URL, DATABASE_JOBS_URL or DATABASE_OPERATOR_URL
-is given the password that stands there; only a SCRAM verifier of it reaches the server.`,
+Each login role named in DATABASE_URL, DATABASE_AUTH_URL, DATABASE_WORKER_URL, DATABASE_JOBS_URL, DATABASE_OPERATOR_URL
+or DATABASE_AUDITOR_URL is given the password that stands there; only a SCRAM verifier of it reaches the server.`,
 
   async run(args, env) {
     options(args, {})
@@ -113,7 +113,7 @@ const passwordsIn = (urls: readonly string[]): Partial<Record<LoginRole, string>
   return passwords
 }
 
-const withClient = async <T>(connectionString: string, work: (client: pg.Client) => Promise<T>): Promise<T> => {
+export const withClient = async <T>(connectionString: string, work: (client: pg.Client) => Promise<T>): Promise<T> => {
   const client = new pg.Client({ connectionString, application_name: 'bulkhead cli', connectionTimeoutMillis: 10_000 })
   client.on('error', () => {})
   try {

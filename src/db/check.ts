@@ -210,7 +210,7 @@ const askQuietly = async (client: pg.ClientBase, queries: Law[]): Promise<Map<st
 }
 
 /** In a transaction of its own, or a savepoint of the caller's; what happens in it is undone. */
-const inside = async <T>(client: pg.ClientBase, settings: string[], work: () => Promise<T>): Promise<T> => {
+export const inside = async <T>(client: pg.ClientBase, settings: string[], work: () => Promise<T>): Promise<T> => {
   const own = client.getTransactionStatus() === 'I'
   await client.query(own ? 'begin' : 'savepoint laws')
   try {

@@ -113,6 +113,7 @@ async function transact<T>(
     await client.query('rollback').catch((failure) => {
       broken = failure
     })
+    if (hasLostStatements(error)) broken = error
     if (signal?.aborted) throw signal.reason
     throw error
   } finally {
@@ -160,6 +161,13 @@ function scope(connection: Pipeline): TenantDb {
   const executor = kysely.getExecutor().withConnectionProvider({ provideConnection: (use) => use(connection) })
   return new Transaction<Database>({ config: { dialect }, driver, dialect, executor }) as TenantDb
 }
+
+/**
+ * The connection does not know a statement that we prepared on it (26000), knows another by its name (42P05), or has one
+ * that was planned for other columns (0A000). It would refuse everybody else the same.
+ */
+const hasLostStatements = (error: unknown): error is Error =>
+  error instanceof Error && 'code' in error && ['26000', '42P05', '0A000'].includes(String(error.code))
 
 const noop = () => {}
 

@@ -4,6 +4,8 @@ import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyPluginAsync } from 'fastify'
+import { Problem, type ProblemCode } from '../errors.ts'
+import { refuse } from './errors.ts'
 
 /**
  * Both render what `GET /api/schema` says. Their pages run scripts and style themselves as they go, so they have a policy
@@ -29,6 +31,13 @@ export const docs: FastifyPluginAsync = async (app) => {
     route.schema = { ...route.schema, hide: true }
   })
 
+  // a page comes whole: part of one, which may lie outside it, nobody needs
+  app.addHook('onRequest', (request, _reply, done) => {
+    delete request.raw.headers.range
+    done()
+  })
+  app.setErrorHandler((error, request, reply) => refuse(fileProblemOf(error), request, reply))
+
   app.addHook('onSend', (_request, reply, _payload, done) => {
     reply.header('content-security-policy', POLICY)
     done()
@@ -49,6 +58,18 @@ export const docs: FastifyPluginAsync = async (app) => {
   await app.register(fastifyStatic, { root: BUNDLES, serve: false })
   app.get('/redoc', (_request, reply) => reply.type('text/html; charset=utf-8').send(REDOC))
   app.get('/redoc/redoc.js', (_request, reply) => reply.sendFile(BUNDLE, { maxAge: '1h' }))
+}
+
+/** What @fastify/static refuses has a status, and no code by which it could be told from another server's answer. */
+const fileProblemOf = (error: unknown): unknown => {
+  const code = error instanceof Error && 'status' in error ? fileProblems[Number(error.status)] : undefined
+  return code === undefined ? error : new Problem(code, { cause: error })
+}
+const fileProblems: Readonly<Record<number, ProblemCode>> = {
+  400: 'malformed',
+  403: 'route_not_found',
+  404: 'route_not_found',
+  412: 'precondition_failed',
 }
 
 const BUNDLES = fileURLToPath(new URL('../../node_modules/redoc/bundles', import.meta.url))

@@ -200,6 +200,13 @@ describe('ending', () => {
     expect(left).not.toContain('killed')
   })
 
+  test('a connection that lost its prepared statements refuses once, and nobody after that', async () => {
+    await withTenant(pool, acme, write, (db) => sql`deallocate all`.execute(db))
+
+    await expect(withTenant(pool, globex, read, names)).rejects.toEqual(code('26000'))
+    expect(await withTenant(pool, globex, read, names)).toContain('aurora')
+  })
+
   test('a connection is waited for as long as configured, then refused', async () => {
     const held = withTenant(pool, acme, read, (db) => sql`select pg_sleep(1.5)`.execute(db))
     await expect(withTenant(pool, globex, read, names)).rejects.toThrow('timeout exceeded when trying to connect')

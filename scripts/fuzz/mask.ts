@@ -1,0 +1,36 @@
+/**
+ * Two answers are compared with what a clock or chance made in them replaced: each id, time, token or hash by its form and
+ * the order in which it was seen first. What is equal, or comes again, still is and does.
+ */
+const FORMS = [
+  ['jwt', /eyJ[\w-]+\.[\w-]+\.[\w-]+/g],
+  ['refresh', /bhr_[\w-]+/g],
+  ['id', /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/gi],
+  ['time', /\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d(?::?\d\d)?)?/g],
+  ['hash', /\b[0-9a-f]{32,}\b/gi],
+  ['cursor', /(?<![\w-])[\w-]{60,}(?![\w-])/g],
+] as const
+
+export type Mask = (text: string) => string
+
+/** One for each side of a comparison, kept for as long as the two are compared. */
+export const makeMask = (known: readonly (readonly [value: string, name: string])[] = []): Mask => {
+  const seen = new Map<string, string>()
+  const counts = new Map<string, number>()
+  return (text) => {
+    let masked = text
+    for (const [value, name] of known) masked = masked.replaceAll(value, `‹${name}›`)
+    for (const [form, pattern] of FORMS) {
+      masked = masked.replace(pattern, (found) => {
+        const key = found.toLowerCase()
+        const name = seen.get(key) ?? `‹${form} ${counts.get(form) ?? 0}›`
+        if (!seen.has(key)) {
+          seen.set(key, name)
+          counts.set(form, (counts.get(form) ?? 0) + 1)
+        }
+        return name
+      })
+    }
+    return masked
+  }
+}
