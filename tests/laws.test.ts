@@ -87,6 +87,7 @@ const undecided: Readonly<Record<string, string>> = {
   'a secret column, misspelt where it is kept out of the log': 'which column was meant, its name does not say',
   'a personal column that is gone, and a person who is none': 'which columns are meant, their names do not say',
   'a function in an untrusted language': 'it is written anew, or dropped',
+  'a signing key beside the public one': 'a key that was there is known: it is replaced before its column goes',
 }
 
 const isDecision = (mend: string) => mend.startsWith('-- decide')

@@ -16,7 +16,13 @@ with tables (oid, may) as (
                       left join pg_roles r on r.oid = p.grantee
                      where p.oid = c.oid and p.grantee <> c.relowner and p.privilege_type <> 'SELECT'
                        and not coalesce(r.rolname = 'app_audit' and p.privilege_type = any (t.may), false)) end as detail,
-         '-- decide: take it back' as mend
+         case when c.oid is null then '-- decide: restore it from a backup, or migrate an empty database'
+              else (select string_agg(distinct format('revoke %s on %I.%I from %s;', lower(p.privilege_type), n.nspname, c.relname,
+                                                      coalesce(quote_ident(r.rolname), 'public')), ' ')
+                      from privileges p
+                      left join pg_roles r on r.oid = p.grantee
+                     where p.oid = c.oid and p.grantee <> c.relowner and p.privilege_type <> 'SELECT'
+                       and not coalesce(r.rolname = 'app_audit' and p.privilege_type = any (t.may), false)) end as mend
     from tables t
     left join pg_class c on c.oid = t.oid
     left join pg_namespace n on n.oid = c.relnamespace
@@ -27,7 +33,10 @@ with tables (oid, may) as (
             from pg_policy p
            where p.polrelid = c.oid and p.polpermissive and p.polcmd <> 'r'
              and exists (select from unnest(p.polroles) role where role = 0 or pg_get_userbyid(role) <> 'app_audit')),
-         '-- decide: take it back'
+         (select string_agg(format('alter policy %I on %I.%I to app_audit;', p.polname, n.nspname, c.relname), ' ')
+            from pg_policy p
+           where p.polrelid = c.oid and p.polpermissive and p.polcmd <> 'r'
+             and exists (select from unnest(p.polroles) role where role = 0 or pg_get_userbyid(role) <> 'app_audit'))
     from tables t
     join pg_class c on c.oid = t.oid
     join pg_namespace n on n.oid = c.relnamespace
