@@ -5,14 +5,19 @@ import { defineConfig } from 'vitest/config'
 const once = [
   'tests/lib/**',
   'tests/auth/passwords.test.ts',
+  'tests/db/policy-diff.test.ts',
+  'tests/cli/policies.test.ts',
   'tests/crash.test.ts',
   'tests/config.test.ts',
   'tests/docs.test.ts',
   'tests/fuzz/**',
   'tests/image.test.ts',
+  'tests/isolation-doc.test.ts',
   'tests/lint.test.ts',
   'tests/hardening.test.ts',
+  'tests/jobs/drift.test.ts',
   'tests/laws.test.ts',
+  'tests/policies.test.ts',
   'tests/start.test.ts',
 ]
 
@@ -28,6 +33,7 @@ export default defineConfig({
     testTimeout: 180_000,
     hookTimeout: 180_000,
     teardownTimeout: 60_000,
+    expect: { poll: { timeout: 30_000 } },
     coverage: {
       provider: 'v8',
       include: ['src/**/*.ts'],

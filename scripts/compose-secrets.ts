@@ -20,6 +20,7 @@ const make = (): Record<string, string> => {
     DATABASE_AUTH_URL: url('app_auth', password()),
     DATABASE_WORKER_URL: url('app_worker', password()),
     DATABASE_JOBS_URL: url('app_jobs', password()),
+    DATABASE_AUDITOR_URL: url('app_auditor', password()),
   }
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
   const jwk = { ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), alg: 'RS256' }
@@ -29,11 +30,17 @@ const make = (): Record<string, string> => {
     JWT_KEYS: `@${root}/jwt.json`,
     ENCRYPTION_KEYS: `1:${randomBytes(32).toString('base64')}`,
   }
-  const worker = { DATABASE_WORKER_URL: urls.DATABASE_WORKER_URL, DATABASE_JOBS_URL: urls.DATABASE_JOBS_URL }
+  const worker = {
+    DATABASE_WORKER_URL: urls.DATABASE_WORKER_URL,
+    DATABASE_JOBS_URL: urls.DATABASE_JOBS_URL,
+    AUDIT_KEYS: `@${root}/audit.json`,
+  }
+  const sealing = { ...generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }), kid: randomUUID() }
   return {
     'api/env': environment(api),
     'api/jwt.json': JSON.stringify([jwk]),
     'worker/env': environment(worker),
+    'worker/audit.json': JSON.stringify([sealing]),
     // Migrating gives each role the password in its address.
     'migrate/env': environment({ DATABASE_OWNER_URL: url('postgres', superuser), ...urls }),
     // Last: when it is there, everything is.

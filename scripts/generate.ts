@@ -1,6 +1,6 @@
 /**
- * `npm run generate`: src/db/schema.ts (the rows as types) and sql/schema.sql (the schema as text), from a database that
- * was migrated for it. With `--check` nothing is written: what is stale is shown, and the exit code is 1.
+ * `npm run generate`: src/db/schema.ts (the rows as types), sql/schema.sql (the schema as text) and sql/policies.json (who
+ * may do what, as data), from a database that was migrated for it. With `--check` nothing is written: what is stale is shown, and the exit code is 1.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -11,6 +11,7 @@ import { join, relative } from 'node:path'
 import { generate, PostgresDialect as PostgresTypes, RawExpressionNode } from 'kysely-codegen'
 import pg from 'pg'
 import { migrate } from '../src/db/migrate.ts'
+import { printSnapshot, takeSnapshot } from '../src/db/policies.ts'
 import { databaseUrl } from './logins.ts'
 import { startPostgres } from './postgres.ts'
 import { removeData } from './postgres-home.ts'
@@ -25,6 +26,7 @@ const main = async (): Promise<number> => {
   const generated = await withMigratedDatabase(async (url) => ({
     'src/db/schema.ts': await rowTypes(url),
     'sql/schema.sql': await listing(url),
+    'sql/policies.json': printSnapshot(await withClient(url, takeSnapshot)),
   }))
 
   const stale = []
@@ -32,7 +34,7 @@ const main = async (): Promise<number> => {
     const file = join(root, name)
     if ((await readFile(file, 'utf8').catch(() => '')) !== text) stale.push({ name, file, text })
   }
-  if (stale.length === 0) console.log('src/db/schema.ts and sql/schema.sql are up to date')
+  if (stale.length === 0) console.log(`${Object.keys(generated).join(', ')} are up to date`)
   if (!process.argv.includes('--check')) {
     for (const { name, file, text } of stale) {
       await writeFile(file, text)

@@ -10,6 +10,7 @@ const urlOf = {
   DATABASE_AUTH_URL: 'app_auth',
   DATABASE_WORKER_URL: 'app_worker',
   DATABASE_JOBS_URL: 'app_jobs',
+  DATABASE_AUDITOR_URL: 'app_auditor',
 } as const satisfies Record<string, LoginRole>
 
 type UrlName = keyof typeof urlOf
@@ -19,7 +20,7 @@ export type Databases = {
   ownerUrl: string
   /** The variable it came from; undefined for the embedded database. */
   ownerVariable: 'DATABASE_OWNER_URL' | 'DATABASE_URL' | undefined
-  /** Of the processes' logins. */
+  /** Of the processes' logins, and of the auditor's. */
   urls: Record<UrlName, string>
   /** Those that migrating sets: of the logins whose connection strings are made here. */
   passwords: Partial<Record<LoginRole, string>>
@@ -47,10 +48,10 @@ export const planDatabases = (env: Env, secrets: Secrets, embeddedUrl: string): 
 
 const needs = {
   server: ['DATABASE_URL', 'DATABASE_AUTH_URL', 'JWT_KEYS', 'ENCRYPTION_KEYS'],
-  worker: ['DATABASE_WORKER_URL', 'DATABASE_JOBS_URL'],
+  worker: ['DATABASE_WORKER_URL', 'DATABASE_JOBS_URL', 'AUDIT_KEYS', 'AUDIT_STREAM'],
 } as const
 
-const confidential = /^(DATABASE_(.*_)?URL|JWT_KEYS|ENCRYPTION_KEYS|TEST_.*)$/
+const confidential = /^(DATABASE_(.*_)?URL|JWT_KEYS|ENCRYPTION_KEYS|AUDIT_KEYS|AUDIT_STREAM|TEST_.*)$/
 
 /**
  * Memory, measured after load: 330 MiB without these, 170 MiB with them. V8 collects in time when it is told how much there
@@ -75,6 +76,7 @@ export const environmentOf = (
     ...urls,
     JWT_KEYS: env.JWT_KEYS || secrets.JWT_KEYS,
     ENCRYPTION_KEYS: env.ENCRYPTION_KEYS || secrets.ENCRYPTION_KEYS,
+    AUDIT_KEYS: env.AUDIT_KEYS || secrets.AUDIT_KEYS,
   }
   const mine: readonly string[] = needs[process]
   const hidden = Object.keys(all).filter((name) => confidential.test(name) && !mine.includes(name))

@@ -2,7 +2,7 @@
  * What development needs to keep secret, made once and kept in .data/secrets.json: in production these come from the
  * environment.
  */
-import { createHash, generateKeyPair, randomBytes } from 'node:crypto'
+import { createHash, generateKeyPair, generateKeyPairSync, randomBytes } from 'node:crypto'
 import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -16,6 +16,7 @@ export type Secrets = {
   /** As the variables of these names hold them. */
   JWT_KEYS: string
   ENCRYPTION_KEYS: string
+  AUDIT_KEYS: string
 }
 
 /** The secrets in this folder, after making those that are missing. Several may ask at once; all get the same. */
@@ -68,6 +69,7 @@ const complete = async (known: Partial<Secrets>): Promise<Secrets> => ({
   ) as Secrets['passwords'],
   JWT_KEYS: known.JWT_KEYS ?? JSON.stringify([await signingKey()]),
   ENCRYPTION_KEYS: known.ENCRYPTION_KEYS ?? `dev-1:${randomBytes(32).toString('base64')}`,
+  AUDIT_KEYS: known.AUDIT_KEYS ?? JSON.stringify([sealingKey()]),
 })
 
 const password = (): string => randomBytes(24).toString('base64url')
@@ -78,4 +80,11 @@ const signingKey = async () => {
   const jwk = privateKey.export({ format: 'jwk' })
   const required = JSON.stringify({ e: jwk.e, kty: jwk.kty, n: jwk.n })
   return { ...jwk, kid: createHash('sha256').update(required).digest('base64url'), alg: 'RS256', use: 'sig' }
+}
+
+/** An Ed25519 key as a JWK; its `kid` is its thumbprint (RFC 8037, 2). */
+const sealingKey = () => {
+  const jwk = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' })
+  const required = JSON.stringify({ crv: jwk.crv, kty: jwk.kty, x: jwk.x })
+  return { ...jwk, kid: createHash('sha256').update(required).digest('base64url') }
 }

@@ -162,10 +162,12 @@ const claimData = (): void => {
 }
 
 /** Where `npm run cli` finds the embedded database while it runs; nobody else may read it. */
-const tellCommands = ({ ownerUrl }: Databases): void => {
+const tellCommands = ({ ownerUrl, urls }: Databases): void => {
   const file = join(dataRoot, 'running.env')
   rmSync(file, { force: true })
-  writeFileSync(file, `DATABASE_OWNER_URL="${ownerUrl}"\n`, { mode: 0o600 })
+  const known = { DATABASE_OWNER_URL: ownerUrl, DATABASE_AUDITOR_URL: urls.DATABASE_AUDITOR_URL }
+  const lines = Object.entries(known).map(([name, url]) => `${name}="${url}"\n`)
+  writeFileSync(file, lines.join(''), { mode: 0o600 })
   held.files.push(file)
 }
 

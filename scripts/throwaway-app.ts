@@ -6,6 +6,7 @@ import type pg from 'pg'
 import { buildApp } from '../src/app.ts'
 import { type Environment, readConfig, type ServerConfig } from '../src/config.ts'
 import { makePool } from '../src/db/pool.ts'
+import { watchLaws } from '../src/drift.ts'
 import { makeLogger } from '../src/log.ts'
 import type { Redis } from '../src/redis.ts'
 import type { Clone } from './template.ts'
@@ -18,24 +19,32 @@ export type OpenApp = {
   close(): Promise<void>
 }
 
-type Options = { env?: Environment; redis?: Redis; log?: NodeJS.WritableStream }
+type Options = {
+  env?: Environment
+  redis?: Redis
+  log?: NodeJS.WritableStream
+  /** Whether it looks for drift, as a server does. Without, it goes on with a database that was sabotaged. */
+  laws?: boolean
+}
 
-export const openApp = async (urls: Clone['urls'], { env, redis, log }: Options = {}): Promise<OpenApp> => {
+export const openApp = async (urls: Clone['urls'], { env, redis, log, laws }: Options = {}): Promise<OpenApp> => {
   const config = readConfig({ ...throwawayEnvironment(urls), ...env }, 'server')
+  const logger = makeLogger(config, log)
   const pool = (url: string, name: string) => makePool(url, { ...config.pool, name, onError: () => {} })
   const pools = { api: pool(urls.api, 'api'), auth: pool(urls.auth, 'auth') }
-  const endPools = () => Promise.all([pools.api.end(), pools.auth.end()])
+  const watch = laws ? watchLaws({ ...config.laws, url: urls.api, role: 'app_api', log: logger }) : undefined
+  const end = () => Promise.all([watch?.stop(), pools.api.end(), pools.auth.end()])
   try {
-    const app = await buildApp({ config, pools, ...(redis && { redis }), ...(log && { log: makeLogger(config, log) }) })
+    const app = await buildApp({ config, pools, log: logger, ...(redis && { redis }), ...(watch && { laws: watch }) })
     await app.listen({ host: '127.0.0.1', port: 0 })
     const origin = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`
     const close = async () => {
       await app.close()
-      await endPools()
+      await end()
     }
     return { app, config, pools, origin, close }
   } catch (error) {
-    await endPools()
+    await end()
     throw error
   }
 }
@@ -58,9 +67,13 @@ export const throwawayEnvironment = (urls: Clone['urls']): Environment => ({
   RATE_LIMIT_SENSITIVE: '1000000/h',
   JWT_KEYS: jwtKeys(),
   ENCRYPTION_KEYS: encryptionKeys,
+  AUDIT_KEYS: auditKeys,
 })
 
 const encryptionKeys = `k1:${randomBytes(32).toString('base64')}`
+export const auditKeys = JSON.stringify([
+  { ...generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }), kid: 'test-1' },
+])
 
 let madeJwtKeys: string | undefined
 const jwtKeys = (): string => {

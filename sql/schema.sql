@@ -116,11 +116,40 @@ create type pgboss.job_state as enum ('created', 'retry', 'active', 'completed',
 alter type pgboss.job_state owner to app_owner;
 
 
+-- app.audit_keys ------------------------------------------------------------------------------------------------------
+
+create table app.audit_keys (
+  key_id      text                      not null,
+  public_key  bytea                     not null,
+  created_at  timestamp with time zone  not null default now(),
+  constraint audit_keys_pkey PRIMARY KEY (key_id),
+  constraint audit_keys_key_id_check CHECK ((key_id ~ '^[A-Za-z0-9._-]{1,64}$'::text)),
+  constraint audit_keys_public_key_check CHECK ((length(public_key) = 32))
+);
+alter table app.audit_keys owner to app_owner;
+comment on table app.audit_keys is 'One row: the public half of a key that signs checkpoints. For convenience: who verifies this database takes none from it.';
+alter table app.audit_keys enable row level security;
+alter table app.audit_keys force row level security;
+
+create policy audit on app.audit_keys as permissive for all to app_audit
+  using (true)
+  with check (true);
+
+grant select on app.audit_keys to app_audit;
+grant insert (key_id, public_key) on app.audit_keys to app_audit;
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON app.audit_keys FOR EACH ROW EXECUTE FUNCTION app.refuse_change();
+alter table app.audit_keys enable always trigger append_only;
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON app.audit_keys FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
+alter table app.audit_keys enable always trigger no_truncate;
+
+
 -- app.audit_log -------------------------------------------------------------------------------------------------------
 
 create table app.audit_log (
   tenant_id     uuid                      not null default app.tenant_id(),
   id            uuid                      not null default app.uuidv7(),
+  xact          bigint                    not null default ((pg_current_xact_id())::text)::bigint,
   at            timestamp with time zone  not null default clock_timestamp(),
   actor_kind    text                      not null,
   actor_id      uuid,
@@ -128,43 +157,172 @@ create table app.audit_log (
   role          text,
   session_id    uuid,
   request_id    text,
-  address       inet,
+  address       bytea,
   action        text                      not null,
   table_name    text                      not null,
   row_id        uuid,
   old_row       jsonb,
   new_row       jsonb,
-  constraint audit_log_pkey PRIMARY KEY (tenant_id, id),
-  constraint audit_log_action_check CHECK ((action = ANY (ARRAY['insert'::text, 'update'::text, 'delete'::text, 'read'::text]))),
-  constraint audit_log_actor_kind_check CHECK ((actor_kind = ANY (ARRAY['user'::text, 'key'::text, 'job'::text, 'system'::text, 'operator'::text]))),
-  constraint audit_log_check CHECK (((action = ANY (ARRAY['insert'::text, 'read'::text])) = (old_row IS NULL))),
-  constraint audit_log_check1 CHECK (((action = 'delete'::text) = (new_row IS NULL)))
+  constraint audit_log_pkey PRIMARY KEY (tenant_id, id)
 ) partition by RANGE (id);
 alter table app.audit_log owner to app_audit;
 comment on table app.audit_log is 'One row: one change of one row of a tenant, or one audited read. Append-only for everybody.';
+comment on column app.audit_log.xact is 'The transaction that wrote it, in the numbers of the server it was written on: the order in which entries are sealed.';
 comment on column app.audit_log.on_behalf_of is 'The second identity, when one acts under a grant of another.';
+comment on column app.audit_log.address is 'The client''s address under the actor''s personal key; app.reveal_entry has it in clear.';
 alter table app.audit_log enable row level security;
 alter table app.audit_log force row level security;
 
-create policy wall on app.audit_log as restrictive for all to public
+create policy wall on app.audit_log as restrictive for all to app_api, app_auditor, app_auth, app_gate, app_jobs, app_operator, app_owner, app_search, app_worker
   using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
 create policy append on app.audit_log as permissive for insert to app_audit
   with check (true);
+create policy audit on app.audit_log as permissive for select to app_auditor
+  using (true);
 create policy read on app.audit_log as permissive for select to app_api
   using (( SELECT app.can('audit:read'::text) AS can));
+create policy seal on app.audit_log as permissive for select to app_audit
+  using (true);
+create policy visits on app.audit_log as permissive for select to app_audit
+  using (((actor_kind = 'operator'::text) AND (role = 'auditor'::text) AND (action = 'read'::text) AND (table_name = 'tenants'::text)));
 
 grant select on app.audit_log to app_api;
+grant select on app.audit_log to app_auditor;
 
 CREATE INDEX audit_log_actor ON ONLY app.audit_log USING btree (tenant_id, actor_id, id);
 CREATE INDEX audit_log_at ON ONLY app.audit_log USING btree (tenant_id, at, id);
+CREATE INDEX audit_log_order ON ONLY app.audit_log USING btree (tenant_id, xact, id);
 CREATE INDEX audit_log_request ON ONLY app.audit_log USING btree (tenant_id, request_id, id);
 CREATE INDEX audit_log_row ON ONLY app.audit_log USING btree (tenant_id, table_name, row_id, id);
+CREATE INDEX audit_log_xact ON ONLY app.audit_log USING btree (xact);
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON app.audit_log FOR EACH ROW EXECUTE FUNCTION app.refuse_change();
 alter table app.audit_log enable always trigger append_only;
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON app.audit_log FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
 alter table app.audit_log enable always trigger no_truncate;
+
+
+-- app.audit_sealing ---------------------------------------------------------------------------------------------------
+
+create table app.audit_sealing (
+  id          integer  not null default 1,
+  era         integer  not null default 1,
+  era_from    uuid     not null default '00000000-0000-0000-0000-000000000000'::uuid,
+  era_ends    uuid[]   not null default '{}'::uuid[],
+  sealed_to   bigint   not null default 0,
+  "position"  bigint   not null default 0,
+  xact        bigint   not null default ((pg_current_xact_id())::text)::bigint,
+  constraint audit_sealing_pkey PRIMARY KEY (id),
+  constraint audit_sealing_id_check CHECK ((id = 1))
+);
+alter table app.audit_sealing owner to app_owner;
+comment on table app.audit_sealing is 'One row: how far sealing has come. Its lock is what makes the sealer one.';
+comment on column app.audit_sealing.era_ends is 'Not empty while what is left of eras is sealed: where each ends, and the next one begins.';
+comment on column app.audit_sealing.sealed_to is 'Every entry of the era with a lower xact is sealed.';
+comment on column app.audit_sealing.xact is 'The transaction that wrote this row. In a database that was restored it is not that of the row itself.';
+alter table app.audit_sealing enable row level security;
+alter table app.audit_sealing force row level security;
+
+create policy audit on app.audit_sealing as permissive for all to app_audit
+  using (true)
+  with check (true);
+
+grant insert, select, update on app.audit_sealing to app_audit;
+
+
+-- app.audit_seals -----------------------------------------------------------------------------------------------------
+
+create table app.audit_seals (
+  tenant_id   uuid                      not null default app.tenant_id(),
+  id          uuid                      not null default app.uuidv7(),
+  "position"  bigint                    not null,
+  batch       bigint                    not null,
+  kind        text                      not null,
+  month       text                      not null,
+  era         integer                   not null,
+  era_from    uuid                      not null,
+  from_xact   bigint                    not null,
+  to_xact     bigint                    not null,
+  entries     bigint                    not null,
+  total       bigint                    not null,
+  root        bytea                     not null,
+  previous    bytea                     not null,
+  sealed_at   timestamp with time zone  not null,
+  key_id      text                      not null,
+  signature   bytea                     not null,
+  constraint audit_seals_pkey PRIMARY KEY (tenant_id, id),
+  constraint audit_seals_batch_key UNIQUE (tenant_id, batch),
+  constraint audit_seals_batch_check CHECK ((batch > 0)),
+  constraint audit_seals_check CHECK ((to_xact >= from_xact)),
+  constraint audit_seals_check1 CHECK (((entries >= 0) AND ((entries = 0) = (kind = 'retired'::text)))),
+  constraint audit_seals_check2 CHECK ((total >= entries)),
+  constraint audit_seals_era_check CHECK ((era > 0)),
+  constraint audit_seals_from_xact_check CHECK ((from_xact >= 0)),
+  constraint audit_seals_kind_check CHECK ((kind = ANY (ARRAY['entries'::text, 'retired'::text]))),
+  constraint audit_seals_month_check CHECK ((month ~ '^\d{4}-(0[1-9]|1[0-2])$'::text)),
+  constraint audit_seals_previous_check CHECK ((length(previous) = 32)),
+  constraint audit_seals_root_check CHECK ((length(root) = 32)),
+  constraint audit_seals_signature_check CHECK ((length(signature) = 68))
+);
+alter table app.audit_seals owner to app_owner;
+comment on table app.audit_seals is 'One row: one signed checkpoint of one tenant''s audit log. Append-only for everybody.';
+comment on column app.audit_seals."position" is 'Counts the seals of all tenants without a gap, for whoever streams them. No tenant sees it.';
+comment on column app.audit_seals.kind is 'entries: what stands in a batch. retired: all batches before it, of its month and earlier ones, were dropped.';
+comment on column app.audit_seals.era is 'Transactions are counted anew on another server: an era is one count. Its entries are those with ids from era_from on.';
+comment on column app.audit_seals.total is 'Entries of this tenant that were ever sealed, these included.';
+comment on column app.audit_seals.previous is 'SHA-256 of the text of the checkpoint before; zeros for the first.';
+comment on column app.audit_seals.signature is 'As a signed note has it: four bytes that name the key, and the Ed25519 signature.';
+alter table app.audit_seals enable row level security;
+alter table app.audit_seals force row level security;
+
+create policy wall on app.audit_seals as restrictive for all to app_api, app_auditor, app_auth, app_gate, app_jobs, app_operator, app_owner, app_search, app_worker
+  using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
+  with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy add on app.audit_seals as permissive for insert to app_audit
+  with check (true);
+create policy audit on app.audit_seals as permissive for select to app_auditor
+  using (true);
+create policy read on app.audit_seals as permissive for select to app_api
+  using (( SELECT app.can('audit:read'::text) AS can));
+create policy seal on app.audit_seals as permissive for select to app_audit
+  using (true);
+
+grant insert, select on app.audit_seals to app_audit;
+grant select on app.audit_seals to app_auditor;
+grant select (tenant_id, id, batch, kind, month, era, era_from, from_xact, to_xact, entries, total, root, previous, sealed_at, key_id, signature) on app.audit_seals to app_api;
+
+CREATE INDEX audit_seals_era ON app.audit_seals USING btree (era);
+CREATE INDEX audit_seals_position ON app.audit_seals USING btree ("position");
+CREATE INDEX audit_seals_range ON app.audit_seals USING btree (tenant_id, month, to_xact);
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON app.audit_seals FOR EACH ROW EXECUTE FUNCTION app.refuse_change();
+alter table app.audit_seals enable always trigger append_only;
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON app.audit_seals FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
+alter table app.audit_seals enable always trigger no_truncate;
+
+
+-- app.audit_streams ---------------------------------------------------------------------------------------------------
+
+create table app.audit_streams (
+  name        text                      not null,
+  "position"  bigint                    not null,
+  updated_at  timestamp with time zone  not null default now(),
+  held_by     uuid,
+  held_until  timestamp with time zone,
+  constraint audit_streams_pkey PRIMARY KEY (name)
+);
+alter table app.audit_streams owner to app_owner;
+comment on table app.audit_streams is 'One row: one place outside to which seals are handed on, and the position of the last that is there.';
+comment on column app.audit_streams.held_by is 'The worker that hands on now, until held_until; whoever comes then takes over.';
+alter table app.audit_streams enable row level security;
+alter table app.audit_streams force row level security;
+
+create policy audit on app.audit_streams as permissive for all to app_audit
+  using (true)
+  with check (true);
+
+grant insert, select, update on app.audit_streams to app_audit;
 
 
 -- app.context_key -----------------------------------------------------------------------------------------------------
@@ -221,6 +379,8 @@ create policy wall on app.idempotency_keys as restrictive for all to public
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
 create policy add on app.idempotency_keys as permissive for insert to app_api
   with check ((caller_id = ( SELECT app.actor_id() AS actor_id)));
+create policy audit on app.idempotency_keys as permissive for select to app_auditor
+  using (true);
 create policy expire on app.idempotency_keys as permissive for delete to app_worker
   using ((expires_at <= now()));
 create policy own on app.idempotency_keys as permissive for select to app_api
@@ -233,6 +393,7 @@ create policy renew on app.idempotency_keys as permissive for delete to app_api
 grant delete, select on app.idempotency_keys to app_api;
 grant delete, select on app.idempotency_keys to app_worker;
 grant insert (key, fingerprint, status, headers, body) on app.idempotency_keys to app_api;
+grant select (tenant_id, id, caller_id, key, status, created_at, expires_at) on app.idempotency_keys to app_auditor;
 
 CREATE INDEX idempotency_keys_expiry ON app.idempotency_keys USING btree (tenant_id, expires_at);
 
@@ -266,6 +427,8 @@ alter table app.memberships force row level security;
 create policy wall on app.memberships as restrictive for all to app_api, app_audit, app_auditor, app_auth, app_jobs, app_operator, app_owner, app_search, app_worker
   using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy audit on app.memberships as permissive for select to app_auditor
+  using (true);
 create policy gate on app.memberships as permissive for all to app_gate
   using (true)
   with check (true);
@@ -273,6 +436,7 @@ create policy read on app.memberships as permissive for select to app_api, app_w
   using (true);
 
 grant select on app.memberships to app_api;
+grant select on app.memberships to app_auditor;
 grant insert, select on app.memberships to app_gate;
 grant select on app.memberships to app_worker;
 
@@ -289,11 +453,13 @@ alter table app.memberships enable always trigger version;
 create table app.permissions (
   name         text  not null,
   description  text  not null,
+  table_name   text,
   constraint permissions_pkey PRIMARY KEY (name),
   constraint permissions_name_check CHECK ((name ~ '^[a-z_-]+:[a-z_]+$'::text))
 );
 alter table app.permissions owner to app_owner;
 comment on table app.permissions is 'One row: one thing that a caller may be allowed to do.';
+comment on column app.permissions.table_name is 'The table of app that it is about, where that is not called like the resource.';
 alter table app.permissions enable row level security;
 alter table app.permissions force row level security;
 
@@ -304,6 +470,34 @@ create policy owner on app.permissions as permissive for all to app_owner
   with check (true);
 
 grant select on app.permissions to app_gate;
+
+
+-- app.personal_keys ---------------------------------------------------------------------------------------------------
+
+create table app.personal_keys (
+  subject_id    uuid                      not null,
+  key           bytea,
+  created_at    timestamp with time zone  not null default now(),
+  destroyed_at  timestamp with time zone,
+  constraint personal_keys_pkey PRIMARY KEY (subject_id),
+  constraint personal_keys_check CHECK (((key IS NULL) = (destroyed_at IS NOT NULL))),
+  constraint personal_keys_key_check CHECK ((length(key) = 32))
+);
+alter table app.personal_keys owner to app_owner;
+comment on table app.personal_keys is 'One row: the key of what the audit log says about one person, or when it was destroyed. Only app_audit reads it.';
+comment on column app.personal_keys.subject_id is 'The person. What belongs to none is under the key of its tenant.';
+alter table app.personal_keys enable row level security;
+alter table app.personal_keys force row level security;
+
+create policy audit on app.personal_keys as permissive for all to app_audit
+  using (true)
+  with check (true);
+
+grant select on app.personal_keys to app_audit;
+grant insert (subject_id, key, destroyed_at), update (key, destroyed_at) on app.personal_keys to app_audit;
+
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON app.personal_keys FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
+alter table app.personal_keys enable always trigger no_truncate;
 
 
 -- app.projects --------------------------------------------------------------------------------------------------------
@@ -333,6 +527,8 @@ create policy wall on app.projects as restrictive for all to public
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
 create policy add on app.projects as permissive for insert to app_api
   with check (true);
+create policy audit on app.projects as permissive for select to app_auditor
+  using (true);
 create policy change on app.projects as permissive for update to app_api
   using (true)
   with check (true);
@@ -342,6 +538,7 @@ create policy remove on app.projects as permissive for delete to app_api
   using (( SELECT app.can('projects:delete'::text) AS can));
 
 grant delete, select on app.projects to app_api;
+grant select on app.projects to app_auditor;
 grant select on app.projects to app_worker;
 grant insert (name, description, status), update (name, description, status) on app.projects to app_api;
 
@@ -392,10 +589,10 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text])))
 );
 alter table app.security_log owner to app_owner;
-comment on table app.security_log is 'One row: one event of authentication, or one refusal.';
+comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
 alter table app.security_log enable row level security;
 alter table app.security_log force row level security;
 
@@ -463,29 +660,39 @@ CREATE INDEX sessions_user ON app.sessions USING btree (user_id);
 -- app.tenants ---------------------------------------------------------------------------------------------------------
 
 create table app.tenants (
-  id          uuid                      not null default app.uuidv7(),
-  tenant_id   uuid                      not null generated always as (id) stored,
-  slug        text                      not null,
-  name        text                      not null,
-  status      text                      not null default 'active'::text,
-  created_at  timestamp with time zone  not null default now(),
-  updated_at  timestamp with time zone  not null default now(),
-  version     integer                   not null default 1,
+  id                    uuid                      not null default app.uuidv7(),
+  tenant_id             uuid                      not null generated always as (id) stored,
+  slug                  text                      not null,
+  name                  text                      not null,
+  status                text                      not null default 'active'::text,
+  created_at            timestamp with time zone  not null default now(),
+  updated_at            timestamp with time zone  not null default now(),
+  version               integer                   not null default 1,
+  audit_retention_days  integer,
+  legal_hold_since      timestamp with time zone,
+  legal_hold_reason     text,
   constraint tenants_pkey PRIMARY KEY (tenant_id, id),
   constraint tenants_slug_key UNIQUE (slug),
   constraint tenants_tenant_id_key UNIQUE (tenant_id),
+  constraint tenants_audit_retention_days_check CHECK (((audit_retention_days >= 30) AND (audit_retention_days <= 36500))),
+  constraint tenants_check CHECK (((legal_hold_since IS NULL) = (legal_hold_reason IS NULL))),
+  constraint tenants_legal_hold_reason_check CHECK (((char_length(legal_hold_reason) >= 1) AND (char_length(legal_hold_reason) <= 1000))),
   constraint tenants_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
   constraint tenants_slug_check CHECK ((slug ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text)),
   constraint tenants_status_check CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text, 'deleting'::text])))
 );
 alter table app.tenants owner to app_owner;
 comment on table app.tenants is 'One row: one customer, and the edge of everything that is theirs.';
+comment on column app.tenants.audit_retention_days is 'How long the audit log is kept, counted from the end of the month of an entry. Null: for ever.';
+comment on column app.tenants.legal_hold_since is 'While it is not null, nothing of this tenant''s audit log is dropped or erased.';
 alter table app.tenants enable row level security;
 alter table app.tenants force row level security;
 
 create policy wall on app.tenants as restrictive for all to app_api, app_audit, app_auditor, app_auth, app_jobs, app_operator, app_owner, app_search, app_worker
   using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy audit on app.tenants as permissive for select to app_auditor
+  using (true);
 create policy gate on app.tenants as permissive for all to app_gate
   using (true)
   with check (true);
@@ -493,8 +700,10 @@ create policy read on app.tenants as permissive for select to app_api, app_worke
   using (true);
 
 grant select on app.tenants to app_api;
+grant select on app.tenants to app_auditor;
 grant insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
+grant update (audit_retention_days, legal_hold_since, legal_hold_reason) on app.tenants to app_gate;
 
 CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON app.tenants FOR EACH ROW EXECUTE FUNCTION app.audit();
 alter table app.tenants enable always trigger audit;
@@ -835,6 +1044,238 @@ grant execute on function app.actor_id() to app_owner;
 grant execute on function app.actor_id() to app_search;
 grant execute on function app.actor_id() to app_worker;
 
+CREATE OR REPLACE FUNCTION app.add_audit_key(p_key_id text, p_public_key bytea)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  insert into app.audit_keys (key_id, public_key) values (p_key_id, p_public_key) on conflict do nothing;
+  if (select public_key from app.audit_keys where key_id = p_key_id) <> p_public_key then
+    raise exception 'the key % has another public half', p_key_id using errcode = 'BH012';
+  end if;
+end $function$;
+alter function app.add_audit_key(p_key_id text, p_public_key bytea) owner to app_audit;
+comment on function app.add_audit_key(p_key_id text, p_public_key bytea) is 'Makes a key known whose private half the worker holds. Raises BH012 when its name is taken by another.';
+grant execute on function app.add_audit_key(p_key_id text, p_public_key bytea) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.add_audit_month(p_month timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_month timestamptz := date_trunc('month', p_month);
+  v_name  text        := 'audit_log_' || to_char(p_month, 'YYYY_MM');
+begin
+  if to_regclass('audit.' || v_name) is not null then
+    return false;
+  end if;
+  execute format('create table audit.%I (like app.audit_log including defaults including constraints)', v_name);
+  execute format('alter table audit.%I enable row level security, force row level security', v_name);
+  execute format('create policy wall on audit.%I as restrictive to public
+                    using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()))', v_name);
+  execute format('create trigger no_truncate before truncate on audit.%I for each statement execute function app.refuse_change()', v_name);
+  execute format('alter table audit.%I enable always trigger no_truncate', v_name);
+  execute format('alter table app.audit_log attach partition audit.%I for values from (%L) to (%L)',
+                 v_name, app.uuidv7_floor(v_month), app.uuidv7_floor(v_month + interval '1 month'));
+  return true;
+end $function$;
+alter function app.add_audit_month(p_month timestamp with time zone) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.add_audit_seal(p_seal app.audit_seals, p_text text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_head  app.audit_seals;
+  v_text  text;
+begin
+  select * into v_head from app.audit_seals s where s.tenant_id = p_seal.tenant_id order by s.batch desc limit 1;
+  if found then
+    v_text := app.checkpoint_text(v_head);
+  end if;
+  if p_seal.batch <> coalesce(v_head.batch, 0) + 1
+     or p_seal.total <> coalesce(v_head.total, 0) + p_seal.entries
+     or p_seal.era = v_head.era and p_seal.from_xact < v_head.to_xact
+        and (p_seal.from_xact, p_seal.to_xact) is distinct from (v_head.from_xact, v_head.to_xact)
+     or p_seal.previous <> coalesce(sha256(convert_to(v_text, 'UTF8')), decode(repeat('00', 32), 'hex'))
+     or p_seal.sealed_at not between transaction_timestamp() and clock_timestamp()
+     or p_text is distinct from app.checkpoint_text(p_seal)
+     or not exists (select from app.audit_keys k where k.key_id = p_seal.key_id)
+  then
+    raise exception 'seal % of % does not continue its chain', p_seal.batch, p_seal.tenant_id using errcode = 'BH012';
+  end if;
+  p_seal.id := app.uuidv7();
+  update app.audit_sealing s set position = s.position + 1, xact = pg_current_xact_id()::text::int8
+    returning s.position into p_seal.position;
+  insert into app.audit_seals select p_seal.*;
+end $function$;
+alter function app.add_audit_seal(p_seal app.audit_seals, p_text text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.advance_audit_stream(p_name text, p_from bigint, p_to bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  insert into app.audit_streams (name, position) values (p_name, 0) on conflict do nothing;
+  update app.audit_streams s set position = p_to, updated_at = now() where s.name = p_name and s.position = p_from;
+  return found;
+end $function$;
+alter function app.advance_audit_stream(p_name text, p_from bigint, p_to bigint) owner to app_audit;
+grant execute on function app.advance_audit_stream(p_name text, p_from bigint, p_to bigint) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.announce_visit(p_tenant_slug text, p_person text, p_reason text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_session   text := 'auditor-' || pg_backend_pid();
+  v_person    text := btrim(p_person);
+  v_reason    text := btrim(p_reason);
+  v_tenant_id uuid := (select t.tenant_id from app.tenants t where t.slug = p_tenant_slug);
+  v_visit_id  uuid;
+begin
+  if nullif(current_setting('app.context', true), '') is not null then
+    raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
+  end if;
+  if coalesce(char_length(v_person), 0) not between 1 and 200 or coalesce(char_length(v_reason), 0) not between 1 and 500 then
+    raise exception 'a visit needs a person (of 1 to 200 characters) and a reason (of 1 to 500)' using errcode = '22023';
+  end if;
+  if v_tenant_id is null then
+    raise exception 'there is no tenant %', coalesce(p_tenant_slug, 'without a slug') using errcode = 'BH002';
+  end if;
+
+  perform app.seal(v_tenant_id, 'operator', null, 'auditor', null, v_session, inet_client_addr());
+  v_visit_id := app.audit_visit(v_person, v_reason);
+  perform app.log_security('tenant_visited', null, v_tenant_id, null, v_session, inet_client_addr(), null,
+                           jsonb_build_object('login', session_user, 'person', v_person, 'reason', v_reason, 'visit_id', v_visit_id));
+  -- nothing is shown in the transaction that could still be rolled back
+  perform set_config('app.context', '', true), set_config('app.tenant_id', '', true);
+  return v_visit_id;
+end $function$;
+alter function app.announce_visit(p_tenant_slug text, p_person text, p_reason text) owner to app_gate;
+comment on function app.announce_visit(p_tenant_slug text, p_person text, p_reason text) is 'Writes down that an auditor is about to look at a tenant. Raises BH002, BH006 and 22023.';
+grant execute on function app.announce_visit(p_tenant_slug text, p_person text, p_reason text) to app_auditor;
+
+CREATE OR REPLACE FUNCTION app.append_audit_seals(p_seals jsonb, p_to_xact bigint)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_state  app.audit_sealing;
+  v_seal   record;
+  v_added  int := 0;
+begin
+  select * into strict v_state from app.audit_sealing for update;
+  if p_to_xact <= v_state.sealed_to or v_state.era_ends = '{}' and p_to_xact > pg_snapshot_xmin(pg_current_snapshot())::text::int8 then
+    raise exception 'transactions up to % are not to be sealed now', p_to_xact using errcode = 'BH012';
+  end if;
+
+  for v_seal in
+    select s.*, found.entries as found
+      from jsonb_to_recordset(p_seals) s (tenant_id uuid, batch int8, month text, entries int8, total int8, root bytea, previous bytea,
+                                          sealed_at timestamptz, key_id text, signature bytea, text text)
+      full join (select e.tenant_id, app.audit_month(e.id) as month, count(*) as entries
+                   from app.audit_log e
+                  where e.xact >= v_state.sealed_to and e.xact < p_to_xact
+                    and e.id >= v_state.era_from and e.id < coalesce(v_state.era_ends[1], 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+                  group by 1, 2) found on found.tenant_id = s.tenant_id and found.month = s.month
+     order by s.tenant_id, s.batch
+  loop
+    if v_seal.entries is distinct from v_seal.found then
+      raise exception 'seal % of % is of % entries, and % are there', v_seal.batch, v_seal.tenant_id, v_seal.entries, v_seal.found using errcode = 'BH012';
+    end if;
+    perform app.add_audit_seal(
+      row(v_seal.tenant_id, null, null, v_seal.batch, 'entries', v_seal.month, v_state.era, v_state.era_from, v_state.sealed_to, p_to_xact,
+          v_seal.entries, v_seal.total, v_seal.root, v_seal.previous, v_seal.sealed_at, v_seal.key_id, v_seal.signature)::app.audit_seals,
+      v_seal.text);
+    v_added := v_added + 1;
+  end loop;
+  update app.audit_sealing set sealed_to = p_to_xact, xact = pg_current_xact_id()::text::int8;
+  return v_added;
+end $function$;
+alter function app.append_audit_seals(p_seals jsonb, p_to_xact bigint) owner to app_audit;
+grant execute on function app.append_audit_seals(p_seals jsonb, p_to_xact bigint) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.append_retired_seals(p_month text, p_seals jsonb)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_chain  record;
+  v_seal   record;
+  v_added  int := 0;
+begin
+  for v_chain in select * from app.retirable_audit_chains(p_month) loop
+    select * into v_seal
+      from jsonb_to_recordset(p_seals) s (tenant_id uuid, batch int8, total int8, root bytea, previous bytea, sealed_at timestamptz,
+                                          key_id text, signature bytea, text text)
+     where s.tenant_id = v_chain.tenant_id;
+    if not found or v_seal.root <> sha256('') then
+      raise exception 'the end of % is not sealed for %', p_month, v_chain.tenant_id using errcode = 'BH012';
+    end if;
+    perform app.add_audit_seal(
+      row(v_chain.tenant_id, null, null, v_seal.batch, 'retired', p_month, v_chain.era, v_chain.era_from, v_chain.to_xact, v_chain.to_xact,
+          0, v_seal.total, v_seal.root, v_seal.previous, v_seal.sealed_at, v_seal.key_id, v_seal.signature)::app.audit_seals,
+      v_seal.text);
+    v_added := v_added + 1;
+  end loop;
+  return v_added;
+end $function$;
+alter function app.append_retired_seals(p_month text, p_seals jsonb) owner to app_audit;
+grant execute on function app.append_retired_seals(p_month text, p_seals jsonb) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.assume_member(p_email text, OUT user_id uuid, OUT role text, OUT standing text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_context text[] := app.context();
+  v_person  text;
+  v_tenant  text;
+begin
+  if v_context is null then
+    raise exception 'an explanation needs a tenant' using errcode = 'BH008';
+  end if;
+  if v_context[2] not in ('operator', 'system') then
+    raise exception 'only an operator asks about others' using errcode = 'BH004';
+  end if;
+  select m.user_id, m.role, m.status, u.status, t.status into user_id, role, standing, v_person, v_tenant
+    from app.memberships m
+    join app.users u on u.id = m.user_id
+    join app.tenants t on t.tenant_id = m.tenant_id
+   where m.tenant_id = v_context[1]::uuid and u.email = lower(p_email);
+  -- in the order in which app.enter looks
+  standing := case when user_id is null then 'not_a_member'
+                   when v_person <> 'active' then 'person_deactivated'
+                   when standing <> 'active' then 'membership_deactivated'
+                   when v_tenant <> 'active' then 'tenant_' || v_tenant
+                   else 'active' end;
+  if standing = 'active' then
+    perform app.seal(v_context[1]::uuid, 'user', user_id, role, null, v_context[6], v_context[7]::inet, v_context[3]::uuid);
+  end if;
+end $function$;
+alter function app.assume_member(p_email text, OUT user_id uuid, OUT role text, OUT standing text) owner to app_gate;
+grant execute on function app.assume_member(p_email text, OUT user_id uuid, OUT role text, OUT standing text) to app_auditor;
+
 CREATE OR REPLACE FUNCTION app.audit()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -843,9 +1284,19 @@ CREATE OR REPLACE FUNCTION app.audit()
  SET "TimeZone" TO 'UTC'
 AS $function$
 declare
-  v_context text[] := app.context();
-  v_old     jsonb  := case when tg_op <> 'INSERT' then to_jsonb(old) end;
-  v_new     jsonb  := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+  v_context    text[] := app.context();
+  v_old        jsonb  := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+  v_new        jsonb  := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+  v_id         uuid   := app.uuidv7();
+  v_personal   boolean := false;
+  v_person     text;    -- the column that names them: each image's own, since an update may name another
+  v_old_id     uuid;
+  v_new_id     uuid;
+  v_old_key    bytea;
+  v_new_key    bytea;
+  v_actor_id   uuid;
+  v_key        bytea;
+  v_address    bytea;
 begin
   if v_context is null then
     raise exception 'a write to %.% without a context', tg_table_schema, tg_table_name using errcode = 'BH008';
@@ -856,18 +1307,189 @@ begin
   end if;
 
   for i in 0 .. tg_nargs - 1 loop
-    v_old := case when v_old ->> tg_argv[i] is null then v_old else jsonb_set(v_old, array[tg_argv[i]], '"[redacted]"') end;
-    v_new := case when v_new ->> tg_argv[i] is null then v_new else jsonb_set(v_new, array[tg_argv[i]], '"[redacted]"') end;
+    if tg_argv[i] = 'personal' then
+      v_personal := true;
+    elsif v_personal and v_person is null then
+      v_person := tg_argv[i];
+      if v_old is not null then
+        v_old_id  := coalesce(v_old ->> v_person, v_context[1])::uuid;
+        v_old_key := sha256(app.personal_key(v_old_id) || uuid_send(v_id));
+      end if;
+      if v_new is not null then
+        v_new_id  := coalesce(v_new ->> v_person, v_context[1])::uuid;
+        v_new_key := sha256(app.personal_key(v_new_id) || uuid_send(v_id));
+      end if;
+    elsif v_personal then
+      v_old := app.replace_personal(v_old, tg_argv[i], v_old_key, v_old_id, 'old_row');
+      v_new := app.replace_personal(v_new, tg_argv[i], v_new_key, v_new_id, 'new_row');
+    else
+      v_old := case when v_old ->> tg_argv[i] is null then v_old else jsonb_set(v_old, array[tg_argv[i]], '"[redacted]"') end;
+      v_new := case when v_new ->> tg_argv[i] is null then v_new else jsonb_set(v_new, array[tg_argv[i]], '"[redacted]"') end;
+    end if;
   end loop;
 
+  if v_context[7] is not null then
+    v_actor_id := coalesce(v_context[3], v_context[1])::uuid;
+    select key into v_key from app.personal_keys where subject_id = v_actor_id;
+    if not found then
+      v_key := app.personal_key(v_actor_id);
+    end if;
+    v_address := app.conceal(sha256(v_key || uuid_send(v_id)), 'address', v_context[7]);
+  end if;
+
   insert into app.audit_log
-         (tenant_id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
-  values (v_context[1]::uuid, v_context[2], v_context[3]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_context[7]::inet,
+         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_address,
           lower(tg_op), tg_table_name, (coalesce(v_new, v_old) ->> 'id')::uuid, v_old, v_new);
   return null;
 end $function$;
 alter function app.audit() owner to app_audit;
 grant execute on function app.audit() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.audit_batches_after(p_position bigint, p_limit integer)
+ RETURNS TABLE("position" bigint, tenant_id uuid, batch bigint, kind text, entries bigint, from_xact bigint, to_xact bigint, from_id uuid, to_id uuid, sealed_at timestamp with time zone, note text)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+    select s.position, s.tenant_id, s.batch, s.kind, s.entries, s.from_xact, s.to_xact,
+           greatest(app.uuidv7_floor((s.month || '-01')::timestamptz), s.era_from),
+           least(app.uuidv7_floor((s.month || '-01')::timestamptz + interval '1 month'),
+                 coalesce((select n.era_from from app.audit_seals n where n.era > s.era order by n.era limit 1),
+                          case when now.era > s.era then now.era_from else now.era_ends[1] end)),
+           s.sealed_at, app.checkpoint_note(s)
+      from app.audit_seals s, app.audit_sealing now
+     where s.position > p_position
+     order by s.position
+     limit p_limit
+  $function$;
+alter function app.audit_batches_after(p_position bigint, p_limit integer) owner to app_audit;
+grant execute on function app.audit_batches_after(p_position bigint, p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.audit_entry(p_entry app.audit_log)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return jsonb_build_object(
+      'v', 1, 'tenant_id', p_entry.tenant_id, 'id', p_entry.id, 'xact', p_entry.xact,
+      'at', to_char(p_entry.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+      'actor_kind', p_entry.actor_kind, 'actor_id', p_entry.actor_id, 'on_behalf_of', p_entry.on_behalf_of,
+      'role', p_entry.role, 'session_id', p_entry.session_id, 'request_id', p_entry.request_id,
+      'address', encode(p_entry.address, 'hex'), 'action', p_entry.action, 'table', p_entry.table_name,
+      'row_id', p_entry.row_id, 'old_row', p_entry.old_row, 'new_row', p_entry.new_row)::text;
+end $function$;
+alter function app.audit_entry(p_entry app.audit_log) owner to app_audit;
+grant execute on function app.audit_entry(p_entry app.audit_log) to app_api;
+grant execute on function app.audit_entry(p_entry app.audit_log) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.audit_horizon(OUT xact bigint, OUT id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  select pg_snapshot_xmin(pg_current_snapshot())::text::int8, coalesce(s.era_ends[cardinality(s.era_ends)], s.era_from)
+    into audit_horizon.xact, audit_horizon.id
+    from app.audit_sealing s where s.xmin::text::int8 = s.xact & 4294967295;
+  if not found then
+    raise exception 'this database was restored, and no worker has sealed in it yet' using errcode = '57P03';
+  end if;
+end $function$;
+alter function app.audit_horizon(OUT xact bigint, OUT id uuid) owner to app_audit;
+grant execute on function app.audit_horizon(OUT xact bigint, OUT id uuid) to app_api;
+
+CREATE OR REPLACE FUNCTION app.audit_leaf(p_entry app.audit_log)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ STABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ begin return sha256('\x00'::bytea || convert_to(app.audit_entry(p_entry), 'UTF8')); end $function$;
+alter function app.audit_leaf(p_entry app.audit_log) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.audit_month(p_id uuid)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$ select to_char(to_timestamp(('x' || left(p_id::text, 8) || substr(p_id::text, 10, 4))::bit(48)::int8 / 1000) at time zone 'UTC', 'YYYY-MM') $function$;
+alter function app.audit_month(p_id uuid) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.audit_month_is_sealed(p_month text)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+    select s.era_ends = '{}' and not exists (
+      select from app.audit_log e
+       where e.xact >= s.sealed_to and e.id >= s.era_from and e.id < app.uuidv7_floor((p_month || '-01')::timestamptz + interval '1 month'))
+      from app.audit_sealing s
+  $function$;
+alter function app.audit_month_is_sealed(p_month text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.audit_proof(p_id uuid)
+ RETURNS TABLE(entry text, leaf_index bigint, leaves bytea, note text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant_id  uuid := app.tenant_id();
+  v_entry      app.audit_log;
+  v_seal       app.audit_seals;
+  v_state      app.audit_sealing;
+  v_later      boolean;
+  v_end        uuid;
+begin
+  if v_tenant_id is null then
+    raise exception 'a proof without a context' using errcode = 'BH008';
+  end if;
+  if not app.can('audit:read') then
+    raise exception 'the role % lacks audit:read', app.role() using errcode = 'BH004';
+  end if;
+  select * into v_entry from app.audit_log e where e.tenant_id = v_tenant_id and e.id = p_id;
+  if not found then
+    return;
+  end if;
+
+  select * into strict v_state from app.audit_sealing;
+  select * into v_seal from app.audit_seals s
+   where s.tenant_id = v_tenant_id and s.month = app.audit_month(p_id) and s.kind = 'entries'
+     and s.from_xact <= v_entry.xact and s.to_xact > v_entry.xact and s.era_from <= p_id
+   order by s.era desc limit 1;
+  -- after a move to another server, before the sealer has seen it, its numbers may be those of a batch
+  v_later := v_state.era_ends <> '{}' and p_id >= v_state.era_ends[1] or exists (
+    select from app.audit_sealing s where s.xmin::text::int8 <> s.xact & 4294967295
+       and p_id >= app.uuidv7_floor((select max(l.sealed_at) from app.audit_seals l where l.tenant_id = v_tenant_id)));
+  if v_seal.batch is null or v_later or v_seal.era < v_state.era and p_id >= v_state.era_from then
+    if not v_later and (p_id < v_state.era_from or v_entry.xact < v_state.sealed_to) then
+      raise exception 'entry % of % is in no batch', p_id, v_tenant_id using errcode = 'BH012';
+    end if;
+    return query select app.audit_entry(v_entry), null::int8, null::bytea, null::text;
+    return;
+  end if;
+
+  -- where the next era of this tenant begins, whose transactions may have the same numbers
+  if v_seal.era < v_state.era then
+    select s.era_from into v_end from app.audit_seals s
+     where s.tenant_id = v_tenant_id and s.batch > v_seal.batch and s.era > v_seal.era order by s.batch limit 1;
+    v_end := coalesce(v_end, v_state.era_from);
+  end if;
+  return query
+    select app.audit_entry(v_entry), count(*) filter (where (e.xact, e.id) < (v_entry.xact, p_id)),
+           string_agg(app.audit_leaf(e), '' order by e.xact, e.id), app.checkpoint_note(v_seal)
+      from app.audit_log e
+     where e.tenant_id = v_tenant_id and e.xact >= v_seal.from_xact and e.xact < v_seal.to_xact
+       and e.id >= v_seal.era_from and e.id < coalesce(v_end, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+       and app.audit_month(e.id) = v_seal.month;
+end $function$;
+alter function app.audit_proof(p_id uuid) owner to app_audit;
+grant execute on function app.audit_proof(p_id uuid) to app_api;
 
 CREATE OR REPLACE FUNCTION app.audit_read(p_table_name text, p_request jsonb)
  RETURNS void
@@ -877,6 +1499,7 @@ CREATE OR REPLACE FUNCTION app.audit_read(p_table_name text, p_request jsonb)
 AS $function$
 declare
   v_context text[] := app.context();
+  v_id      uuid   := app.uuidv7();
 begin
   if v_context is null then
     raise exception 'an audited read without a context' using errcode = 'BH008';
@@ -885,12 +1508,69 @@ begin
     raise exception 'the role % lacks audit:read', v_context[4] using errcode = 'BH004';
   end if;
   insert into app.audit_log
-         (tenant_id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, new_row)
-  values (v_context[1]::uuid, v_context[2], v_context[3]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_context[7]::inet,
-          'read', p_table_name, p_request);
+         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, new_row)
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6],
+          app.conceal_address(v_context, v_id), 'read', p_table_name, p_request);
 end $function$;
 alter function app.audit_read(p_table_name text, p_request jsonb) owner to app_audit;
 grant execute on function app.audit_read(p_table_name text, p_request jsonb) to app_api;
+
+CREATE OR REPLACE FUNCTION app.audit_seal_lag()
+ RETURNS interval
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select clock_timestamp() - least(
+      (select min(e.at) from app.audit_log e where e.xact >= s.sealed_to and e.id >= s.era_from),
+      -- a new era has begun, and what is left of the old one comes first
+      case when s.era_ends <> '{}' then (select min(e.at) from app.audit_log e where e.id >= s.era_ends[1]) end)
+      from app.audit_sealing s
+  $function$;
+alter function app.audit_seal_lag() owner to app_audit;
+comment on function app.audit_seal_lag() is 'How long an entry has waited that is committed and not sealed. A transaction that stays open holds back what came after it.';
+grant execute on function app.audit_seal_lag() to app_worker;
+
+CREATE OR REPLACE FUNCTION app.audit_seals_after(p_position bigint, p_limit integer)
+ RETURNS TABLE("position" bigint, tenant_id uuid, batch bigint, kind text, month text, era integer, era_from uuid, from_xact bigint, to_xact bigint, entries bigint, note text)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select s.position, s.tenant_id, s.batch, s.kind, s.month, s.era, s.era_from, s.from_xact, s.to_xact, s.entries, app.checkpoint_note(s)
+      from app.audit_seals s where s.position > p_position order by s.position limit p_limit
+  $function$;
+alter function app.audit_seals_after(p_position bigint, p_limit integer) owner to app_audit;
+grant execute on function app.audit_seals_after(p_position bigint, p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.audit_stream_position(p_name text)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select coalesce((select s.position from app.audit_streams s where s.name = p_name), 0) $function$;
+alter function app.audit_stream_position(p_name text) owner to app_audit;
+grant execute on function app.audit_stream_position(p_name text) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.audit_visit(p_person text, p_reason text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+  v_id      uuid   := app.uuidv7();
+begin
+  insert into app.audit_log
+         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, request_id, address, action, table_name, row_id, new_row)
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[6],
+          app.conceal_address(v_context, v_id), 'read', 'tenants', v_context[1]::uuid,
+          jsonb_build_object('login', session_user, 'person', p_person, 'reason', p_reason));
+  return v_id;
+end $function$;
+alter function app.audit_visit(p_person text, p_reason text) owner to app_audit;
+grant execute on function app.audit_visit(p_person text, p_reason text) to app_gate;
 
 CREATE OR REPLACE FUNCTION app.can(p_permission text)
  RETURNS boolean
@@ -905,8 +1585,66 @@ alter function app.can(p_permission text) owner to app_gate;
 comment on function app.can(p_permission text) is 'Whether the actor of this transaction has the permission. In policies always as (select app.can(…)).';
 grant execute on function app.can(p_permission text) to app_api;
 grant execute on function app.can(p_permission text) to app_audit;
+grant execute on function app.can(p_permission text) to app_auditor;
 grant execute on function app.can(p_permission text) to app_owner;
 grant execute on function app.can(p_permission text) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.checkpoint_note(p_seal app.audit_seals)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return app.checkpoint_text(p_seal) || E'\n\u2014 ' || p_seal.key_id || ' ' || replace(encode(p_seal.signature, 'base64'), E'\n', '') || E'\n';
+end $function$;
+alter function app.checkpoint_note(p_seal app.audit_seals) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.checkpoint_text(p_seal app.audit_seals)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return format(E'bulkhead-audit/v1/%s/%s\n%s\n%s\nkind %s\nmonth %s\nera %s %s\nxacts %s %s\ntotal %s\nprevious %s\nsealed %s\n',
+    p_seal.tenant_id, p_seal.batch, p_seal.entries, encode(p_seal.root, 'base64'),
+    p_seal.kind, p_seal.month, p_seal.era, p_seal.era_from, p_seal.from_xact, p_seal.to_xact, p_seal.total,
+    encode(p_seal.previous, 'base64'), app.checkpoint_time(p_seal.sealed_at));
+end $function$;
+alter function app.checkpoint_text(p_seal app.audit_seals) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.checkpoint_time(p_at timestamp with time zone)
+ RETURNS text
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+AS $function$ select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $function$;
+alter function app.checkpoint_time(p_at timestamp with time zone) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.conceal(p_entry_key bytea, p_field text, p_value text)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return app.xor_personal(p_entry_key, p_field,
+    convert_to(p_value, 'UTF8') || '\x80' || decode(repeat('00', 31 - octet_length(p_value) % 32), 'hex'));
+end $function$;
+alter function app.conceal(p_entry_key bytea, p_field text, p_value text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.conceal_address(p_context text[], p_entry_id uuid)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_context[7] is null then
+    return null;
+  end if;
+  return app.conceal(sha256(app.personal_key(coalesce(p_context[3], p_context[1])::uuid) || uuid_send(p_entry_id)), 'address', p_context[7]);
+end $function$;
+alter function app.conceal_address(p_context text[], p_entry_id uuid) owner to app_audit;
 
 CREATE OR REPLACE FUNCTION app.context()
  RETURNS text[]
@@ -961,6 +1699,48 @@ AS $function$
      where s.id = p_session_id
   $function$;
 alter function app.describe_session(p_session_id uuid) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.destroy_personal_key(p_subject_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_had boolean := exists (select from app.personal_keys where subject_id = p_subject_id and key is not null);
+begin
+  insert into app.personal_keys (subject_id, key, destroyed_at) values (p_subject_id, null, now())
+  on conflict (subject_id) do update set key = null, destroyed_at = coalesce(personal_keys.destroyed_at, now());
+  return v_had;
+end $function$;
+alter function app.destroy_personal_key(p_subject_id uuid) owner to app_audit;
+grant execute on function app.destroy_personal_key(p_subject_id uuid) to app_gate;
+grant execute on function app.destroy_personal_key(p_subject_id uuid) to app_owner;
+
+CREATE OR REPLACE FUNCTION app.drop_audit_month(p_month text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '1s'
+AS $function$
+declare
+  v_kept text;
+begin
+  perform from app.audit_sealing for update;
+  v_kept := app.why_audit_month_is_kept(p_month);
+  if v_kept is not null then
+    raise exception 'the month % of the audit log is kept: %', p_month, v_kept using errcode = 'BH013';
+  end if;
+  if exists (select from app.audit_seals s
+              where s.kind = 'entries' and s.month <= p_month
+                and not exists (select from app.audit_seals r where r.tenant_id = s.tenant_id and r.kind = 'retired' and r.month >= p_month and r.batch > s.batch)) then
+    raise exception 'the month % of the audit log is kept: a chain does not say that it ends', p_month using errcode = 'BH013';
+  end if;
+  execute format('drop table audit.%I', 'audit_log_' || replace(p_month, '-', '_'));
+end $function$;
+alter function app.drop_audit_month(p_month text) owner to app_audit;
+grant execute on function app.drop_audit_month(p_month text) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.end_session(p_session_id uuid, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
@@ -1037,6 +1817,50 @@ alter function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p
 comment on function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) is 'Opens a transaction for a person''s request. Raises BH001 to BH006.';
 grant execute on function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) to app_api;
 
+CREATE OR REPLACE FUNCTION app.enter_as_system(p_slug text, p_request_id text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant_id uuid := (select t.tenant_id from app.tenants t where t.slug = p_slug);
+begin
+  if v_tenant_id is null then
+    raise exception 'there is no tenant %', p_slug using errcode = '02000';
+  end if;
+  perform app.seal(v_tenant_id, 'system', null, 'system', null, p_request_id, null);
+  return v_tenant_id;
+end $function$;
+alter function app.enter_as_system(p_slug text, p_request_id text) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.enter_auditor(p_tenant_slug text, p_visit_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant_id uuid := (select t.tenant_id from app.tenants t where t.slug = p_tenant_slug);
+begin
+  if nullif(current_setting('app.context', true), '') is not null then
+    raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
+  end if;
+  if current_setting('transaction_read_only') <> 'on' or pg_current_xact_id_if_assigned() is not null then
+    raise exception 'an auditor enters in a transaction that is read only from its start' using errcode = 'BH012';
+  end if;
+  if v_tenant_id is null then
+    raise exception 'there is no tenant %', coalesce(p_tenant_slug, 'without a slug') using errcode = 'BH002';
+  end if;
+  perform app.seal(v_tenant_id, 'operator', null, 'auditor', null, 'auditor-' || pg_backend_pid(), inet_client_addr());
+  if not app.is_announced(p_visit_id) then
+    raise exception 'this session announced no such visit in the last minute' using errcode = 'BH012';
+  end if;
+end $function$;
+alter function app.enter_auditor(p_tenant_slug text, p_visit_id uuid) owner to app_gate;
+comment on function app.enter_auditor(p_tenant_slug text, p_visit_id uuid) is 'Opens a read-only transaction for an auditor whose visit was announced and committed. Raises BH002, BH006 and BH012.';
+grant execute on function app.enter_auditor(p_tenant_slug text, p_visit_id uuid) to app_auditor;
+
 CREATE OR REPLACE FUNCTION app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text)
  RETURNS void
  LANGUAGE plpgsql
@@ -1056,6 +1880,281 @@ alter function app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text) owner
 comment on function app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text) is 'Opens a transaction for a job of one tenant. Raises BH002 and BH006.';
 grant execute on function app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.explain(p_action text, p_resource text, p_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  c_role       constant name := 'app_api';  -- whose requests these are
+  v_permission text := p_resource || ':' || p_action;
+  v_found      record;
+  v_table      record;
+  v_command    text := case p_action when 'read' then 'select' when 'delete' then 'delete'
+                                     when 'write' then case when p_id is null then 'insert' else 'update' end end;
+  v_phases     text[];
+  v_missing    text;
+  v_parts      jsonb := '[]';  -- policy by phase, in the order of v_passes
+  v_passes     boolean[];
+  v_asked      boolean := false;
+  v_row        text;
+  v_columns    text;
+  v_verdict    record;
+  v_reason     text;
+  v_because    text;
+begin
+  select * into v_found from app.explain_permission(v_permission);
+  if v_found.description is null then
+    return null;
+  end if;
+
+  select c.oid, c.relname, format('%I.%I', n.nspname, c.relname) as name,
+         c.relrowsecurity and not r.rolsuper and not r.rolbypassrls
+           and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) as is_walled
+    into v_table
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    join pg_roles r on r.rolname = c_role
+   where n.nspname = 'app' and c.relname = v_found.table_name and c.relkind in ('r', 'p')
+     and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped);
+
+  -- any other action, such as users:invite, is its permission's alone; a row that it is about must be seen
+  v_phases := case when v_table.oid is null then '{}'
+                   when v_command = 'select' then '{sees}'
+                   when v_command = 'insert' then '{writes,sees}'
+                   when v_command = 'update' then '{sees,acts,writes}'
+                   when v_command = 'delete' then '{sees,acts}'
+                   when p_id is not null then '{sees}'
+                   else '{}' end::text[];
+
+  if cardinality(v_phases) > 0 then
+    select string_agg(privilege, ' or ' order by n) into v_missing
+      from unnest(array[coalesce(v_command, 'select'), 'select']) with ordinality needed (privilege, n)
+     where (n = 1 or v_command not in ('select'))
+       and not (has_schema_privilege(c_role, 'app', 'usage')
+                and case privilege when 'delete' then has_table_privilege(c_role, v_table.oid, privilege)
+                                   else has_any_column_privilege(c_role, v_table.oid, privilege) end);
+  end if;
+
+  if v_table.is_walled then
+    select coalesce(jsonb_agg(jsonb_build_object(
+             'policy', p.polname, 'phase', phase, 'permissive', p.polpermissive, 'expression', expression, 'command', p.polcmd,
+             'using', pg_get_expr(p.polqual, p.polrelid), 'check', pg_get_expr(p.polwithcheck, p.polrelid))
+             order by array_position(v_phases, phase), p.polpermissive, p.polname), '[]')
+      into v_parts
+      from pg_policy p
+      cross join lateral (values
+        ('sees',   'r', pg_get_expr(p.polqual, p.polrelid)),
+        ('acts',   case v_command when 'update' then 'w' else 'd' end, pg_get_expr(p.polqual, p.polrelid)),
+        ('writes', case v_command when 'update' then 'w' else 'a' end, pg_get_expr(coalesce(p.polwithcheck, p.polqual), p.polrelid))
+      ) as parts (phase, command, expression)
+     where p.polrelid = v_table.oid and phase = any (v_phases) and p.polcmd::text in ('*', command) and expression is not null
+       and (0 = any (p.polroles) or exists (select from unnest(p.polroles) polrole where pg_has_role(c_role, polrole, 'usage')));
+  end if;
+
+  if cardinality(v_phases) > 0 then
+    if p_id is not null and v_found.held and v_missing is null then
+      execute format('select array[%s]::boolean[] from %s where id = $1',
+                     (select string_agg(format('(%s)', part ->> 'expression'), ', ' order by n)
+                        from jsonb_array_elements(v_parts) with ordinality parts (part, n)), v_table.name)
+        into v_passes using p_id;
+      v_asked := true;
+      v_row   := case when v_passes is null then 'absent' else 'visible' end;
+    else
+      select string_agg(format('%s as %I', case
+               when a.attname = 'tenant_id' then 'app.tenant_id()'
+               when v_command = 'insert' and a.attgenerated = '' and d.adbin is not null
+                    and not has_column_privilege(c_role, a.attrelid, a.attnum, 'insert')
+               then format('(%s)::%s', pg_get_expr(d.adbin, d.adrelid), format_type(a.atttypid, a.atttypmod))
+               else format('null::%s', format_type(a.atttypid, a.atttypmod)) end, a.attname), ', ' order by a.attnum)
+        into v_columns
+        from pg_attribute a
+        left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+       where a.attrelid = v_table.oid and a.attnum > 0 and not a.attisdropped;
+      execute format('select array[%s]::boolean[] from (select %s) as %I',
+                     (select string_agg(format('(%s)', part ->> 'expression'), ', ' order by n)
+                        from jsonb_array_elements(v_parts) with ordinality parts (part, n)), v_columns, v_table.relname)
+        into v_passes;
+    end if;
+  end if;
+
+  -- phase by phase, the first that fails: `open` when nothing is known to refuse it
+  with parts as (
+    select part ->> 'phase' as phase, part ->> 'policy' as policy, part ->> 'expression' as expression,
+           (part ->> 'permissive')::boolean as permissive,
+           case when v_asked then coalesce(v_passes[n], false) else v_passes[n] end as passes
+      from jsonb_array_elements(v_parts) with ordinality p (part, n)
+  ), phases as (
+    select phase, n, v_table.is_walled and not exists (select from parts p where p.phase = ph.phase and p.permissive) as none,
+           (select string_agg(format('%s, %s', p.policy, p.expression), '; ' order by p.policy)
+              from parts p where p.phase = ph.phase and not p.permissive and p.passes is false) as restricted,
+           (select string_agg(format('%s, %s', p.policy, p.expression), '; ' order by p.policy)
+              from parts p where p.phase = ph.phase and p.permissive
+            having bool_and(p.passes is false)) as not_permitted
+      from unnest(v_phases) with ordinality ph (phase, n)
+  )
+  select phase, none, restricted, not_permitted,
+         (select string_agg(distinct p.policy, ', ') from parts p
+           where p.passes is null
+             and (not p.permissive
+                  or not exists (select from parts o where o.phase = p.phase and o.permissive and o.passes))) as depending
+    into v_verdict
+    from (select null::text) one
+    left join lateral (select * from phases
+                        where none or restricted is not null or not_permitted is not null
+                        order by n limit 1) failed on true;
+
+  -- who may see more than the one who is explained, an auditor or a superuser, finds rows that are hidden from that one
+  if v_row = 'visible' and v_verdict.phase = 'sees' and current_user <> c_role then
+    v_row := case when v_verdict.restricted is null then 'hidden' else 'absent' end;
+  end if;
+  if v_row = 'absent' then
+    v_passes := null;
+  end if;
+
+  v_reason := case when not v_found.held then 'permission_missing'
+                   when v_missing is not null then 'privilege_missing'
+                   when v_row in ('absent', 'hidden') then 'row_absent'
+                   when v_verdict.none then 'no_policy'
+                   when v_verdict.phase is not null then 'policy_refuses'
+                   when v_verdict.depending is not null then 'depends_on_row'
+                   else 'allowed' end;
+  v_because := case v_reason
+    when 'permission_missing' then format('The role %s does not have %s; %s.', v_found.context ->> 'role', v_permission,
+      coalesce('it belongs to ' || nullif(array_to_string(v_found.roles, ', '), ''), 'no role has it'))
+    when 'privilege_missing' then format('%s has no privilege to %s on %s.', c_role, v_missing, v_table.name)
+    when 'row_absent' then case v_row
+      when 'hidden' then format('The row is there, and no policy on %s shows it to this actor.', v_table.name)
+      else 'There is no such row in this tenant.' end
+    when 'no_policy' then format('No policy on %s lets %s %s.', v_table.name, c_role,
+      case when v_verdict.phase = 'sees' then 'see a row' else v_command end)
+    when 'policy_refuses' then format('On %s %s.', v_table.name, case
+      when v_verdict.restricted is not null then 'this policy refuses it: ' || v_verdict.restricted
+      else 'none of the policies that could permit it does: ' || v_verdict.not_permitted end)
+    else format('The role %s has %s%s.', v_found.context ->> 'role', v_permission, case
+      when cardinality(v_phases) = 0 then ''
+      when not v_table.is_walled then format(', and row security does not bind %s on %s', c_role, v_table.name)
+      when v_row is not null then format(', and the policies on %s pass for this row', v_table.name)
+      when v_verdict.depending is not null then format(', and on %s it depends on the row: %s', v_table.name, v_verdict.depending)
+      else format(', and the policies on %s pass for %s of the tenant', v_table.name,
+        case v_command when 'insert' then 'a new row' else 'every row' end) end)
+    end;
+
+  return jsonb_build_object(
+    'allowed', v_reason in ('allowed', 'depends_on_row'), 'reason', v_reason, 'because', v_because,
+    'role', v_found.context ->> 'role',
+    'permission', jsonb_build_object('name', v_permission, 'description', v_found.description, 'held', v_found.held,
+                                     'roles', v_found.roles),
+    'context', v_found.context,
+    'privilege', case when cardinality(v_phases) > 0 then jsonb_build_object(
+      'table', v_table.name, 'command', coalesce(v_command, 'select'), 'database_role', c_role, 'held', v_missing is null) end,
+    'row', v_row,
+    'policies', (
+      select coalesce(jsonb_agg(policy || jsonb_build_object('passes', passes) order by policy -> 'permissive', policy ->> 'name'), '[]')
+        from (select jsonb_build_object(
+                       'name', part -> 'policy', 'permissive', part -> 'permissive', 'using', part -> 'using', 'check', part -> 'check',
+                       'command', case part ->> 'command' when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update'
+                                                          when 'd' then 'delete' else 'all' end) as policy,
+                     case when bool_or(passes is false) then false when bool_or(passes is null) then null else true end as passes
+                from (select part, case when v_row in ('visible', 'hidden') then coalesce(v_passes[n], false) else v_passes[n] end as passes
+                        from jsonb_array_elements(v_parts) with ordinality p (part, n)) parts
+               group by 1) policies));
+end $function$;
+alter function app.explain(p_action text, p_resource text, p_id uuid) owner to app_gate;
+comment on function app.explain(p_action text, p_resource text, p_id uuid) is 'Which role, permission, privilege and policy decide, for the actor of this transaction.';
+grant execute on function app.explain(p_action text, p_resource text, p_id uuid) to app_api;
+grant execute on function app.explain(p_action text, p_resource text, p_id uuid) to app_auditor;
+
+CREATE OR REPLACE FUNCTION app.explain_access(p_email text, p_action text, p_resource text, p_id uuid DEFAULT NULL::uuid)
+ RETURNS TABLE(about text, finding text)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_person record;
+  v_answer jsonb;
+begin
+  begin
+    select * into v_person from app.assume_member(p_email);
+    if v_person.standing = 'active' then
+      v_answer := app.explain(p_action, p_resource, p_id);
+    end if;
+    -- a rollback to here gives the operator's context back; variables keep what they hold
+    raise exception 'found' using errcode = 'BH999';
+  exception when sqlstate 'BH999' then
+    null;
+  end;
+
+  if v_person.standing <> 'active' then
+    return query values
+      ('verdict', 'refused: ' || v_person.standing),
+      ('because', format(case v_person.standing
+         when 'not_a_member' then '%s is no member of this tenant.'
+         when 'person_deactivated' then '%s is deactivated, and has no session that is good.'
+         when 'membership_deactivated' then 'The membership of %s in this tenant is deactivated.'
+         else 'The tenant is not open to %s, nor to anybody.' end, lower(p_email)));
+    return;
+  end if;
+  if v_answer is null then
+    raise exception 'there is no permission %:%', p_resource, p_action using errcode = '22023';
+  end if;
+
+  return query
+    select 'verdict', case when (v_answer ->> 'allowed')::boolean then 'allowed' else 'refused' end
+                      || coalesce(': ' || nullif(v_answer ->> 'reason', 'allowed'), '')
+    union all
+    select 'because', v_answer ->> 'because'
+    union all
+    select 'context', format('%s in %s, as %s', lower(p_email), v_answer #>> '{context,tenant}', v_answer ->> 'role')
+    union all
+    select 'permission', format('%s (%s) %s', v_answer #>> '{permission,name}', v_answer #>> '{permission,description}',
+             'belongs to ' || coalesce((select string_agg(r, ', ') from jsonb_array_elements_text(v_answer #> '{permission,roles}') r), 'no role'))
+    union all
+    select 'privilege', format('%s %s %s on %s', v_answer #>> '{privilege,database_role}',
+             case when (v_answer #>> '{privilege,held}')::boolean then 'may' else 'may not' end,
+             v_answer #>> '{privilege,command}', v_answer #>> '{privilege,table}')
+     where v_answer ->> 'privilege' is not null
+    union all
+    select 'row', v_answer ->> 'row' where v_answer ->> 'row' is not null
+    union all
+    (select 'policy ' || (p ->> 'name'), format('%s: %s, for %s%s%s',
+              case p ->> 'passes' when 'true' then 'passes' when 'false' then 'refuses' else 'not known without a row' end,
+              case when (p ->> 'permissive')::boolean then 'permissive' else 'restrictive' end,
+              p ->> 'command', ', using ' || (p ->> 'using'), ', with check ' || (p ->> 'check'))
+       from jsonb_array_elements(v_answer -> 'policies') p);
+end $function$;
+alter function app.explain_access(p_email text, p_action text, p_resource text, p_id uuid) owner to app_gate;
+comment on function app.explain_access(p_email text, p_action text, p_resource text, p_id uuid) is 'For a DBA in a tenant: what decides about a member of it, in words.';
+grant execute on function app.explain_access(p_email text, p_action text, p_resource text, p_id uuid) to app_auditor;
+
+CREATE OR REPLACE FUNCTION app.explain_permission(p_permission text, OUT context jsonb, OUT description text, OUT roles text[], OUT held boolean, OUT table_name text)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_context text[] := app.context();
+begin
+  if v_context is null then
+    raise exception 'an explanation needs a tenant' using errcode = 'BH008';
+  end if;
+  context := jsonb_build_object(
+    'tenant_id', v_context[1], 'tenant', (select t.slug from app.tenants t where t.tenant_id = v_context[1]::uuid),
+    'actor_kind', v_context[2], 'actor_id', v_context[3], 'on_behalf_of', v_context[8], 'role', v_context[4]);
+  select p.description, coalesce(p.table_name, replace(split_part(p.name, ':', 1), '-', '_')), app.can(p.name),
+         (select coalesce(array_agg(r.role order by array_position(array['member', 'manager', 'admin', 'owner'], r.role)), '{}')
+            from app.role_permissions r where r.permission = p.name)
+    into description, table_name, held, roles
+    from app.permissions p where p.name = p_permission;
+end $function$;
+alter function app.explain_permission(p_permission text, OUT context jsonb, OUT description text, OUT roles text[], OUT held boolean, OUT table_name text) owner to app_gate;
+grant execute on function app.explain_permission(p_permission text, OUT context jsonb, OUT description text, OUT roles text[], OUT held boolean, OUT table_name text) to app_api;
+grant execute on function app.explain_permission(p_permission text, OUT context jsonb, OUT description text, OUT roles text[], OUT held boolean, OUT table_name text) to app_auditor;
+
 CREATE OR REPLACE FUNCTION app.extend_audit_log(p_ahead integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -1063,30 +2162,12 @@ CREATE OR REPLACE FUNCTION app.extend_audit_log(p_ahead integer)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
 AS $function$
-declare
-  v_month timestamptz;
-  v_name  text;
-  v_made  int := 0;
 begin
   if p_ahead not between 0 and 24 then
     raise exception '% months ahead is not between 0 and 24', p_ahead using errcode = '22023';
   end if;
-  for v_month in
-    select generate_series(date_trunc('month', now()), date_trunc('month', now()) + p_ahead * interval '1 month', interval '1 month')
-  loop
-    v_name := 'audit_log_' || to_char(v_month, 'YYYY_MM');
-    continue when to_regclass('audit.' || v_name) is not null;
-    execute format('create table audit.%I (like app.audit_log including defaults including constraints)', v_name);
-    execute format('alter table audit.%I enable row level security, force row level security', v_name);
-    execute format('create policy wall on audit.%I as restrictive to public
-                      using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()))', v_name);
-    execute format('create trigger no_truncate before truncate on audit.%I for each statement execute function app.refuse_change()', v_name);
-    execute format('alter table audit.%I enable always trigger no_truncate', v_name);
-    execute format('alter table app.audit_log attach partition audit.%I for values from (%L) to (%L)',
-                   v_name, app.uuidv7_floor(v_month), app.uuidv7_floor(v_month + interval '1 month'));
-    v_made := v_made + 1;
-  end loop;
-  return v_made;
+  return (select count(*) from generate_series(date_trunc('month', now()), date_trunc('month', now()) + p_ahead * interval '1 month', interval '1 month') month
+           where app.add_audit_month(month));
 end $function$;
 alter function app.extend_audit_log(p_ahead integer) owner to app_audit;
 grant execute on function app.extend_audit_log(p_ahead integer) to app_worker;
@@ -1144,6 +2225,44 @@ alter function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) own
 comment on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Completes a job in the transaction of its last effect. Raises BH009.';
 grant execute on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_held text;
+begin
+  if coalesce(btrim(p_reason), '') = '' then
+    raise exception 'erasing a person needs a reason' using errcode = '22023';
+  end if;
+  if p_person ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' then
+    subject_id := p_person;
+  else
+    select u.id into subject_id from app.users u where u.email = lower(p_person);
+    if not found then
+      raise exception 'nobody has this e-mail address' using errcode = '02000';
+    end if;
+  end if;
+  if exists (select from app.tenants t where t.tenant_id = subject_id) then
+    raise exception 'this id is a tenant''s, and no person''s' using errcode = '22023';
+  end if;
+  select string_agg(t.slug, ', ' order by t.slug) into v_held
+    from app.tenants t
+   where t.legal_hold_since is not null
+     and (exists (select from app.memberships m where m.tenant_id = t.tenant_id and m.user_id = subject_id)
+          or app.has_acted(t.tenant_id, subject_id));
+  if v_held is not null then
+    raise exception 'this person is in what is on legal hold, of %', v_held using errcode = 'BH013';
+  end if;
+  had_key := app.destroy_personal_key(subject_id);
+  perform app.log_security('person_erased', subject_id, null, null, null, null, null,
+                           jsonb_build_object('reason', p_reason, 'by', session_user, 'had_key', had_key));
+end $function$;
+alter function app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean) owner to app_gate;
+grant execute on function app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean) to app_owner;
+
 CREATE OR REPLACE FUNCTION app.forget_sessions(p_limit integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -1162,6 +2281,33 @@ begin
 end $function$;
 alter function app.forget_sessions(p_limit integer) owner to app_gate;
 grant execute on function app.forget_sessions(p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.has_acted(p_tenant_id uuid, p_actor_id uuid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select exists (select from app.audit_log e where e.tenant_id = p_tenant_id and e.actor_id = p_actor_id) $function$;
+alter function app.has_acted(p_tenant_id uuid, p_actor_id uuid) owner to app_audit;
+grant execute on function app.has_acted(p_tenant_id uuid, p_actor_id uuid) to app_gate;
+
+CREATE OR REPLACE FUNCTION app.hold_audit_stream(p_name text, p_holder uuid, p_seconds integer)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_position int8;
+begin
+  insert into app.audit_streams (name, position) values (p_name, 0) on conflict do nothing;
+  update app.audit_streams s set held_by = p_holder, held_until = clock_timestamp() + make_interval(secs => p_seconds)
+   where s.name = p_name and (s.held_by is null or s.held_by = p_holder or s.held_until < clock_timestamp())
+   returning s.position into v_position;
+  return v_position;
+end $function$;
+alter function app.hold_audit_stream(p_name text, p_holder uuid, p_seconds integer) owner to app_audit;
+grant execute on function app.hold_audit_stream(p_name text, p_holder uuid, p_seconds integer) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.hold_job(p_job_id uuid, p_kind text, p_attempt integer)
  RETURNS void
@@ -1182,6 +2328,31 @@ end $function$;
 alter function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) owner to app_gate;
 comment on function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Proves the lease of a job to the transaction that does its work. Raises BH009.';
 grant execute on function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.is_announced(p_visit_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+begin
+  return exists (select from app.audit_log l
+                  where l.tenant_id = v_context[1]::uuid and l.id = p_visit_id and l.request_id = v_context[6]
+                    and l.at > clock_timestamp() - interval '1 minute');
+end $function$;
+alter function app.is_announced(p_visit_id uuid) owner to app_audit;
+grant execute on function app.is_announced(p_visit_id uuid) to app_gate;
+
+CREATE OR REPLACE FUNCTION app.list_audit_keys()
+ RETURNS TABLE(key_id text, public_key bytea, created_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select k.key_id, k.public_key, k.created_at from app.audit_keys k order by k.created_at, k.key_id $function$;
+alter function app.list_audit_keys() owner to app_audit;
+grant execute on function app.list_audit_keys() to app_api;
 
 CREATE OR REPLACE FUNCTION app.list_tenants(p_after uuid, p_limit integer)
  RETURNS SETOF uuid
@@ -1227,6 +2398,102 @@ end $function$;
 alter function app.make_context_key(p_replace boolean) owner to app_gate;
 grant execute on function app.make_context_key(p_replace boolean) to app_owner;
 
+CREATE OR REPLACE FUNCTION app.mind_audit_era()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_now    int8 := pg_current_xact_id()::text::int8;
+  v_from   uuid;
+  v_month  timestamptz;
+  v_last   uuid;
+begin
+  select coalesce(s.era_ends[cardinality(s.era_ends)], s.era_from) into v_from from app.audit_sealing s where s.xmin::text::int8 <> s.xact & 4294967295;
+  if not found then
+    return;
+  end if;
+  -- Written here, an entry's xmin is its xact, or the number of a later subtransaction. Restored with a number that is
+  -- still to come here, it is below. Numbers that are over here are taken by nothing that will be written here.
+  for v_month in
+    select generate_series(date_trunc('month', now()) + interval '1 month', date_trunc('month', now()) - interval '100 years', interval '-1 month')
+  loop
+    select e.id into v_last from app.audit_log e
+     where e.id >= greatest(v_from, app.uuidv7_floor(v_month)) and e.id < app.uuidv7_floor(v_month + interval '1 month')
+       and e.xact > v_now - ((v_now - e.xmin::text::int8) & 4294967295)
+     order by e.id desc limit 1;
+    exit when found or v_from >= app.uuidv7_floor(v_month);
+  end loop;
+  if v_last >= app.uuidv7_floor(clock_timestamp()) then
+    raise exception 'the clock of this server is behind the last entry that was restored' using errcode = 'BH012';
+  end if;
+  update app.audit_sealing s set xact = v_now,
+    era_ends = case when v_last is null then s.era_ends else s.era_ends || encode(
+      int8send(('x' || left(v_last::text, 8) || substr(v_last::text, 10, 4) || '0000')::bit(64)::int8 + 65536) || '\x0000000000000000', 'hex')::uuid end;
+end $function$;
+alter function app.mind_audit_era() owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.oldest_audit_month(OUT month text, OUT kept text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  select replace(substr(min(c.relname), 11), '_', '-') into month
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'app.audit_log'::regclass;
+  kept := app.why_audit_month_is_kept(month);
+end $function$;
+alter function app.oldest_audit_month(OUT month text, OUT kept text) owner to app_audit;
+grant execute on function app.oldest_audit_month(OUT month text, OUT kept text) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.personal_key(p_subject_id uuid)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_key bytea;
+begin
+  select key into v_key from app.personal_keys where subject_id = p_subject_id;
+  if not found then
+    insert into app.personal_keys (subject_id, key)
+    values (p_subject_id, sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())))
+    on conflict do nothing;
+    select key into v_key from app.personal_keys where subject_id = p_subject_id;
+  end if;
+  return v_key;
+end $function$;
+alter function app.personal_key(p_subject_id uuid) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.personal_openings(p_ids uuid[])
+ RETURNS TABLE(id uuid, openings jsonb)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select f.id, jsonb_object_agg(f.field, jsonb_build_object('value', app.reveal(e.key, f.field, f.blocks), 'key', encode(e.key, 'hex')))
+      from (select l.id, 'address' as field, coalesce(l.actor_id, l.tenant_id) as subject_id, l.address as blocks
+              from app.audit_log l
+             where l.tenant_id = (select app.tenant_id()) and (select app.can('audit:read'))
+               and l.id = any (p_ids) and l.address is not null
+            union all
+            select l.id, image.name || '.' || field, (image.fields -> field ->> 'personal_to')::uuid, decode(image.fields -> field ->> 'value', 'hex')
+              from app.audit_log l
+             cross join lateral (values ('old_row', l.old_row), ('new_row', l.new_row)) image (name, fields)
+             cross join lateral jsonb_array_elements_text(image.fields -> '@personal') field
+             where l.tenant_id = (select app.tenant_id()) and (select app.can('audit:read'))
+               and l.id = any (p_ids) and l.action <> 'read'  -- what was asked is nobody's row
+               and image.fields -> field ->> 'value' is not null) f
+      join app.personal_keys k on k.subject_id = f.subject_id and k.key is not null
+     cross join lateral (select sha256(k.key || uuid_send(f.id)) as key offset 0) e
+     group by f.id
+  $function$;
+alter function app.personal_openings(p_ids uuid[]) owner to app_audit;
+grant execute on function app.personal_openings(p_ids uuid[]) to app_api;
+
 CREATE OR REPLACE FUNCTION app.refuse_change()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1265,6 +2532,105 @@ end $function$;
 alter function app.register(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_tenant_slug text, p_slug_is_wish boolean, p_request_id text, p_address inet, p_user_agent text, OUT user_id uuid, OUT tenant_id uuid, OUT tenant_slug text) owner to app_gate;
 comment on function app.register(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_tenant_slug text, p_slug_is_wish boolean, p_request_id text, p_address inet, p_user_agent text, OUT user_id uuid, OUT tenant_id uuid, OUT tenant_slug text) is 'A new person with a new tenant of their own. Raises 23505 on users_email_key or tenants_slug_key.';
 grant execute on function app.register(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_tenant_slug text, p_slug_is_wish boolean, p_request_id text, p_address inet, p_user_agent text, OUT user_id uuid, OUT tenant_id uuid, OUT tenant_slug text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.release_audit_stream(p_name text, p_holder uuid)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ update app.audit_streams set held_by = null, held_until = clock_timestamp() where name = p_name and held_by = p_holder $function$;
+alter function app.release_audit_stream(p_name text, p_holder uuid) owner to app_audit;
+grant execute on function app.release_audit_stream(p_name text, p_holder uuid) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_row ->> p_column is null then
+    return p_row;
+  end if;
+  return jsonb_set(p_row, array[p_column], jsonb_build_object(
+      'personal_to', p_subject_id,
+      'value', encode(app.conceal(p_entry_key, p_image || '.' || p_column, p_row ->> p_column), 'hex')))
+    || jsonb_build_object('@personal', coalesce(p_row -> '@personal', '[]') || to_jsonb(p_column));
+end $function$;
+alter function app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.retirable_audit_chains(p_month text)
+ RETURNS TABLE(tenant_id uuid, month text, era integer, era_from uuid, from_xact bigint, to_xact bigint, sealed_at text, head_batch bigint, head_total bigint, head_text text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+begin
+  perform from app.audit_sealing for update;
+  if p_month >= to_char(now(), 'YYYY-MM') or not app.audit_month_is_sealed(p_month) then
+    raise exception 'the month % of the audit log is not over, or not sealed', p_month using errcode = 'BH012';
+  end if;
+  return query
+    select (h.seal).tenant_id, p_month, (h.seal).era, (h.seal).era_from, (h.seal).to_xact, (h.seal).to_xact, app.checkpoint_time(clock_timestamp()),
+           (h.seal).batch, (h.seal).total, app.checkpoint_text(h.seal)
+      from (select distinct s.tenant_id from app.audit_seals s where s.kind = 'entries' and s.month <= p_month) t
+     cross join lateral (select s as seal from app.audit_seals s where s.tenant_id = t.tenant_id order by s.batch desc limit 1) h
+     where not exists (select from app.audit_seals r where r.tenant_id = t.tenant_id and r.kind = 'retired' and r.month >= p_month)
+     order by 1;
+end $function$;
+alter function app.retirable_audit_chains(p_month text) owner to app_audit;
+grant execute on function app.retirable_audit_chains(p_month text) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.reveal(p_entry_key bytea, p_field text, p_blocks bytea)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_padded bytea := rtrim(app.xor_personal(p_entry_key, p_field, p_blocks), '\x00');
+begin
+  return convert_from(substring(v_padded from 1 for length(v_padded) - 1), 'UTF8');
+end $function$;
+alter function app.reveal(p_entry_key bytea, p_field text, p_blocks bytea) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.reveal_entry(p_entry app.audit_log)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_address text;
+  v_images  jsonb[] := array[p_entry.old_row, p_entry.new_row];
+  v_column  text;
+  v_value   jsonb;
+  v_key     bytea;
+begin
+  if p_entry.tenant_id is distinct from app.tenant_id() then
+    return null;
+  end if;
+  if p_entry.address is not null then
+    v_key     := (select key from app.personal_keys where subject_id = coalesce(p_entry.actor_id, p_entry.tenant_id));
+    v_address := coalesce(app.reveal(sha256(v_key || uuid_send(p_entry.id)), 'address', p_entry.address), '[erased]');
+  end if;
+  for i in 1 .. 2 loop
+    continue when p_entry.action = 'read' or not v_images[i] ? '@personal';  -- what was asked is nobody's row
+    for v_column in select jsonb_array_elements_text(v_images[i] -> '@personal') loop
+      v_value     := v_images[i] -> v_column;
+      v_key       := (select key from app.personal_keys where subject_id = (v_value ->> 'personal_to')::uuid);
+      v_images[i] := jsonb_set(v_images[i], array[v_column], to_jsonb(coalesce(
+        app.reveal(sha256(v_key || uuid_send(p_entry.id)), case i when 1 then 'old_row.' else 'new_row.' end || v_column, decode(v_value ->> 'value', 'hex')),
+        '[erased]')));
+    end loop;
+    v_images[i] := v_images[i] - '@personal';
+  end loop;
+  return jsonb_build_object('address', v_address, 'old_row', v_images[1], 'new_row', v_images[2]);
+end $function$;
+alter function app.reveal_entry(p_entry app.audit_log) owner to app_audit;
+grant execute on function app.reveal_entry(p_entry app.audit_log) to app_api;
+grant execute on function app.reveal_entry(p_entry app.audit_log) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.role()
  RETURNS text
@@ -1319,7 +2685,7 @@ end $function$;
 alter function app.rotate_refresh(p_session_id uuid, p_counter integer, p_idle interval, p_grace interval, p_request_id text, p_address inet, p_user_agent text, OUT verdict text, OUT signed_in app.signed_in) owner to app_gate;
 grant execute on function app.rotate_refresh(p_session_id uuid, p_counter integer, p_idle interval, p_grace interval, p_request_id text, p_address inet, p_user_agent text, OUT verdict text, OUT signed_in app.signed_in) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet)
+CREATE OR REPLACE FUNCTION app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_on_behalf_of uuid DEFAULT NULL::uuid)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1327,9 +2693,14 @@ CREATE OR REPLACE FUNCTION app.seal(p_tenant_id uuid, p_actor_kind text, p_actor
 AS $function$
 declare
   v_fields text := concat_ws('|', p_tenant_id::text, p_actor_kind, coalesce(p_actor_id::text, ''), coalesce(p_role, ''),
-                             coalesce(p_session_id::text, ''), coalesce(p_request_id, ''), coalesce(host(p_address), ''));
+                             coalesce(p_session_id::text, ''), coalesce(p_request_id, ''), coalesce(host(p_address), ''),
+                             coalesce(p_on_behalf_of::text, ''));
   v_key    app.context_key;
 begin
+  -- a bar in a text that a caller chose would move the fields behind it
+  if length(v_fields) - length(replace(v_fields, '|', '')) <> 7 then
+    raise exception 'a field of the context is missing, or holds a bar' using errcode = '22023';
+  end if;
   select * into strict v_key from app.context_key;
   perform set_config('app.context',
     encode(sha256(v_key.outer_block || sha256(v_key.inner_block || convert_to(
@@ -1338,8 +2709,70 @@ begin
   -- beside it, for human eyes; nothing reads these
   perform set_config('app.tenant_id', p_tenant_id::text, true), set_config('app.actor_id', coalesce(p_actor_id::text, ''), true);
 end $function$;
-alter function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet) owner to app_gate;
-comment on function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet) is 'Makes the context of this transaction. Only functions of app_gate may call it.';
+alter function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_on_behalf_of uuid) owner to app_gate;
+comment on function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_on_behalf_of uuid) is 'Makes the context of this transaction. Only functions of app_gate may call it.';
+
+CREATE OR REPLACE FUNCTION app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer)
+ RETURNS TABLE(xact bigint, id uuid, at timestamp with time zone, entry text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_batch record;
+begin
+  select * into v_batch from app.audit_batches_after(p_position - 1, 1) b where b.position = p_position;
+  return query
+    select e.xact, e.id, e.at, app.audit_entry(e)
+      from app.audit_log e
+     where e.tenant_id = v_batch.tenant_id and (e.xact, e.id) > (p_after_xact, p_after_id)
+       and e.xact >= v_batch.from_xact and e.xact < v_batch.to_xact and e.id >= v_batch.from_id and e.id < v_batch.to_id
+     order by e.xact, e.id
+     limit p_limit;
+end $function$;
+alter function app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer) owner to app_audit;
+grant execute on function app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.set_audit_retention(p_slug text, p_days integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant_id uuid := app.enter_as_system(p_slug, 'audit retention');
+begin
+  update app.tenants t set audit_retention_days = p_days where t.tenant_id = v_tenant_id;
+  perform app.log_security('audit_retention_set', null, v_tenant_id, null, null, null, null,
+                           jsonb_build_object('days', p_days, 'by', session_user));
+end $function$;
+alter function app.set_audit_retention(p_slug text, p_days integer) owner to app_gate;
+comment on function app.set_audit_retention(p_slug text, p_days integer) is 'How many days this tenant''s audit log is kept; null for ever. Raises 02000, 23514.';
+grant execute on function app.set_audit_retention(p_slug text, p_days integer) to app_owner;
+
+CREATE OR REPLACE FUNCTION app.set_legal_hold(p_slug text, p_held boolean, p_reason text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant_id uuid := app.enter_as_system(p_slug, 'legal hold');
+begin
+  if coalesce(btrim(p_reason), '') = '' then
+    raise exception 'a legal hold and its end need a reason' using errcode = '22023';
+  end if;
+  update app.tenants t
+     set legal_hold_since  = case when p_held then coalesce(t.legal_hold_since, now()) end,
+         legal_hold_reason = case when p_held then p_reason end
+   where t.tenant_id = v_tenant_id;
+  perform app.log_security(case when p_held then 'legal_hold_set' else 'legal_hold_released' end, null, v_tenant_id, null, null, null, null,
+                           jsonb_build_object('reason', p_reason, 'by', session_user));
+end $function$;
+alter function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) owner to app_gate;
+comment on function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) is 'Keeps this tenant''s audit log from being dropped or erased, or no longer. Raises 02000, 22023.';
+grant execute on function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) to app_owner;
 
 CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
  RETURNS app.signed_in
@@ -1426,6 +2859,72 @@ alter function app.try_lock(p_name text) owner to app_gate;
 grant execute on function app.try_lock(p_name text) to app_api;
 grant execute on function app.try_lock(p_name text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.unsealed_audit_entries(p_limit integer)
+ RETURNS TABLE(tenant_id uuid, month text, era integer, era_from uuid, from_xact bigint, to_xact bigint, entries bigint, leaves bytea, sealed_at text, head_batch bigint, head_total bigint, head_text text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_state  app.audit_sealing;
+  v_end    uuid;
+  v_below  int8 := pg_snapshot_xmin(pg_current_snapshot())::text::int8;
+  v_low    int8;
+  v_next   int8;
+begin
+  -- most of the time there is nothing to do, and then nothing is written
+  perform from app.audit_sealing s
+    where cardinality(s.era_ends) > 0 or s.xmin::text::int8 <> s.xact & 4294967295
+       or exists (select from app.audit_log e where e.xact >= s.sealed_to and e.xact < v_below and e.id >= s.era_from);
+  if not found then
+    return;
+  end if;
+  perform from app.audit_sealing for update skip locked;
+  if not found then
+    return;
+  end if;
+  perform app.mind_audit_era();
+
+  loop
+    select * into strict v_state from app.audit_sealing;
+    v_end   := coalesce(v_state.era_ends[1], 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+    -- what was restored is final, whatever its numbers
+    v_below := case when v_state.era_ends = '{}' then pg_snapshot_xmin(pg_current_snapshot())::text::int8 else 9223372036854775807 end;
+    select min(e.xact) into v_low from app.audit_log e
+     where e.xact >= v_state.sealed_to and e.xact < v_below and e.id >= v_state.era_from and e.id < v_end;
+    exit when v_low is not null or v_state.era_ends = '{}';
+    update app.audit_sealing s set era = s.era + 1, era_from = s.era_ends[1], era_ends = s.era_ends[2:], sealed_to = 0, xact = pg_current_xact_id()::text::int8;
+  end loop;
+  if v_low is null then
+    return;
+  end if;
+
+  select e.xact into v_next from app.audit_log e
+   where e.xact >= v_low and e.xact < v_below and e.id >= v_state.era_from and e.id < v_end
+   order by e.xact offset p_limit limit 1;
+  if v_next is not null then
+    v_below := greatest(v_next, v_low + 1);
+  elsif v_state.era_ends <> '{}' then
+    select max(e.xact) + 1 into v_below from app.audit_log e where e.xact >= v_low and e.id >= v_state.era_from and e.id < v_end;
+  end if;
+
+  return query
+    select b.tenant_id, b.month, v_state.era, v_state.era_from, v_state.sealed_to, v_below, b.entries, b.leaves,
+           app.checkpoint_time(clock_timestamp()), coalesce((h.seal).batch, 0), coalesce((h.seal).total, 0),
+           case when h.seal is not null then app.checkpoint_text(h.seal) end
+      from (select p.tenant_id, p.month, count(*) as entries, string_agg(p.leaf, '' order by p.xact, p.id) as leaves
+              from (select e.tenant_id, app.audit_month(e.id) as month, e.xact, e.id, app.audit_leaf(e) as leaf
+                      from app.audit_log e
+                     where e.xact >= v_low and e.xact < v_below and e.id >= v_state.era_from and e.id < v_end) p
+             group by p.tenant_id, p.month) b
+      left join lateral (select s as seal from app.audit_seals s where s.tenant_id = b.tenant_id order by s.batch desc limit 1) h on true
+     order by b.tenant_id, b.month;
+end $function$;
+alter function app.unsealed_audit_entries(p_limit integer) owner to app_audit;
+comment on function app.unsealed_audit_entries(p_limit integer) is 'Hands out what is to be sealed, under the lock that makes the sealer one.';
+grant execute on function app.unsealed_audit_entries(p_limit integer) to app_worker;
+
 CREATE OR REPLACE FUNCTION app.update_profile(p_secret bytea, p_name text, p_version integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -1445,20 +2944,22 @@ grant execute on function app.update_profile(p_secret bytea, p_name text, p_vers
 
 CREATE OR REPLACE FUNCTION app.uuidv7()
  RETURNS uuid
- LANGUAGE sql
+ LANGUAGE plpgsql
  PARALLEL SAFE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select encode(
-      set_bit(set_bit(
-        overlay(uuid_send(gen_random_uuid())
-          placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::int8) from 3)
-          from 1 for 6),
-        52, 1), 53, 1), 'hex')::uuid
-  $function$;
+begin
+  return encode(
+    set_bit(set_bit(
+      overlay(uuid_send(gen_random_uuid())
+        placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::int8) from 3)
+        from 1 for 6),
+      52, 1), 53, 1), 'hex')::uuid;
+end $function$;
 alter function app.uuidv7() owner to app_gate;
 grant execute on function app.uuidv7() to app_api;
 grant execute on function app.uuidv7() to app_audit;
+grant execute on function app.uuidv7() to app_auditor;
 grant execute on function app.uuidv7() to app_owner;
 grant execute on function app.uuidv7() to app_worker;
 
@@ -1469,6 +2970,98 @@ CREATE OR REPLACE FUNCTION app.uuidv7_floor(p_at timestamp with time zone)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$ select (lpad(to_hex((extract(epoch from p_at) * 1000)::int8), 12, '0') || '00000000000000000000')::uuid $function$;
 alter function app.uuidv7_floor(p_at timestamp with time zone) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.why_audit_month_is_kept(p_month text)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_name   text        := 'audit_log_' || replace(p_month, '-', '_');
+  v_from   timestamptz := (p_month || '-01')::timestamptz;
+  v_end    timestamptz := (p_month || '-01')::timestamptz + interval '1 month';
+  v_oldest text;
+  v_ids    uuid[];
+begin
+  select min(c.relname) into v_oldest from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'app.audit_log'::regclass;
+  if not exists (select from pg_inherits i where i.inhparent = 'app.audit_log'::regclass and i.inhrelid = to_regclass('audit.' || quote_ident(v_name))) then
+    return 'there is no such month';
+  elsif v_end > now() then
+    return 'it is not over';
+  elsif v_oldest < v_name then
+    return 'there is an older one';  -- a chain that ends says so for all before, too
+  elsif not app.audit_month_is_sealed(p_month) then
+    return 'it is not sealed';
+  end if;
+
+  -- each tenant by one step in the index, however many entries it has
+  with recursive tenants as (
+    (select e.tenant_id from app.audit_log e
+      where e.id >= app.uuidv7_floor(v_from) and e.id < app.uuidv7_floor(v_end) order by e.tenant_id limit 1)
+    union all
+    select (select e.tenant_id from app.audit_log e
+             where e.tenant_id > t.tenant_id and e.id >= app.uuidv7_floor(v_from) and e.id < app.uuidv7_floor(v_end)
+             order by e.tenant_id limit 1)
+      from tenants t where t.tenant_id is not null
+  )
+  select coalesce(array_agg(t.tenant_id), '{}') into v_ids from tenants t where t.tenant_id is not null;
+
+  return coalesce(
+    app.why_tenants_keep(v_ids, v_end),
+    (select 'a stream has not had it yet'
+       from app.audit_streams s
+      where s.held_until > now() - interval '7 days'  -- one that is gone waits for nobody
+        and s.position < (select max(a.position) from app.audit_seals a where a.month <= p_month and a.kind = 'entries')
+      limit 1));
+end $function$;
+alter function app.why_audit_month_is_kept(p_month text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.why_tenants_keep(p_tenant_ids uuid[], p_end timestamp with time zone)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant app.tenants;
+begin
+  for v_tenant in select * from app.tenants t where t.tenant_id = any (p_tenant_ids) order by t.tenant_id for share loop
+    if v_tenant.legal_hold_since is not null then
+      return format('tenant %s is on legal hold', v_tenant.slug);
+    elsif v_tenant.audit_retention_days is null then
+      return format('tenant %s keeps its log for ever', v_tenant.slug);
+    elsif p_end + make_interval(days => v_tenant.audit_retention_days) > now() then
+      return format('tenant %s keeps its log for %s days', v_tenant.slug, v_tenant.audit_retention_days);
+    end if;
+  end loop;
+  if (select count(*) from app.tenants t where t.tenant_id = any (p_tenant_ids)) < cardinality(p_tenant_ids) then
+    return 'it has entries of a tenant that is gone, and nobody has said how long they are kept';
+  end if;
+  return null;
+end $function$;
+alter function app.why_tenants_keep(p_tenant_ids uuid[], p_end timestamp with time zone) owner to app_gate;
+grant execute on function app.why_tenants_keep(p_tenant_ids uuid[], p_end timestamp with time zone) to app_audit;
+
+CREATE OR REPLACE FUNCTION app.xor_personal(p_entry_key bytea, p_field text, p_blocks bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE STRICT
+AS $function$
+declare
+  v_out     bytea := '';
+  v_block   bit(256);
+begin
+  for i in 0 .. length(p_blocks) / 32 - 1 loop
+    v_block := ('x' || encode(substring(p_blocks from i * 32 + 1 for 32), 'hex'))::bit(256)
+             # ('x' || encode(sha256(p_entry_key || convert_to(p_field || '|' || i, 'UTF8')), 'hex'))::bit(256);
+    v_out := v_out || int8send(substring(v_block from 1 for 64)::bit(64)::int8) || int8send(substring(v_block from 65 for 64)::bit(64)::int8)
+                   || int8send(substring(v_block from 129 for 64)::bit(64)::int8) || int8send(substring(v_block from 193 for 64)::bit(64)::int8);
+  end loop;
+  return v_out;
+end $function$;
+alter function app.xor_personal(p_entry_key bytea, p_field text, p_blocks bytea) owner to app_audit;
 
 CREATE OR REPLACE FUNCTION pgboss.create_queue(queue_name text, options jsonb)
  RETURNS void

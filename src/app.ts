@@ -4,13 +4,17 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequ
 import type pg from 'pg'
 import { makeSessions } from './auth/sessions.ts'
 import type { ServerConfig } from './config.ts'
+import type { LawWatch } from './drift.ts'
 import { deriveKeys } from './lib/derived-keys.ts'
 import { type Logger, makeLogger } from './log.ts'
 import { audit } from './modules/audit.ts'
+import { auditExport } from './modules/audit-export.ts'
+import { auditSeals } from './modules/audit-seals.ts'
 import { jwks } from './modules/auth/jwks.ts'
 import { profile } from './modules/auth/profile.ts'
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
+import { authz } from './modules/authz.ts'
 import { problemKinds } from './modules/problems.ts'
 import { projects } from './modules/projects.ts'
 import { accept } from './plugins/accept.ts'
@@ -18,6 +22,7 @@ import { accessTokens } from './plugins/access-tokens.ts'
 import { auth } from './plugins/auth.ts'
 import { cors } from './plugins/cors.ts'
 import { docs } from './plugins/docs.ts'
+import { drift } from './plugins/drift.ts'
 import { answerClientError, errors, refuse } from './plugins/errors.ts'
 import { health } from './plugins/health.ts'
 import { https } from './plugins/https.ts'
@@ -39,10 +44,13 @@ export type Parts = {
   pools: { api: pg.Pool; auth: pg.Pool }
   redis?: Redis
   log?: Logger
+  /** Looks whether the database keeps its laws; whoever made it stops it. */
+  laws?: LawWatch
 }
 
 /** The application, ready to listen. */
-export const buildApp = async ({ config, pools, redis, log = makeLogger(config) }: Parts): Promise<FastifyInstance> => {
+export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
+  const { config, pools, redis, laws, log = makeLogger(config) } = parts
   const app = Fastify({
     loggerInstance: log satisfies FastifyBaseLogger as FastifyBaseLogger,
     logController: new RequestLog(whoAsks),
@@ -84,7 +92,7 @@ export const buildApp = async ({ config, pools, redis, log = makeLogger(config) 
   await app.register(openapi, { version })
 
   // For whoever runs it, and for whoever reads
-  await app.register(health, { pools, redis })
+  await app.register(health, { pools, redis, laws })
   await app.register(problemKinds, { prefix: '/problems' })
   await app.register(jwks, { keys: config.jwt.keys })
   if (config.docsEnabled) await app.register(docs, { prefix: '/api' })
@@ -92,6 +100,7 @@ export const buildApp = async ({ config, pools, redis, log = makeLogger(config) 
   await app.register(accessTokens, { ...config.jwt, ttlMs: config.sessions.accessTokenMs })
   await app.register(
     async (api) => {
+      api.register(drift, { laws })
       api.register(accept)
 
       api.register(
@@ -114,6 +123,9 @@ export const buildApp = async ({ config, pools, redis, log = makeLogger(config) 
 
         tenant.register(projects, { prefix: '/projects' })
         tenant.register(audit, { prefix: '/audit' })
+        tenant.register(auditExport, { prefix: '/audit' })
+        tenant.register(auditSeals, { prefix: '/audit' })
+        tenant.register(authz, { prefix: '/authz' })
       })
     },
     { prefix: '/api/v1' },

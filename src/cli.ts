@@ -2,9 +2,13 @@
  * Every command of operators and DBAs: `npm run cli` lists them, `npm run cli -- help migrate` explains one.
  * A command is an entry of the table; what it does is in src/cli, a file for each group.
  */
+import { auditCommand } from './cli/audit.ts'
 import type { Command } from './cli/command.ts'
 import { UsageError } from './cli/command.ts'
 import { bootstrapCommand, lawsCommand, migrateCommand } from './cli/database.ts'
+import { policiesCommand } from './cli/policies.ts'
+import { proveCommand } from './cli/prove.ts'
+import { psqlCommand } from './cli/psql.ts'
 import { ConfigError } from './config.ts'
 import { loadEnvFile } from './processes.ts'
 
@@ -12,6 +16,10 @@ const commands: Readonly<Record<string, Command>> = {
   migrate: migrateCommand,
   bootstrap: bootstrapCommand,
   laws: lawsCommand,
+  prove: proveCommand,
+  psql: psqlCommand,
+  audit: auditCommand,
+  policies: policiesCommand,
 }
 
 const list = (): string => {

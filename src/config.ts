@@ -13,6 +13,9 @@ export type Environment = Readonly<Record<string, string | undefined>>
 /** A pair that signs or verifies access tokens; its `kid` is what tokens and the JWKS call it. */
 export type SigningKey = { kid: string; privateKey: KeyObject; publicKey: KeyObject }
 
+/** A pair that signs the audit log's checkpoints, which call it by its id. */
+export type AuditKey = { id: string; privateKey: KeyObject; publicKey: KeyObject }
+
 /** 32 bytes; the id is stored beside what was encrypted with it. */
 export type EncryptionKey = { id: string; key: KeyObject }
 
@@ -45,6 +48,9 @@ const pool = (read: Reader) => ({
   waitMs: read('DATABASE_POOL_WAIT', wait, '800ms'),
 })
 
+/** How often a running process looks whether the database still keeps its laws. */
+const laws = (read: Reader) => ({ intervalMs: read('LAWS_INTERVAL', wait, '30s') })
+
 const keys = (read: Reader) => ({
   jwt: {
     keys: read('JWT_KEYS', signingKeys),
@@ -62,6 +68,7 @@ const server = (read: Reader) => {
     port: read('PORT', integer(0, 65_535), '3000'),
     databases: { api: read('DATABASE_URL', databaseUrl), auth: read('DATABASE_AUTH_URL', databaseUrl) },
     pool: pool(read),
+    laws: laws(read),
     baseDomain: read.optional('BASE_DOMAIN', domain),
     corsOrigins: read.optional('CORS_ORIGINS', origins) ?? [],
     trustProxy: read.optional('TRUST_PROXY', proxies) ?? [],
@@ -86,6 +93,14 @@ const worker = (read: Reader) => ({
   ...all(read),
   databases: { worker: read('DATABASE_WORKER_URL', databaseUrl), jobs: read('DATABASE_JOBS_URL', databaseUrl) },
   pool: pool(read),
+  laws: laws(read),
+  audit: {
+    keys: read('AUDIT_KEYS', auditKeys),
+    sealEveryMs: read('AUDIT_SEAL_INTERVAL', wait, '3s'),
+    checkpoints: read.optional('AUDIT_CHECKPOINTS', outside),
+    streams: read.optional('AUDIT_STREAM', streams) ?? [],
+    streamEveryMs: read('AUDIT_STREAM_INTERVAL', wait, '60s'),
+  },
 })
 
 const cli = (read: Reader) => ({
@@ -93,13 +108,26 @@ const cli = (read: Reader) => ({
   databases: {
     owner: read('DATABASE_OWNER_URL', databaseUrl),
     // migrate gives each login role named here the password that stands beside it
-    logins: ['DATABASE_URL', 'DATABASE_AUTH_URL', 'DATABASE_WORKER_URL', 'DATABASE_JOBS_URL', 'DATABASE_OPERATOR_URL']
+    logins: [
+      'DATABASE_URL',
+      'DATABASE_AUTH_URL',
+      'DATABASE_WORKER_URL',
+      'DATABASE_JOBS_URL',
+      'DATABASE_OPERATOR_URL',
+      'DATABASE_AUDITOR_URL',
+    ]
       .map((name) => read.optional(name, databaseUrl))
       .filter((url) => url !== undefined),
   },
 })
 
-const processes = { server, worker, cli }
+/** `cli -- psql`: the auditor's, and not the owner's. */
+const psql = (read: Reader) => ({ databases: { auditor: read('DATABASE_AUDITOR_URL', databaseUrl) } })
+
+/** Who publishes the public halves of what signs the audit log. */
+const publisher = (read: Reader) => ({ keys: read('AUDIT_KEYS', auditKeys) })
+
+const processes = { server, worker, cli, psql, publisher }
 
 export type ProcessName = keyof typeof processes
 export type ConfigOf<P extends ProcessName> = Frozen<ReturnType<(typeof processes)[P]>>
@@ -228,6 +256,43 @@ const signingKey = (jwk: JsonWebKey & { kid?: unknown }): SigningKey => {
   const bits = privateKey.asymmetricKeyDetails?.modulusLength ?? 0
   if (typeof kid !== 'string' || kid === '' || alg !== 'RS256' || bits < 2_048) throw new TypeError('no such key')
   return { kid, privateKey, publicKey: createPublicKey(privateKey) }
+}
+
+const auditKeys: Form<[AuditKey, ...AuditKey[]]> = {
+  words:
+    'a JSON array of private Ed25519 keys as JWK ("kty": "OKP", each its "kid" of letters, digits, . _ -), or @/path/to/file',
+  parse: (value) => {
+    try {
+      const jwks: unknown = JSON.parse(fromFile(value))
+      if (!Array.isArray(jwks)) return undefined
+      const [first, ...others] = distinct(jwks.map(auditKey), ({ id }) => id)
+      return first && [first, ...others]
+    } catch (error) {
+      if (error instanceof Fault) throw error
+      return undefined // what the parsers of JSON and of keys say may quote the key
+    }
+  },
+}
+
+const auditKey = (jwk: JsonWebKey & { kid?: unknown }): AuditKey => {
+  const { kid } = jwk
+  const privateKey = createPrivateKey({ key: jwk, format: 'jwk' })
+  if (typeof kid !== 'string' || !/^[A-Za-z0-9._-]{1,64}$/.test(kid) || privateKey.asymmetricKeyType !== 'ed25519') {
+    throw new TypeError('no such key')
+  }
+  return { id: kid, privateKey, publicKey: createPublicKey(privateKey) }
+}
+
+/** Where the audit log is streamed to: src/audit/destinations.ts opens it. */
+const streams = listOf(
+  'a list of syslog://host:514, syslog+tls://host:6514?ca=FILE or file:///folder',
+  (address) => URL.canParse(address) && /^(syslog(\+tls)?:\/\/[^/?#@]+(\?[^#]*)?|file:\/\/\/[^?#]+)$/.test(address),
+)
+
+/** A place that keeps what it is given: src/audit/sinks.ts opens it. */
+const outside: Form<string> = {
+  words: 'a folder such as file:///var/lib/bulkhead/checkpoints',
+  parse: (value) => (/^file:\/\/\/./.test(value) && URL.canParse(value) ? value : undefined),
 }
 
 const encryptionKeys: Form<EncryptionKey[]> = {

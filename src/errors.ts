@@ -23,6 +23,7 @@ export const problems = {
   name_taken: [409, 'This name is taken in this tenant.'],
   email_taken: [409, 'This e-mail address is registered.'],
   slug_taken: [409, 'This tenant slug is taken.'],
+  not_sealed: [409, 'This entry of the audit log is not sealed yet.'],
   idempotency_in_progress: [409, 'A request with this idempotency key is still running.'],
   precondition_failed: [412, 'The resource has changed since it was read.'],
   too_large: [413, 'The request body is too large.'],
@@ -32,12 +33,14 @@ export const problems = {
   unprocessable: [422, 'The request breaks a rule.'],
   reference_not_found: [422, 'A referenced resource does not exist in this tenant.'],
   idempotency_mismatch: [422, 'This idempotency key was used with another request.'],
+  upgrade_required: [426, 'This answer needs HTTP/1.1 or later.'],
   rate_limited: [429, 'Too many requests.'],
   headers_too_large: [431, 'The request headers are too large.'],
   request_timeout: [408, 'The request took too long to arrive.'],
   client_closed: [499, 'The client went away.'],
   internal: [500, 'Something went wrong on our side.'],
   unavailable: [503, 'The service is not available right now.'],
+  drift: [503, 'The service has stopped, since its database is not as it must be.'],
   overloaded: [503, 'The service is overloaded.'],
   lock_timeout: [503, 'Another request holds what this one needs.'],
   deadlock: [503, 'Another request stood in the way of this one.'],
@@ -56,6 +59,8 @@ type ProblemOptions = {
   errors?: FieldError[]
   headers?: Record<string, string>
   cause?: unknown
+  /** Somebody is to be woken. */
+  alarm?: string
 }
 
 /** The one way to refuse: throw it anywhere below a route; the transaction rolls back and the error handler answers. */
@@ -65,8 +70,9 @@ export class Problem extends Error {
   readonly detail: string | undefined
   readonly errors: FieldError[] | undefined
   readonly headers: Record<string, string>
+  readonly alarm: string | undefined
 
-  constructor(code: ProblemCode, { detail, errors, headers = {}, cause }: ProblemOptions = {}) {
+  constructor(code: ProblemCode, { detail, errors, headers = {}, cause, alarm }: ProblemOptions = {}) {
     super(code, { cause })
     this.name = 'Problem'
     this.code = code
@@ -74,6 +80,7 @@ export class Problem extends Error {
     this.detail = detail
     this.errors = errors
     this.headers = headers
+    this.alarm = alarm
   }
 }
 
@@ -150,6 +157,7 @@ const alarms: Readonly<Record<string, string>> = {
   BH007: 'context_tampered',
   BH008: 'write_without_context',
   BH010: 'audit_log_tampered',
+  BH012: 'audit_seal_broken',
 }
 
 /** The database or a part of the network is gone. */
@@ -204,7 +212,10 @@ export const isDatabaseError = (error: unknown): error is DatabaseError =>
   /^[0-9A-Z]{5}$/.test(error.code)
 
 /** The alarm that an error raises, if it raises one. */
-export const alarmOf = (error: unknown): string | undefined => (isDatabaseError(error) ? alarms[error.code] : undefined)
+export const alarmOf = (error: unknown): string | undefined => {
+  if (error instanceof Problem) return error.alarm
+  return isDatabaseError(error) ? alarms[error.code] : undefined
+}
 
 /**
  * Anything thrown as the problem it is answered with. Of what is not ours only the code is looked at: no text of

@@ -7,6 +7,7 @@ import type { FastifyInstance } from 'fastify'
 import { buildApp } from './app.ts'
 import { readConfig, type ServerConfig } from './config.ts'
 import { makePool } from './db/pool.ts'
+import { watchLaws } from './drift.ts'
 import { type Logger, makeLogger } from './log.ts'
 import { asRole, checkWall, disaster, loadEnvFile, run, signal } from './processes.ts'
 import { makeRedis } from './redis.ts'
@@ -25,14 +26,17 @@ const main = async (): Promise<void> => {
     })
   const pools = { api: pool('api'), auth: pool('auth') }
   const redis = config.redisUrl === undefined ? undefined : makeRedis(config.redisUrl, log)
-  const app = await buildApp({ config, pools, log, ...(redis && { redis }) })
+  const laws = watchLaws({ ...config.laws, url: config.databases.api, role: 'app_api', log })
+  const app = await buildApp({ config, pools, log, laws, ...(redis && { redis }) })
 
   const ended = Promise.race([signal().then(() => 0), disaster(log).then(() => 1)])
   await listen(app, config)
   process.send?.('ready')
 
   const code = await ended
-  const closed = close(app, config).then(() => Promise.all([pools.api.end(), pools.auth.end(), redis?.close()]))
+  const closed = close(app, config).then(() =>
+    Promise.all([laws.stop(), pools.api.end(), pools.auth.end(), redis?.close()]),
+  )
   const { delayMs, graceMs } = config.shutdown
   const inTime = await Promise.race([
     closed.then(() => true),

@@ -1,10 +1,15 @@
 /**
- * The worker's process: config → checks → pool → jobs. SIGTERM ends it: it takes no more jobs, lets those that run finish
- * within SHUTDOWN_GRACE, gives the others back, and closes its connections.
+ * The worker's process: config → checks → pools → jobs, the sealing of the audit log, and its streams. SIGTERM ends
+ * it: it takes no more jobs, lets those that run finish within SHUTDOWN_GRACE, gives the others back, and closes its connections.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { openDestination } from './audit/destinations.ts'
+import { startSealer } from './audit/sealer.ts'
+import { openSink } from './audit/sinks.ts'
+import { startStreams } from './audit/stream.ts'
 import { readConfig, type WorkerConfig } from './config.ts'
 import { makePool } from './db/pool.ts'
+import { watchLaws } from './drift.ts'
 import { jobs, schedules } from './jobs/map.ts'
 import { startRunner } from './jobs/runner.ts'
 import { type Logger, makeLogger } from './log.ts'
@@ -16,20 +21,40 @@ const main = async (): Promise<void> => {
   const log = makeLogger(config)
   await checkDatabase(config, log)
 
-  const pool = makePool(config.databases.worker, {
-    ...config.pool,
-    name: 'worker',
-    onError: (error) => log.warn({ err: error }, 'an idle connection broke'),
-  })
+  const destinations = config.audit.streams.map((address) => openDestination(address, config.audit.streamEveryMs))
+
+  const onError = (error: Error) => log.warn({ err: error }, 'an idle connection broke')
+  const pool = makePool(config.databases.worker, { ...config.pool, name: 'worker', onError })
+  // its own connection: however much there is to do, the log is sealed in time
+  const sealing = makePool(config.databases.worker, { ...config.pool, max: 1, name: 'sealer', onError })
+  const streaming = makePool(config.databases.worker, { ...config.pool, max: 2, name: 'streams', onError })
   const ended = Promise.race([signal().then(() => 0), disaster(log).then(() => 1)])
-  const runner = await startRunner({ jobsUrl: config.databases.jobs, pool, jobs, schedules, log })
+  const { keys: signers, sealEveryMs: intervalMs, checkpoints } = config.audit
+  const runner = await startRunner({ jobsUrl: config.databases.jobs, pool, jobs, schedules, log, signer: signers[0] })
+  const laws = watchLaws({
+    ...config.laws,
+    url: config.databases.worker,
+    role: 'app_worker',
+    log,
+    onChange: (drifted) => (drifted ? runner.pause() : runner.resume()),
+  })
+  const sink = checkpoints === undefined ? undefined : openSink(checkpoints)
+  const sealer = startSealer({ pool: sealing, signers, intervalMs, sink, log })
+  const streams = startStreams({ pool: streaming, destinations, log })
   log.info(`worker ready: ${jobs.length} kinds of jobs, ${schedules.length} schedules`)
   process.send?.('ready')
 
   const code = await ended
   log.info('the worker is stopping')
   const { graceMs } = config.shutdown
-  const closed = runner.stop(graceMs).then(() => pool.end())
+  const closed = Promise.all([
+    laws
+      .stop()
+      .then(() => runner.stop(graceMs))
+      .then(() => pool.end()),
+    sealer.stop().then(() => sealing.end()),
+    streams.stop().then(() => streaming.end()),
+  ])
   // A second signal: at once. Whatever runs is taken over by another worker when its lease has ended.
   const inTime = await Promise.race([
     closed.then(() => true),

@@ -71,7 +71,7 @@ test('migrate, again: the schema is up to date, and passwords are those of the a
   expect(await withClient(urls.operator, async (client) => client.user)).toBe('app_operator')
 })
 
-test('laws: what each saw, and exit code 1 for one that is broken', async () => {
+test('laws: what each saw, and exit code 1 for one that is broken, with the SQL that mends it', async () => {
   const env = { DATABASE_OWNER_URL: database.urls.superuser }
   const good = await run(['laws'], env)
   await withClient(database.urls.superuser, (client) =>
@@ -83,7 +83,7 @@ test('laws: what each saw, and exit code 1 for one that is broken', async () => 
   expect(good.stdout).toMatch(/^holds: every tenant table has the wall \(\d+ seen\)$/m)
   expect(bad.code).toBe(1)
   expect(bad.stdout).toMatch(
-    /^BROKEN: every table has row security enabled and forced \(\d+ seen\)\n {2}app\.projects: row security is not forced$/m,
+    /^BROKEN: every table has row security enabled and forced \(\d+ seen\)\n {2}app\.projects: row security is not forced\n {4}alter table app\.projects enable row level security, force row level security;$/m,
   )
 })
 

@@ -13,6 +13,7 @@ const jwk = (kid: string, modulusLength = 2_048) => ({
 })
 const key = () => randomBytes(32).toString('base64')
 const [one, two] = [jwk('one'), jwk('two')]
+const auditKey = (kid: string) => ({ ...generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }), kid })
 
 const required: Environment = {
   DATABASE_URL: 'postgres://app_api:hunter2@127.0.0.1:5432/bulkhead',
@@ -22,6 +23,7 @@ const required: Environment = {
   DATABASE_OWNER_URL: 'postgres://postgres@127.0.0.1/bulkhead',
   JWT_KEYS: JSON.stringify([one, two]),
   ENCRYPTION_KEYS: `new:${key()},old:${key()}`,
+  AUDIT_KEYS: JSON.stringify([auditKey('one'), auditKey('two')]),
 }
 
 const read = (env: Environment, process: ProcessName = 'server') => readConfig({ ...required, ...env }, process)
@@ -54,6 +56,7 @@ test('what is not said has the defaults of the contract', () => {
     },
     sessions: { accessTokenMs: 600_000, refreshIdleMs: 1_209_600_000, maxMs: 7_776_000_000 },
     pool: { max: 10, waitMs: 800 },
+    laws: { intervalMs: 30_000 },
     shutdown: { graceMs: 10_000, delayMs: 0 },
     jwt: { issuer: 'bulkhead', audience: 'bulkhead-api' },
   })
@@ -128,6 +131,8 @@ describe('what is wrong', () => {
     ['ACCESS_TOKEN_TTL', '0s'],
     ['DATABASE_POOL_MAX', '0'],
     ['DATABASE_POOL_WAIT', 'soon'],
+    ['LAWS_INTERVAL', '30'],
+    ['LAWS_INTERVAL', '0s'],
     ['JWT_KEYS', '[]'],
     ['JWT_KEYS', '{}'],
     ['JWT_KEYS', 'null'],
@@ -221,6 +226,7 @@ test('a process asks for what it needs, and reads nothing else', () => {
   expect(faultsOf({}, 'worker').map((fault) => fault.split(' ')[0])).toEqual([
     'DATABASE_WORKER_URL',
     'DATABASE_JOBS_URL',
+    'AUDIT_KEYS',
   ])
   expect(faultsOf({}, 'cli').map((fault) => fault.split(' ')[0])).toEqual(['DATABASE_OWNER_URL'])
 })

@@ -261,6 +261,30 @@ export const faults: readonly Fault[] = [
     broken: [['every_tenant_table_is_audited', 'app.memberships']],
   },
   {
+    title: 'a secret column, misspelt where it is kept out of the log',
+    sql: `create or replace trigger audit after insert or update or delete on app.idempotency_keys for each row
+            execute function app.audit('headers', 'bodies', 'fingerprint');
+          alter table app.idempotency_keys enable always trigger audit`,
+    broken: [['every_column_that_an_audit_trigger_names_exists', 'audit on app.idempotency_keys']],
+  },
+  {
+    title: 'a personal column that is gone, and a person who is none',
+    sql: `create or replace trigger audit after insert or update or delete on app.memberships for each row
+            execute function app.audit('personal', 'user_id', 'email');
+          alter table app.memberships enable always trigger audit;
+          create or replace trigger audit after insert or update or delete on app.projects for each row
+            execute function app.audit('personal', 'name', 'description');
+          alter table app.projects enable always trigger audit;
+          create or replace trigger audit after insert or update or delete on app.tenants for each row
+            execute function app.audit('personal', 'id');
+          alter table app.tenants enable always trigger audit`,
+    broken: [
+      ['every_column_that_an_audit_trigger_names_exists', 'audit on app.memberships'],
+      ['every_column_that_an_audit_trigger_names_exists', 'audit on app.projects'],
+      ['every_column_that_an_audit_trigger_names_exists', 'audit on app.tenants'],
+    ],
+  },
+  {
     title: 'a version that nobody counts',
     sql: 'alter table app.users disable trigger version',
     broken: [['every_version_is_counted_by_a_trigger', 'app.users']],
@@ -280,6 +304,14 @@ export const faults: readonly Fault[] = [
     title: 'a partition of the audit log that can be truncated',
     sql: 'drop trigger no_truncate on audit.:partition',
     broken: [['the_logs_refuse_every_change', 'audit.:partition']],
+  },
+  {
+    title: 'seals that can be changed, and keys that can be truncated',
+    sql: 'drop trigger append_only on app.audit_seals; alter table app.audit_keys disable trigger no_truncate',
+    broken: [
+      ['the_logs_refuse_every_change', 'app.audit_keys'],
+      ['the_logs_refuse_every_change', 'app.audit_seals'],
+    ],
   },
   {
     title: "a trigger function owned by a table's owner",
@@ -395,6 +427,30 @@ export const faults: readonly Fault[] = [
     broken: [['only_app_gate_reads_the_context_key', 'policies on app.context_key']],
   },
   {
+    title: 'seals and keys that somebody else adds, or that are changed',
+    sql: `grant insert (batch, root) on app.audit_seals to app_worker; grant update on app.audit_keys to app_audit;
+          grant update (sealed_to) on app.audit_sealing to app_gate`,
+    broken: [
+      ['only_app_audit_writes_the_seals', 'privileges on app.audit_keys'],
+      ['only_app_audit_writes_the_seals', 'privileges on app.audit_sealing'],
+      ['only_app_audit_writes_the_seals', 'privileges on app.audit_seals'],
+    ],
+  },
+  {
+    title: 'seals that are for everybody',
+    sql: 'create policy all_of_it on app.audit_seals using (true)',
+    broken: [['only_app_audit_writes_the_seals', 'policies on app.audit_seals']],
+  },
+  {
+    title: 'a signing key beside the public one',
+    sql: 'alter table app.audit_keys add private_key bytea; alter table app.tenants add signing_key text',
+    broken: [
+      ['the_signing_key_is_in_no_table', 'app.audit_keys'],
+      ['the_signing_key_is_in_no_table', 'app.tenants'],
+      ['the_signing_key_is_in_no_table', 'the columns of app.audit_keys'],
+    ],
+  },
+  {
     title: "an engine that the API's role reaches",
     sql: 'grant usage on schema pgboss to app_api; grant select (id) on pgboss.job to app_api',
     broken: [
@@ -495,6 +551,26 @@ export const faults: readonly Fault[] = [
     broken: [['only_the_doors_take_a_tenant', 'app.count_projects(p_tenant_id uuid)']],
   },
   {
+    title: 'a function that takes the tenant by its slug',
+    sql: `${gateFunction('app.count_members(p_tenant_slug text) returns bigint language sql stable return 0')}
+          grant execute on function app.count_members(text) to app_operator`,
+    broken: [['only_the_doors_take_a_tenant', 'app.count_members(p_tenant_slug text)']],
+  },
+  {
+    title: "the auditor's door for the API",
+    sql: 'grant execute on function app.enter_auditor(text, uuid) to app_api',
+    broken: [['only_the_doors_take_a_tenant', 'app.enter_auditor(p_tenant_slug text, p_visit_id uuid)']],
+  },
+  {
+    title: 'a secret that an auditor may read',
+    sql: 'grant select on app.idempotency_keys to app_auditor',
+    broken: [
+      ['the_auditor_reads_no_redacted_column', 'app.idempotency_keys.body'],
+      ['the_auditor_reads_no_redacted_column', 'app.idempotency_keys.fingerprint'],
+      ['the_auditor_reads_no_redacted_column', 'app.idempotency_keys.headers'],
+    ],
+  },
+  {
     title: "the worker's door for the API",
     sql: 'grant execute on function app.enter_job(uuid, uuid, text) to app_api',
     broken: [['only_the_doors_take_a_tenant', 'app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text)']],
@@ -566,6 +642,12 @@ export const harmless: readonly { title: string; sql: string }[] = [
           alter table app.projects add parent_id uuid,
             add constraint parent foreign key (tenant_id, parent_id) references app.projects on delete set null (parent_id);
           create index projects_parent on app.projects (tenant_id, parent_id)`,
+  },
+  {
+    title: 'columns that the log keeps under a personal key, which an auditor reads in the table',
+    sql: `drop trigger audit on app.memberships;
+          create trigger audit after insert or update or delete on app.memberships for each row execute function app.audit('personal', 'user_id', 'role');
+          alter table app.memberships enable always trigger audit`,
   },
   {
     title: 'a table made as the conventions say',

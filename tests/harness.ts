@@ -46,7 +46,13 @@ export type World = {
   client(headers?: Headers): Client
 }
 
-type Options = { env?: Environment; redis?: Redis; log?: NodeJS.WritableStream }
+type Options = {
+  env?: Environment
+  redis?: Redis
+  log?: NodeJS.WritableStream
+  /** Whether it looks for drift, as a server does. Without, it goes on with a database that was sabotaged. */
+  laws?: boolean
+}
 
 export { throwawayEnvironment as testEnvironment } from '../scripts/throwaway-app.ts'
 

@@ -77,6 +77,52 @@ test.each(harmless)('no fault: $title', async ({ sql }) => {
   expect(await after(sql)).toEqual([])
 })
 
+/** Where somebody has to choose, so that the law says what between, and its SQL is not run unread. */
+const undecided: Readonly<Record<string, string>> = {
+  'a tenant whose tenant_id can be set': 'a column that is generated has to be made anew, and what refers to it goes',
+  'a reference out of the tenant': 'what it refers to has no tenant: give it one, or check the value otherwise',
+  'a reference into a tenant from outside the wall': 'the table gets a tenant, or gives the reference up',
+  'a foreign key violated by existing rows, added by an owner whom row security binds':
+    'what becomes of rows that refer to nothing, nobody knows but who made them',
+  'a secret column, misspelt where it is kept out of the log': 'which column was meant, its name does not say',
+  'a personal column that is gone, and a person who is none': 'which columns are meant, their names do not say',
+  'a function in an untrusted language': 'it is written anew, or dropped',
+  'a signing key beside the public one': 'a key that was there is known: it is replaced before its column goes',
+}
+
+const isDecision = (mend: string) => mend.startsWith('-- decide')
+
+test.each(faults)('mended by the SQL that the law gives: $title', async ({ title, sql, rows = false }) => {
+  await superuser.query('begin')
+  try {
+    await superuser.query(sql.replaceAll(':partition', partition))
+    await superuser.query('reset role')
+    const { violations } = await checkLaws(superuser, { rows })
+    const automatic = violations.filter(({ mend }) => !isDecision(mend))
+    expect(automatic.length < violations.length).toBe(Object.hasOwn(undecided, title))
+
+    for (const { mend } of automatic) await superuser.query(mend)
+
+    const left = await checkLaws(superuser, { rows })
+    expect(left.violations.filter(({ mend }) => !isDecision(mend))).toEqual([])
+    if (!Object.hasOwn(undecided, title)) expect(left.violations).toEqual([])
+  } finally {
+    await superuser.query('rollback')
+  }
+})
+
+test('the SQL of a law that somebody has to decide about can be run, too', async () => {
+  for (const { title, sql, rows = false } of faults.filter(({ title }) => Object.hasOwn(undecided, title))) {
+    await superuser.query('begin')
+    await superuser.query(sql.replaceAll(':partition', partition))
+    await superuser.query('reset role')
+    const { violations } = await checkLaws(superuser, { rows })
+    for (const { mend } of violations) await superuser.query(mend)
+    await superuser.query('rollback')
+    expect(violations.filter(({ mend }) => isDecision(mend)).length, title).toBeGreaterThan(0)
+  }
+})
+
 test('each law returns no rows by itself, whatever the path of the one who asks', async () => {
   for (const path of ['pg_catalog, app', '"$user", public', 'app, pg_temp, pg_catalog']) {
     await superuser.query(`set search_path = ${path}`)

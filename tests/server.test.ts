@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Environment } from '../src/config.ts'
+import { addEntries } from './audit-entries.ts'
 import { makeClient, signIn, testEnvironment, world } from './harness.ts'
 
 const it = world()
@@ -190,6 +191,30 @@ describe('it ends', () => {
 
     expect(await server.ended, server.output()).toBe(1)
     expect(server.output()).toContain('the server stopped before all was answered')
+  })
+
+  test('when its grace is over, an export that runs on: broken off, and never as if it were whole', async () => {
+    const server = await ready(start({ SHUTDOWN_GRACE: '500ms' }))
+    const person = await signIn(
+      makeClient(server.origin()),
+      (headers) => makeClient(server.origin(), headers),
+      'owner@acme.test',
+    )
+    await addEntries(it.superuser, { tenantId: person.tenantId, actorId: person.userId, count: 20_000 })
+    const request = http.get(`${server.origin()}/api/v1/audit/export`, {
+      agent: false,
+      headers: { authorization: `Bearer ${person.accessToken}` },
+    })
+    onTestFinished(() => void request.destroy())
+    const [response] = (await once(request, 'response')) as [http.IncomingMessage]
+    response.on('error', () => {}) // how it ended is looked at below
+
+    server.child.kill('SIGTERM') // while nobody reads on
+
+    expect(await server.ended, server.output()).toBe(1)
+    response.resume()
+    if (!response.closed) await once(response, 'close').catch(() => {})
+    expect(response.complete).toBe(false)
   })
 
   test('after what nobody expected, having said what it was', async () => {

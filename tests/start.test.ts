@@ -145,12 +145,15 @@ test('serves, shows isolation in two commands, stops without a trace and keeps t
   const second = start({ PORT: '0' })
   expect(await second.ended).toBe(1)
   expect(second.output()).toContain('already running in this folder')
-  const laws = spawnSync(process.execPath, ['src/cli.ts', 'laws'], {
-    cwd: folder,
-    encoding: 'utf8',
-    env: { PATH: process.env.PATH },
-  })
-  expect(laws.stdout, laws.stderr).toContain('0 violations')
+  const cli = (...args: string[]) => {
+    const options = { cwd: folder, encoding: 'utf8', env: { PATH: process.env.PATH } } as const
+    const { stdout, stderr } = spawnSync(process.execPath, ['src/cli.ts', ...args], options)
+    return `${stdout}${stderr}`
+  }
+  expect(cli('laws')).toContain('0 violations')
+  // where there is no psql, the database was found nevertheless
+  const visit = ['--as-tenant', 'acme', '--reason', 'to see it', '--', '-Atc', 'select count(*) from app.projects']
+  expect(cli('psql', ...visit)).toMatch(/^(3\n$|psql is not on the path)/)
 
   first.child.kill('SIGINT')
   expect(await first.ended).toBe(0)
@@ -181,9 +184,11 @@ test('secrets are for nobody else: in the folder, and in the processes', async (
   expect(running().filter(({ command }) => command.includes(superuser))).toEqual([])
 
   const secretsIn = (variables: string[]) =>
-    variables.flatMap((variable) => /^(DATABASE_\w+|JWT_KEYS|ENCRYPTION_KEYS)=./.exec(variable)?.[1] ?? []).sort()
+    variables
+      .flatMap((variable) => /^(DATABASE_\w+|JWT_KEYS|ENCRYPTION_KEYS|AUDIT_KEYS)=./.exec(variable)?.[1] ?? [])
+      .sort()
   expect(secretsIn(server)).toEqual(['DATABASE_AUTH_URL', 'DATABASE_URL', 'ENCRYPTION_KEYS', 'JWT_KEYS'])
-  expect(secretsIn(worker)).toEqual(['DATABASE_JOBS_URL', 'DATABASE_WORKER_URL'])
+  expect(secretsIn(worker)).toEqual(['AUDIT_KEYS', 'DATABASE_JOBS_URL', 'DATABASE_WORKER_URL'])
 })
 
 test('.env is read, and the environment wins', async () => {

@@ -5,10 +5,11 @@
 with looked_at as (
   select r.rolname || ': ' || needed.setting as object,
          case when not exists (select from pg_db_role_setting s where s.setrole = r.oid and s.setdatabase = 0 and needed.setting = any (s.setconfig))
-              then 'it is not set' end as detail
+              then 'it is not set' end as detail,
+         format('alter role %I set %s = %L;', r.rolname, split_part(needed.setting, '=', 1), split_part(needed.setting, '=', 2)) as mend
     from pg_roles r
     cross join unnest(array['track_activities=off', 'log_parameter_max_length=0', 'log_parameter_max_length_on_error=0']) needed (setting)
    where r.rolcanlogin and r.rolname like 'app\_%' and r.rolname <> 'app_auditor'
      and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database())
 )
-select object, detail from looked_at where detail is not null
+select object, detail, mend from looked_at where detail is not null

@@ -5,7 +5,9 @@ with looked_at as (
   select format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as object,
          case when c.path is null then 'it has no search_path of its own'
               when c.path !~ '(^|, )"?pg_temp"?$' then 'pg_temp is not last in its search_path'
-              when c.path ~ '\$user' then 'its search_path depends on the caller' end as detail
+              when c.path ~ '\$user' then 'its search_path depends on the caller' end as detail,
+         format('alter routine %I.%I(%s) set search_path = pg_catalog, pg_temp;',
+                n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) as mend
     from pg_proc p
     join pg_namespace n on n.oid = p.pronamespace
     left join lateral (select substr(setting, length('search_path=') + 1) as path
@@ -18,4 +20,4 @@ with looked_at as (
                         and has_schema_privilege(r.oid, n.oid, 'usage') and has_function_privilege(r.oid, p.oid, 'execute')))
      and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
 )
-select object, detail from looked_at where detail is not null
+select object, detail, mend from looked_at where detail is not null

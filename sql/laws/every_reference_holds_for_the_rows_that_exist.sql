@@ -8,6 +8,10 @@ with reference as (
          format('select count(*) as seen, count(*) filter (where not exists (select from %I.%I t where %s)) as broken from %I.%I s where %s',
                 tn.nspname, t.relname, string_agg(format('t.%I = s.%I', ta.attname, sa.attname), ' and '),
                 n.nspname, c.relname, string_agg(format('s.%I is not null', sa.attname), ' and ')) as probe,
+         format(E'-- decide what becomes of these rows: delete them, or make what they refer to:\n'
+                 'select * from %I.%I s where %s and not exists (select from %I.%I t where %s);',
+                n.nspname, c.relname, string_agg(format('s.%I is not null', sa.attname), ' and '),
+                tn.nspname, t.relname, string_agg(format('t.%I = s.%I', ta.attname, sa.attname), ' and ')) as mend,
          array[format('%I.%I', n.nspname, c.relname), format('%I.%I', tn.nspname, t.relname)] as tables,
          pg_get_userbyid(c.relowner) as owner
     from pg_constraint k
@@ -27,8 +31,9 @@ with reference as (
 ), looked_at as (
   select r.object,
          case when answer !~ '<broken>0</broken>' then substring(answer from '<broken>(\d+)<') || ' of '
-                || substring(answer from '<seen>(\d+)<') || ' rows refer to nothing' end as detail
+                || substring(answer from '<seen>(\d+)<') || ' rows refer to nothing' end as detail,
+         r.mend
     from reference r
     cross join lateral (select query_to_xml(r.probe, false, true, '')::text as answer) followed
 )
-select object, detail from looked_at where detail is not null
+select object, detail, mend from looked_at where detail is not null

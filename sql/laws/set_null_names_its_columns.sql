@@ -6,13 +6,35 @@ with looked_at as (
          case when k.confupdtype in ('n', 'd') then 'on update it would change tenant_id'
               when k.confdelsetcols is null then 'it names no columns, so it would change tenant_id'
               when exists (select from pg_attribute a where a.attrelid = k.conrelid and a.attname = 'tenant_id' and a.attnum = any (k.confdelsetcols))
-              then 'it names tenant_id' end as detail
+              then 'it names tenant_id' end as detail,
+         format('alter table %1$I.%2$I drop constraint %3$I, '
+                'add constraint %3$I foreign key (tenant_id, %4$s) references %5$I.%6$I (tenant_id, %7$s)%8$s;',
+                n.nspname, c.relname, k.conname, pairs.own, pn.nspname, p.relname, pairs.other,
+                concat(case k.confupdtype when 'c' then ' on update cascade' when 'r' then ' on update restrict' end,
+                       case k.confdeltype when 'c' then ' on delete cascade' when 'r' then ' on delete restrict'
+                            when 'n' then ' on delete set null (' || pairs.own || ')'
+                            when 'd' then ' on delete set default (' || pairs.own || ')' end,
+                       case when k.condeferrable then ' deferrable' end, case when k.condeferred then ' initially deferred' end)) as mend
     from pg_constraint k
     join pg_class c on c.oid = k.conrelid
     join pg_namespace n on n.oid = c.relnamespace
+    join pg_class p on p.oid = k.confrelid
+    join pg_namespace pn on pn.oid = p.relnamespace
+    cross join lateral (
+      select string_agg(quote_ident(m.attname), ', ' order by mine.place) as own,
+             string_agg(quote_ident(t.attname), ', ' order by theirs.place) as other
+        from (select u.attnum, row_number() over (order by u.place) as place
+                from unnest(k.conkey) with ordinality u (attnum, place)
+                join pg_attribute a on a.attrelid = k.conrelid and a.attnum = u.attnum and a.attname <> 'tenant_id') mine
+        join (select u.attnum, row_number() over (order by u.place) as place
+                from unnest(k.confkey) with ordinality u (attnum, place)
+                join pg_attribute a on a.attrelid = k.confrelid and a.attnum = u.attnum and a.attname <> 'tenant_id') theirs
+          on theirs.place = mine.place
+        join pg_attribute m on m.attrelid = k.conrelid and m.attnum = mine.attnum
+        join pg_attribute t on t.attrelid = k.confrelid and t.attnum = theirs.attnum) pairs
    where k.contype = 'f' and (k.confdeltype in ('n', 'd') or k.confupdtype in ('n', 'd'))
      and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
      and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped)
      and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
 )
-select object, detail from looked_at where detail is not null
+select object, detail, mend from looked_at where detail is not null

@@ -1,6 +1,6 @@
 -- The context of a transaction: who acts, in which tenant. Sealed by app.seal, read by app.context and what stands on it.
 -- Format of the setting app.context, fields between bars:
---   seal | tenant | actor kind | actor | role | session | request id | client address
+--   seal | tenant | actor kind | actor | role | session | request id | client address | on behalf of
 -- The seal is HMAC-SHA256 (RFC 2104) over the other fields, this backend's pid and this transaction's start, so that a
 -- genuine context is worth nothing in any other transaction. sha256() over key blocks that are XORed beforehand takes
 -- 2 µs and needs no extension.
@@ -47,29 +47,36 @@ select app.make_context_key(false);
 
 -- UUID version 7 (RFC 9562, 5.7): 48 bits of milliseconds, the rest random. PostgreSQL has its own from 18 on.
 create function app.uuidv7() returns uuid
-  language sql volatile parallel safe
+  language plpgsql volatile parallel safe
   set search_path = pg_catalog, pg_temp
   as $$
-    select encode(
-      set_bit(set_bit(
-        overlay(uuid_send(gen_random_uuid())
-          placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::int8) from 3)
-          from 1 for 6),
-        52, 1), 53, 1), 'hex')::uuid
-  $$;
+begin
+  return encode(
+    set_bit(set_bit(
+      overlay(uuid_send(gen_random_uuid())
+        placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::int8) from 3)
+        from 1 for 6),
+      52, 1), 53, 1), 'hex')::uuid;
+end $$;
 grant execute on function app.uuidv7() to app_owner, app_audit, app_api, app_worker;
 
 create function app.seal(
-  p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet
+  p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet,
+  p_on_behalf_of uuid default null
 ) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
 declare
   v_fields text := concat_ws('|', p_tenant_id::text, p_actor_kind, coalesce(p_actor_id::text, ''), coalesce(p_role, ''),
-                             coalesce(p_session_id::text, ''), coalesce(p_request_id, ''), coalesce(host(p_address), ''));
+                             coalesce(p_session_id::text, ''), coalesce(p_request_id, ''), coalesce(host(p_address), ''),
+                             coalesce(p_on_behalf_of::text, ''));
   v_key    app.context_key;
 begin
+  -- a bar in a text that a caller chose would move the fields behind it
+  if length(v_fields) - length(replace(v_fields, '|', '')) <> 7 then
+    raise exception 'a field of the context is missing, or holds a bar' using errcode = '22023';
+  end if;
   select * into strict v_key from app.context_key;
   perform set_config('app.context',
     encode(sha256(v_key.outer_block || sha256(v_key.inner_block || convert_to(
@@ -80,7 +87,8 @@ begin
 end $$;
 comment on function app.seal is 'Makes the context of this transaction. Only functions of app_gate may call it.';
 
--- The verified fields: 1 tenant, 2 actor kind, 3 actor, 4 role, 5 session, 6 request id, 7 client address.
+-- The verified fields: 1 tenant, 2 actor kind, 3 actor, 4 role, 5 session, 6 request id, 7 client address, 8 on behalf of
+-- whom: the second identity, when one acts under a grant of another.
 -- No context: null. A context that was not sealed for this transaction: BH007, since only tampering makes one.
 create function app.context() returns text[]
   language plpgsql stable parallel restricted security definer

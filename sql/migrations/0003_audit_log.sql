@@ -1,34 +1,61 @@
 -- The audit log: every insert, update and delete of every tenant table, written by a trigger that no caller can skip.
 
+-- What it says about a person (the address they came from, the columns that a trigger names) is kept under that person's
+-- key. Destroying the key erases it from every entry, and changes none: entries are sealed, and are never changed.
+
+set local role app_owner;
+
+create table app.personal_keys (
+  subject_id    uuid        primary key,
+  key           bytea       check (length(key) = 32),
+  created_at    timestamptz not null default now(),
+  destroyed_at  timestamptz,
+  check ((key is null) = (destroyed_at is not null))
+);
+comment on table app.personal_keys is 'One row: the key of what the audit log says about one person, or when it was destroyed. Only app_audit reads it.';
+comment on column app.personal_keys.subject_id is 'The person. What belongs to none is under the key of its tenant.';
+
+alter table app.personal_keys enable row level security;
+alter table app.personal_keys force row level security;
+create policy audit on app.personal_keys to app_audit using (true) with check (true);
+grant select, insert (subject_id, key, destroyed_at), update (key, destroyed_at) on app.personal_keys to app_audit;
+
+create trigger no_truncate before truncate on app.personal_keys for each statement execute function app.refuse_change();
+alter table app.personal_keys enable always trigger no_truncate;
+
 set local role app_audit;
 
 create table app.audit_log (
   tenant_id     uuid        not null default app.tenant_id(),
   id            uuid        not null default app.uuidv7(),
+  xact          int8        not null default pg_current_xact_id()::text::int8,
   at            timestamptz not null default clock_timestamp(),
-  actor_kind    text        not null check (actor_kind in ('user', 'key', 'job', 'system', 'operator')),
+  actor_kind    text        not null,
   actor_id      uuid,
   on_behalf_of  uuid,
   role          text,
   session_id    uuid,
   request_id    text,
-  address       inet,
-  action        text        not null check (action in ('insert', 'update', 'delete', 'read')),
+  address       bytea,
+  action        text        not null,
   table_name    text        not null,
   row_id        uuid,
   old_row       jsonb,
   new_row       jsonb,
-  primary key (tenant_id, id),
-  check ((action in ('insert', 'read')) = (old_row is null)),
-  check ((action in ('delete')) = (new_row is null))
+  primary key (tenant_id, id)
+  -- no CHECKs: they cost a third of an entry, and only the functions below write here
 ) partition by range (id);
 comment on table app.audit_log is 'One row: one change of one row of a tenant, or one audited read. Append-only for everybody.';
+comment on column app.audit_log.xact is 'The transaction that wrote it, in the numbers of the server it was written on: the order in which entries are sealed.';
+comment on column app.audit_log.address is 'The client''s address under the actor''s personal key; app.reveal_entry has it in clear.';
 comment on column app.audit_log.on_behalf_of is 'The second identity, when one acts under a grant of another.';
 
 alter table app.audit_log enable row level security;
 alter table app.audit_log force row level security;
 
-create policy wall on app.audit_log as restrictive to public
+-- app_audit is not bound: its trigger compares the tenant itself, and sealing reads what was committed in every tenant
+create policy wall on app.audit_log as restrictive
+  to app_owner, app_gate, app_search, app_api, app_worker, app_auth, app_operator, app_auditor, app_jobs
   using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()));
 
 create index audit_log_at     on app.audit_log (tenant_id, at, id);
@@ -41,17 +68,102 @@ create trigger no_truncate before truncate on app.audit_log for each statement e
 alter table app.audit_log enable always trigger append_only;
 alter table app.audit_log enable always trigger no_truncate;
 
+-- A person's key; the first entry about them makes it. Null once it was destroyed.
+create function app.personal_key(p_subject_id uuid) returns bytea
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+declare
+  v_key bytea;
+begin
+  select key into v_key from app.personal_keys where subject_id = p_subject_id;
+  if not found then
+    insert into app.personal_keys (subject_id, key)
+    values (p_subject_id, sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())))
+    on conflict do nothing;
+    select key into v_key from app.personal_keys where subject_id = p_subject_id;
+  end if;
+  return v_key;
+end $$;
+
+-- XOR with a key stream: block i of a value is SHA-256(entry key | name of the field | i), where the entry key is
+-- SHA-256(personal key | id of the entry), so that no two values share a stream. Its own inverse, on whole blocks.
+create function app.xor_personal(p_entry_key bytea, p_field text, p_blocks bytea) returns bytea
+  language plpgsql immutable parallel safe strict
+  as $$
+declare
+  v_out     bytea := '';
+  v_block   bit(256);
+begin
+  for i in 0 .. length(p_blocks) / 32 - 1 loop
+    v_block := ('x' || encode(substring(p_blocks from i * 32 + 1 for 32), 'hex'))::bit(256)
+             # ('x' || encode(sha256(p_entry_key || convert_to(p_field || '|' || i, 'UTF8')), 'hex'))::bit(256);
+    v_out := v_out || int8send(substring(v_block from 1 for 64)::bit(64)::int8) || int8send(substring(v_block from 65 for 64)::bit(64)::int8)
+                   || int8send(substring(v_block from 129 for 64)::bit(64)::int8) || int8send(substring(v_block from 193 for 64)::bit(64)::int8);
+  end loop;
+  return v_out;
+end $$;
+
+-- Padded with 80 00 … to whole blocks (ISO/IEC 7816-4): its length tells little, and 32 bytes cannot be made to fit
+-- another key. Null under a key that was destroyed.
+create function app.conceal(p_entry_key bytea, p_field text, p_value text) returns bytea
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+  as $$
+begin
+  return app.xor_personal(p_entry_key, p_field,
+    convert_to(p_value, 'UTF8') || '\x80' || decode(repeat('00', 31 - octet_length(p_value) % 32), 'hex'));
+end $$;
+
+create function app.reveal(p_entry_key bytea, p_field text, p_blocks bytea) returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+  as $$
+declare
+  v_padded bytea := rtrim(app.xor_personal(p_entry_key, p_field, p_blocks), '\x00');
+begin
+  return convert_from(substring(v_padded from 1 for length(v_padded) - 1), 'UTF8');
+end $$;
+
+-- A personal value of a row's image becomes an object: whose it is, and the value under their key. Which columns these
+-- are stands beside them, under a name that no column has: a value that somebody wrote, however it looks, is not taken
+-- for one.
+create function app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text) returns jsonb
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+  as $$
+begin
+  if p_row ->> p_column is null then
+    return p_row;
+  end if;
+  return jsonb_set(p_row, array[p_column], jsonb_build_object(
+      'personal_to', p_subject_id,
+      'value', encode(app.conceal(p_entry_key, p_image || '.' || p_column, p_row ->> p_column), 'hex')))
+    || jsonb_build_object('@personal', coalesce(p_row -> '@personal', '[]') || to_jsonb(p_column));
+end $$;
+
 -- Definer, and the log's owner: inside a foreign-key action row security is off, so the row's tenant is compared here too.
--- Arguments of the trigger: the columns whose values stay out of the log.
+-- Arguments of the trigger: the columns whose values stay out of the log; after the word personal, the column that names
+-- a person, and the columns that are kept under that person's key.
 create function app.audit() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
   set timezone = 'UTC'  -- rows are kept as text: the same, whoever wrote them
   as $$
 declare
-  v_context text[] := app.context();
-  v_old     jsonb  := case when tg_op <> 'INSERT' then to_jsonb(old) end;
-  v_new     jsonb  := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+  v_context    text[] := app.context();
+  v_old        jsonb  := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+  v_new        jsonb  := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+  v_id         uuid   := app.uuidv7();
+  v_personal   boolean := false;
+  v_person     text;    -- the column that names them: each image's own, since an update may name another
+  v_old_id     uuid;
+  v_new_id     uuid;
+  v_old_key    bytea;
+  v_new_key    bytea;
+  v_actor_id   uuid;
+  v_key        bytea;
+  v_address    bytea;
 begin
   if v_context is null then
     raise exception 'a write to %.% without a context', tg_table_schema, tg_table_name using errcode = 'BH008';
@@ -62,17 +174,55 @@ begin
   end if;
 
   for i in 0 .. tg_nargs - 1 loop
-    v_old := case when v_old ->> tg_argv[i] is null then v_old else jsonb_set(v_old, array[tg_argv[i]], '"[redacted]"') end;
-    v_new := case when v_new ->> tg_argv[i] is null then v_new else jsonb_set(v_new, array[tg_argv[i]], '"[redacted]"') end;
+    if tg_argv[i] = 'personal' then
+      v_personal := true;
+    elsif v_personal and v_person is null then
+      v_person := tg_argv[i];
+      if v_old is not null then
+        v_old_id  := coalesce(v_old ->> v_person, v_context[1])::uuid;
+        v_old_key := sha256(app.personal_key(v_old_id) || uuid_send(v_id));
+      end if;
+      if v_new is not null then
+        v_new_id  := coalesce(v_new ->> v_person, v_context[1])::uuid;
+        v_new_key := sha256(app.personal_key(v_new_id) || uuid_send(v_id));
+      end if;
+    elsif v_personal then
+      v_old := app.replace_personal(v_old, tg_argv[i], v_old_key, v_old_id, 'old_row');
+      v_new := app.replace_personal(v_new, tg_argv[i], v_new_key, v_new_id, 'new_row');
+    else
+      v_old := case when v_old ->> tg_argv[i] is null then v_old else jsonb_set(v_old, array[tg_argv[i]], '"[redacted]"') end;
+      v_new := case when v_new ->> tg_argv[i] is null then v_new else jsonb_set(v_new, array[tg_argv[i]], '"[redacted]"') end;
+    end if;
   end loop;
 
+  if v_context[7] is not null then
+    v_actor_id := coalesce(v_context[3], v_context[1])::uuid;
+    select key into v_key from app.personal_keys where subject_id = v_actor_id;
+    if not found then
+      v_key := app.personal_key(v_actor_id);
+    end if;
+    v_address := app.conceal(sha256(v_key || uuid_send(v_id)), 'address', v_context[7]);
+  end if;
+
   insert into app.audit_log
-         (tenant_id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
-  values (v_context[1]::uuid, v_context[2], v_context[3]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_context[7]::inet,
+         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_address,
           lower(tg_op), tg_table_name, (coalesce(v_new, v_old) ->> 'id')::uuid, v_old, v_new);
   return null;
 end $$;
 grant execute on function app.audit() to app_owner;
+
+-- The client's address of a context, under the actor's key or else the tenant's, for the entry of this id.
+create function app.conceal_address(p_context text[], p_entry_id uuid) returns bytea
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  as $$
+begin
+  if p_context[7] is null then
+    return null;
+  end if;
+  return app.conceal(sha256(app.personal_key(coalesce(p_context[3], p_context[1])::uuid) || uuid_send(p_entry_id)), 'address', p_context[7]);
+end $$;
 
 -- Some reads are audited too. What was asked goes in as given; the answer does not.
 create function app.audit_read(p_table_name text, p_request jsonb) returns void
@@ -81,6 +231,7 @@ create function app.audit_read(p_table_name text, p_request jsonb) returns void
   as $$
 declare
   v_context text[] := app.context();
+  v_id      uuid   := app.uuidv7();
 begin
   if v_context is null then
     raise exception 'an audited read without a context' using errcode = 'BH008';
@@ -89,13 +240,79 @@ begin
     raise exception 'the role % lacks audit:read', v_context[4] using errcode = 'BH004';
   end if;
   insert into app.audit_log
-         (tenant_id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, new_row)
-  values (v_context[1]::uuid, v_context[2], v_context[3]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_context[7]::inet,
-          'read', p_table_name, p_request);
+         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, new_row)
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6],
+          app.conceal_address(v_context, v_id), 'read', p_table_name, p_request);
 end $$;
 grant execute on function app.audit_read(text, jsonb) to app_api;
 
 create policy append on app.audit_log for insert to app_audit with check (true);
+
+-- What is personal in an entry, in clear: {"address", "old_row", "new_row"}, and "[erased]" where the key was destroyed.
+-- The caller has the entry already; what only its own entry key opens is all that can be had here.
+create function app.reveal_entry(p_entry app.audit_log) returns jsonb
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+declare
+  v_address text;
+  v_images  jsonb[] := array[p_entry.old_row, p_entry.new_row];
+  v_column  text;
+  v_value   jsonb;
+  v_key     bytea;
+begin
+  if p_entry.tenant_id is distinct from app.tenant_id() then
+    return null;
+  end if;
+  if p_entry.address is not null then
+    v_key     := (select key from app.personal_keys where subject_id = coalesce(p_entry.actor_id, p_entry.tenant_id));
+    v_address := coalesce(app.reveal(sha256(v_key || uuid_send(p_entry.id)), 'address', p_entry.address), '[erased]');
+  end if;
+  for i in 1 .. 2 loop
+    continue when p_entry.action = 'read' or not v_images[i] ? '@personal';  -- what was asked is nobody's row
+    for v_column in select jsonb_array_elements_text(v_images[i] -> '@personal') loop
+      v_value     := v_images[i] -> v_column;
+      v_key       := (select key from app.personal_keys where subject_id = (v_value ->> 'personal_to')::uuid);
+      v_images[i] := jsonb_set(v_images[i], array[v_column], to_jsonb(coalesce(
+        app.reveal(sha256(v_key || uuid_send(p_entry.id)), case i when 1 then 'old_row.' else 'new_row.' end || v_column, decode(v_value ->> 'value', 'hex')),
+        '[erased]')));
+    end loop;
+    v_images[i] := v_images[i] - '@personal';
+  end loop;
+  return jsonb_build_object('address', v_address, 'old_row', v_images[1], 'new_row', v_images[2]);
+end $$;
+
+-- An entry as it is sealed and exported: one line of JSON whose bytes depend on no setting. jsonb prints keys in an order
+-- of its own, and numbers as they were written.
+create function app.audit_entry(p_entry app.audit_log) returns text
+  language plpgsql stable parallel safe
+  set search_path = pg_catalog, pg_temp
+  as $$
+begin
+  return jsonb_build_object(
+      'v', 1, 'tenant_id', p_entry.tenant_id, 'id', p_entry.id, 'xact', p_entry.xact,
+      'at', to_char(p_entry.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+      'actor_kind', p_entry.actor_kind, 'actor_id', p_entry.actor_id, 'on_behalf_of', p_entry.on_behalf_of,
+      'role', p_entry.role, 'session_id', p_entry.session_id, 'request_id', p_entry.request_id,
+      'address', encode(p_entry.address, 'hex'), 'action', p_entry.action, 'table', p_entry.table_name,
+      'row_id', p_entry.row_id, 'old_row', p_entry.old_row, 'new_row', p_entry.new_row)::text;
+end $$;
+grant execute on function app.reveal_entry(app.audit_log), app.audit_entry(app.audit_log) to app_api, app_worker;
+
+-- Erases a person from the log of every tenant: what stands there about them cannot be read again, by anybody, and no seal
+-- is broken. Answers whether there was a key. What is written about them later is not kept at all. The owner's to call.
+create function app.destroy_personal_key(p_subject_id uuid) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+declare
+  v_had boolean := exists (select from app.personal_keys where subject_id = p_subject_id and key is not null);
+begin
+  insert into app.personal_keys (subject_id, key, destroyed_at) values (p_subject_id, null, now())
+  on conflict (subject_id) do update set key = null, destroyed_at = coalesce(personal_keys.destroyed_at, now());
+  return v_had;
+end $$;
+grant execute on function app.destroy_personal_key(uuid) to app_owner, app_gate;
 
 -- The smallest UUID version 7 of a moment: the edges of partitions.
 create function app.uuidv7_floor(p_at timestamptz) returns uuid
@@ -103,38 +320,43 @@ create function app.uuidv7_floor(p_at timestamptz) returns uuid
   set search_path = pg_catalog, pg_temp
   as $$ select (lpad(to_hex((extract(epoch from p_at) * 1000)::int8), 12, '0') || '00000000000000000000')::uuid $$;
 
--- Makes the partitions of this month and of the p_ahead months after it. A new table has neither row security nor a
--- TRUNCATE trigger, and `create table … partition of` locks the log against every write: so each is made detached,
--- walled, and attached. Returns how many were made.
-create function app.extend_audit_log(p_ahead int) returns int
+-- Makes the partition of a month, if it is missing. A new table has neither row security nor a TRUNCATE trigger, and
+-- `create table … partition of` locks the log against every write: so it is made detached, walled, and attached.
+create function app.add_audit_month(p_month timestamptz) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set timezone = 'UTC'
   as $$
 declare
-  v_month timestamptz;
-  v_name  text;
-  v_made  int := 0;
+  v_month timestamptz := date_trunc('month', p_month);
+  v_name  text        := 'audit_log_' || to_char(p_month, 'YYYY_MM');
+begin
+  if to_regclass('audit.' || v_name) is not null then
+    return false;
+  end if;
+  execute format('create table audit.%I (like app.audit_log including defaults including constraints)', v_name);
+  execute format('alter table audit.%I enable row level security, force row level security', v_name);
+  execute format('create policy wall on audit.%I as restrictive to public
+                    using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()))', v_name);
+  execute format('create trigger no_truncate before truncate on audit.%I for each statement execute function app.refuse_change()', v_name);
+  execute format('alter table audit.%I enable always trigger no_truncate', v_name);
+  execute format('alter table app.audit_log attach partition audit.%I for values from (%L) to (%L)',
+                 v_name, app.uuidv7_floor(v_month), app.uuidv7_floor(v_month + interval '1 month'));
+  return true;
+end $$;
+
+-- The partitions of this month and of the p_ahead months after it. Returns how many were made.
+create function app.extend_audit_log(p_ahead int) returns int
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set timezone = 'UTC'
+  as $$
 begin
   if p_ahead not between 0 and 24 then
     raise exception '% months ahead is not between 0 and 24', p_ahead using errcode = '22023';
   end if;
-  for v_month in
-    select generate_series(date_trunc('month', now()), date_trunc('month', now()) + p_ahead * interval '1 month', interval '1 month')
-  loop
-    v_name := 'audit_log_' || to_char(v_month, 'YYYY_MM');
-    continue when to_regclass('audit.' || v_name) is not null;
-    execute format('create table audit.%I (like app.audit_log including defaults including constraints)', v_name);
-    execute format('alter table audit.%I enable row level security, force row level security', v_name);
-    execute format('create policy wall on audit.%I as restrictive to public
-                      using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()))', v_name);
-    execute format('create trigger no_truncate before truncate on audit.%I for each statement execute function app.refuse_change()', v_name);
-    execute format('alter table audit.%I enable always trigger no_truncate', v_name);
-    execute format('alter table app.audit_log attach partition audit.%I for values from (%L) to (%L)',
-                   v_name, app.uuidv7_floor(v_month), app.uuidv7_floor(v_month + interval '1 month'));
-    v_made := v_made + 1;
-  end loop;
-  return v_made;
+  return (select count(*) from generate_series(date_trunc('month', now()), date_trunc('month', now()) + p_ahead * interval '1 month', interval '1 month') month
+           where app.add_audit_month(month));
 end $$;
 grant execute on function app.extend_audit_log(int) to app_worker;
 

@@ -25,9 +25,10 @@ create policy wall on app.tenants as restrictive
 
 create policy gate on app.tenants to app_gate using (true) with check (true);
 create policy read on app.tenants for select to app_api, app_worker using (true);
+create policy audit on app.tenants for select to app_auditor using (true);
 
 grant select, insert on app.tenants to app_gate;
-grant select on app.tenants to app_api, app_worker;
+grant select on app.tenants to app_api, app_worker, app_auditor;
 
 create trigger audit after insert or update or delete on app.tenants for each row execute function app.audit();
 create trigger version before update on app.tenants for each row execute function app.count_version();

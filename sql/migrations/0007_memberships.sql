@@ -24,9 +24,10 @@ create policy wall on app.memberships as restrictive
 
 create policy gate on app.memberships to app_gate using (true) with check (true);
 create policy read on app.memberships for select to app_api, app_worker using (true);
+create policy audit on app.memberships for select to app_auditor using (true);
 
 grant select, insert on app.memberships to app_gate;
-grant select on app.memberships to app_api, app_worker;
+grant select on app.memberships to app_api, app_worker, app_auditor;
 
 create index memberships_user on app.memberships (user_id, tenant_id);  -- whose tenants are these: asked at login only
 

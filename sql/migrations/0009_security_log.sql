@@ -6,7 +6,8 @@ set local role app_owner;
 create table app.security_log (
   id               uuid        primary key default app.uuidv7(),
   at               timestamptz not null default clock_timestamp(),
-  event            text        not null check (event in ('registered', 'logged_in', 'login_failed', 'logged_out', 'refresh_reused', 'tenant_refused')),
+  event            text        not null check (event in ('registered', 'logged_in', 'login_failed', 'logged_out', 'refresh_reused', 'tenant_refused',
+                                                      'tenant_visited', 'person_erased', 'audit_retention_set', 'legal_hold_set', 'legal_hold_released')),
   user_id          uuid,
   about_tenant_id  uuid,
   session_id       uuid,
@@ -15,7 +16,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb       not null default '{}'
 );
-comment on table app.security_log is 'One row: one event of authentication, or one refusal.';
+comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
 
 alter table app.security_log enable row level security;
 alter table app.security_log force row level security;

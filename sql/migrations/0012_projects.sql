@@ -27,9 +27,10 @@ create policy read   on app.projects for select to app_api, app_worker using (tr
 create policy add    on app.projects for insert to app_api with check (true);
 create policy change on app.projects for update to app_api using (true) with check (true);
 create policy remove on app.projects for delete to app_api using ((select app.can('projects:delete')));
+create policy audit  on app.projects for select to app_auditor using (true);
 
 grant select, delete, insert (name, description, status), update (name, description, status) on app.projects to app_api;
-grant select on app.projects to app_worker;
+grant select on app.projects to app_worker, app_auditor;
 
 create index projects_created on app.projects (tenant_id, created_at, id);
 create index projects_updated on app.projects (tenant_id, updated_at, id);

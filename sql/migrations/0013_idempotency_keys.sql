@@ -28,9 +28,12 @@ create policy add    on app.idempotency_keys for insert to app_api with check (c
 create policy renew  on app.idempotency_keys for delete to app_api using (caller_id = (select app.actor_id()) and expires_at <= now());
 create policy read   on app.idempotency_keys for select to app_worker using (true);
 create policy expire on app.idempotency_keys for delete to app_worker using (expires_at <= now());
+create policy audit  on app.idempotency_keys for select to app_auditor using (true);
 
 grant select, delete, insert (key, fingerprint, status, headers, body) on app.idempotency_keys to app_api;
 grant select, delete on app.idempotency_keys to app_worker;
+-- not what the audit log redacts: the answers that were kept
+grant select (tenant_id, id, caller_id, key, status, created_at, expires_at) on app.idempotency_keys to app_auditor;
 
 create index idempotency_keys_expiry on app.idempotency_keys (tenant_id, expires_at);
 

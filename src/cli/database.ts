@@ -22,8 +22,8 @@ export const migrateCommand: Command = {
   summary: 'Brings the database to this schema, sets the passwords of login roles, checks the laws.',
   help: `As DATABASE_OWNER_URL: a superuser, or the database's owner with CREATEROLE. All of it is one transaction: a migration
 that breaks a law leaves nothing behind. Running it again, or several at once, is safe.
-Each login role named in DATABASE_URL, DATABASE_AUTH_URL, DATABASE_WORKER_URL, DATABASE_JOBS_URL or DATABASE_OPERATOR_URL
-is given the password that stands there; only a SCRAM verifier of it reaches the server.`,
+Each login role named in DATABASE_URL, DATABASE_AUTH_URL, DATABASE_WORKER_URL, DATABASE_JOBS_URL, DATABASE_OPERATOR_URL
+or DATABASE_AUDITOR_URL is given the password that stands there; only a SCRAM verifier of it reaches the server.`,
 
   async run(args, env) {
     options(args, {})
@@ -58,7 +58,8 @@ holds there, and each start says what is missing.`,
 export const lawsCommand: Command = {
   usage: '[--rows] [--sql]',
   summary: 'Checks every law of sql/laws and the hardening, and says how much each saw.',
-  help: `As DATABASE_OWNER_URL, which may be any role's: laws read the catalog. Exit code 1 when a law is broken.
+  help: `As DATABASE_OWNER_URL, which may be any role's: laws read the catalog. Exit code 1 when a law is broken; below what is
+wrong stands the SQL that mends it.
   --rows  follow every reference of every row too, when the role is the tables' owner and no superuser (who always
           does): writers wait while the tables of one reference are read
   --sql   print the laws as SQL, for psql: each returns no rows when it holds`,
@@ -86,7 +87,10 @@ const describeLaw = (name: string, { seen, violations, notChecked }: LawReport):
   const skipped = notChecked.filter(({ law }) => law === name)
   const verdict = broken.length > 0 ? 'BROKEN' : skipped.length > 0 ? 'not checked' : 'holds'
   say(`${verdict}: ${name.replaceAll('_', ' ')} (${seen[name] ?? 0} seen)`)
-  for (const { object, detail } of broken) say(`  ${object}: ${detail}`)
+  for (const { object, detail, mend } of broken) {
+    say(`  ${object}: ${detail}`)
+    for (const line of mend.split('\n')) say(`    ${line}`)
+  }
   for (const { reason } of skipped) say(`  ${reason}`)
 }
 
@@ -109,7 +113,7 @@ const passwordsIn = (urls: readonly string[]): Partial<Record<LoginRole, string>
   return passwords
 }
 
-const withClient = async <T>(connectionString: string, work: (client: pg.Client) => Promise<T>): Promise<T> => {
+export const withClient = async <T>(connectionString: string, work: (client: pg.Client) => Promise<T>): Promise<T> => {
   const client = new pg.Client({ connectionString, application_name: 'bulkhead cli', connectionTimeoutMillis: 10_000 })
   client.on('error', () => {})
   try {
@@ -128,7 +132,7 @@ const isSuperuser = async (client: pg.Client): Promise<boolean> => {
 }
 
 /** A refused connection says nothing but its code. */
-const unreachable = (error: NodeJS.ErrnoException & { errors?: Error[] }): never => {
+export const unreachable = (error: NodeJS.ErrnoException & { errors?: Error[] }): never => {
   const unreachableCodes = [
     'ECONNREFUSED',
     'ENOTFOUND',

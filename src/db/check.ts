@@ -4,7 +4,8 @@
  * as any role, and nothing is changed.
  *
  * A law is one query; its file's name is the law in words. It collects in `looked_at` a row for each object it looked
- * at, with what is wrong or null, and ends with the line `verdict`, so that run by hand it returns violations only.
+ * at, with what is wrong or null and the SQL that mends it, and ends with the line `verdict`, so that run by hand it
+ * returns violations only.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -66,7 +67,8 @@ type Powers = Record<keyof typeof powers, boolean>
 
 // Laws
 
-export type Violation = { law: string; object: string; detail: string }
+/** `mend` is SQL. Where somebody has to choose, it begins with a line `-- decide: …`. */
+export type Violation = { law: string; object: string; detail: string; mend: string }
 
 export type LawReport = {
   laws: number
@@ -112,7 +114,7 @@ export async function checkLaws(client: pg.ClientBase, { rows }: { rows: boolean
     const { seen, found } = answers.get(name) ?? { seen: 0, found: [] }
     report.objects += seen
     report.seen[name] = seen
-    report.violations.push(...found.map(({ object, detail }) => ({ law: name, object, detail })))
+    report.violations.push(...found.map((found) => ({ law: name, ...found })))
     if (seen === 0 && !mayLookAtNothing) {
       report.violations.push({ law: name, ...nothing })
     }
@@ -129,11 +131,15 @@ export async function checkLaws(client: pg.ClientBase, { rows }: { rows: boolean
   return report
 }
 
-const nothing = { object: 'nothing', detail: 'there was nothing to look at' }
+const nothing = {
+  object: 'nothing',
+  detail: 'there was nothing to look at',
+  mend: '-- decide: this is no database that `npm run cli -- migrate` made, or what the law looks for is gone',
+}
 
 type Law = { name: string; looksAtRows: boolean; mayLookAtNothing: boolean; text: string; body: string }
 
-const verdict = 'select object, detail from looked_at where detail is not null'
+const verdict = 'select object, detail, mend from looked_at where detail is not null'
 
 const sqlFolder = join(import.meta.dirname, '..', '..', 'sql')
 
@@ -167,7 +173,8 @@ export const laws = once(() => readQueries('laws'))
 
 const hardening = once(() => readQueries('hardening'))
 
-type Answer = { seen: number; found: { object: string; detail: string }[] }
+type Found = { object: string; detail: string; mend: string }
+type Answer = { seen: number; found: Found[] }
 
 /** All of them in one statement: one round trip, and one moment they speak of. */
 const ask = async (client: pg.ClientBase, queries: Law[]): Promise<Map<string, Answer>> => {
@@ -175,7 +182,7 @@ const ask = async (client: pg.ClientBase, queries: Law[]): Promise<Map<string, A
     .map(
       ({ name, body }) => `select ${pg.escapeLiteral(name)} as name, answer.seen, answer.found from (${body}
       select count(*)::int as seen,
-             coalesce(json_agg(json_build_object('object', object, 'detail', detail) order by object, detail)
+             coalesce(json_agg(json_build_object('object', object, 'detail', detail, 'mend', mend) order by object, detail)
                         filter (where detail is not null), '[]') as found
         from looked_at) answer`,
     )
@@ -203,7 +210,7 @@ const askQuietly = async (client: pg.ClientBase, queries: Law[]): Promise<Map<st
 }
 
 /** In a transaction of its own, or a savepoint of the caller's; what happens in it is undone. */
-const inside = async <T>(client: pg.ClientBase, settings: string[], work: () => Promise<T>): Promise<T> => {
+export const inside = async <T>(client: pg.ClientBase, settings: string[], work: () => Promise<T>): Promise<T> => {
   const own = client.getTransactionStatus() === 'I'
   await client.query(own ? 'begin' : 'savepoint laws')
   try {
@@ -217,24 +224,29 @@ const inside = async <T>(client: pg.ClientBase, settings: string[], work: () => 
 
 // Laws that look at rows: `reference` in them has the query for each, so that it can be asked as the one whom it needs
 
-type Probe = { object: string; probe: string; tables: string[]; owner: string }
+type Probe = { object: string; probe: string; mend: string; tables: string[]; owner: string }
 
 const followRows = async (client: pg.ClientBase, law: Law, report: LawReport & { seen: Record<string, number> }) => {
-  const { rows: probes } = await client.query<Probe>(`${law.body} select object, probe, tables, owner from reference`)
+  const { rows: probes } = await client.query<Probe>(
+    `${law.body} select object, probe, mend, tables, owner from reference`,
+  )
   report.seen[law.name] = probes.length
   report.objects += probes.length
   if (probes.length === 0) {
     report.violations.push({ law: law.name, ...nothing })
   }
-  for (const probe of probes) {
+  const together = await followTogether(client, probes)
+  for (const [at, probe] of probes.entries()) {
     try {
-      const { seen, broken } = await inside(client, ['set local jit = off'], () => follow(client, probe))
+      const { seen, broken } =
+        together?.get(at) ?? (await inside(client, ['set local jit = off'], () => follow(client, probe)))
       report.rows += Number(seen)
       if (Number(broken) > 0) {
         report.violations.push({
           law: law.name,
           object: probe.object,
           detail: `${broken} of ${seen} rows refer to nothing`,
+          mend: probe.mend,
         })
       }
     } catch (error) {
@@ -246,11 +258,28 @@ const followRows = async (client: pg.ClientBase, law: Law, report: LawReport & {
   }
 }
 
+type Followed = { seen: string; broken: string }
+
+/** For whom no row security is active: all of them in one statement. Undefined where it is, or something stands in the way. */
+const followTogether = async (client: pg.ClientBase, probes: Probe[]): Promise<Map<number, Followed> | undefined> => {
+  const tables = [...new Set(probes.flatMap(({ tables }) => tables))]
+  const { rows: bound } = await client.query<{ active: boolean | null }>(
+    'select bool_or(row_security_active(t)) as active from unnest($1::text[]) t',
+    [tables],
+  )
+  if (bound[0]?.active !== false) return undefined
+  const text = probes.map(({ probe }, at) => `select ${at} as at, answer.* from (${probe}) answer`).join(' union all ')
+  try {
+    const { rows } = await inside(client, ['set local jit = off'], () => client.query<Followed & { at: number }>(text))
+    return new Map(rows.map(({ at, ...followed }) => [at, followed]))
+  } catch (error) {
+    if (!['42501', '55P03'].includes((error as pg.DatabaseError).code ?? '')) throw error
+    return undefined
+  }
+}
+
 /** Row security would hide the very rows: where it binds us we act as the owner, whom it does not bind once FORCE is lifted. */
-const follow = async (
-  client: pg.ClientBase,
-  { probe, tables, owner }: Probe,
-): Promise<{ seen: string; broken: string }> => {
+const follow = async (client: pg.ClientBase, { probe, tables, owner }: Probe): Promise<Followed> => {
   const { rows: bound } = await client.query<{ active: boolean }>(
     'select bool_or(row_security_active(t)) as active from unnest($1::text[]) t',
     [tables],
@@ -260,7 +289,7 @@ const follow = async (
     await client.query(`set local role ${pg.escapeIdentifier(owner)}`)
     for (const table of tables) await client.query(`alter table ${table} no force row level security`)
   }
-  const { rows } = await client.query<{ seen: string; broken: string }>(probe)
+  const { rows } = await client.query<Followed>(probe)
   if (!rows[0]) throw new Error('a probe answers one row')
   return rows[0]
 }
@@ -268,7 +297,7 @@ const follow = async (
 // Hardening
 
 /** What a superuser could still do for this database, for what, and what holds without it. */
-export type Missing = { what: string; objects: { object: string; detail: string }[]; holds: string }
+export type Missing = { what: string; objects: Found[]; holds: string }
 
 /** One line for a log or a terminal. */
 export const describeMissing = ({ what, objects, holds }: Missing): string => {

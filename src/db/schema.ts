@@ -6,6 +6,8 @@ export type Generated<T> = T extends ColumnType<infer S, infer I, infer U>
   ? ColumnType<S, I | undefined, U>
   : ColumnType<T, T | undefined, T>;
 
+export type Int8 = ColumnType<string, bigint | number | string, bigint | number | string>;
+
 export type Json = JsonValue;
 
 export type JsonArray = JsonValue[];
@@ -18,11 +20,20 @@ export type JsonPrimitive = boolean | number | string | null;
 
 export type JsonValue = JsonArray | JsonObject | JsonPrimitive;
 
+export interface AuditKeys {
+  created_at: Generated<string>;
+  key_id: string;
+  public_key: Buffer;
+}
+
 export interface AuditLog {
-  action: "insert" | "update" | "delete" | "read";
+  action: string;
   actor_id: string | null;
-  actor_kind: "user" | "key" | "job" | "system" | "operator";
-  address: string | null;
+  actor_kind: string;
+  /**
+   * The client's address under the actor's personal key; app.reveal_entry has it in clear.
+   */
+  address: Buffer | null;
   at: Generated<string>;
   id: Generated<string>;
   new_row: Json | null;
@@ -37,6 +48,78 @@ export interface AuditLog {
   session_id: string | null;
   table_name: string;
   tenant_id: Generated<string>;
+  /**
+   * The transaction that wrote it, in the numbers of the server it was written on: the order in which entries are sealed.
+   */
+  xact: Generated<Int8>;
+}
+
+export interface AuditSealing {
+  era: Generated<number>;
+  /**
+   * Not empty while what is left of eras is sealed: where each ends, and the next one begins.
+   */
+  era_ends: Generated<string[]>;
+  era_from: Generated<string>;
+  id: Generated<number>;
+  position: Generated<Int8>;
+  /**
+   * Every entry of the era with a lower xact is sealed.
+   */
+  sealed_to: Generated<Int8>;
+  /**
+   * The transaction that wrote this row. In a database that was restored it is not that of the row itself.
+   */
+  xact: Generated<Int8>;
+}
+
+export interface AuditSeals {
+  batch: Int8;
+  entries: Int8;
+  /**
+   * Transactions are counted anew on another server: an era is one count. Its entries are those with ids from era_from on.
+   */
+  era: number;
+  era_from: string;
+  from_xact: Int8;
+  id: Generated<string>;
+  key_id: string;
+  /**
+   * entries: what stands in a batch. retired: all batches before it, of its month and earlier ones, were dropped.
+   */
+  kind: "entries" | "retired";
+  month: string;
+  /**
+   * Counts the seals of all tenants without a gap, for whoever streams them. No tenant sees it.
+   */
+  position: Int8;
+  /**
+   * SHA-256 of the text of the checkpoint before; zeros for the first.
+   */
+  previous: Buffer;
+  root: Buffer;
+  sealed_at: string;
+  /**
+   * As a signed note has it: four bytes that name the key, and the Ed25519 signature.
+   */
+  signature: Buffer;
+  tenant_id: Generated<string>;
+  to_xact: Int8;
+  /**
+   * Entries of this tenant that were ever sealed, these included.
+   */
+  total: Int8;
+}
+
+export interface AuditStreams {
+  /**
+   * The worker that hands on now, until held_until; whoever comes then takes over.
+   */
+  held_by: string | null;
+  held_until: string | null;
+  name: string;
+  position: Int8;
+  updated_at: Generated<string>;
 }
 
 export interface ContextKey {
@@ -75,6 +158,20 @@ export interface Memberships {
 export interface Permissions {
   description: string;
   name: string;
+  /**
+   * The table of app that it is about, where that is not called like the resource.
+   */
+  table_name: string | null;
+}
+
+export interface PersonalKeys {
+  created_at: Generated<string>;
+  destroyed_at: string | null;
+  key: Buffer | null;
+  /**
+   * The person. What belongs to none is under the key of its tenant.
+   */
+  subject_id: string;
 }
 
 export interface Projects {
@@ -98,7 +195,7 @@ export interface SecurityLog {
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
@@ -130,8 +227,17 @@ export interface Sessions {
 }
 
 export interface Tenants {
+  /**
+   * How long the audit log is kept, counted from the end of the month of an entry. Null: for ever.
+   */
+  audit_retention_days: number | null;
   created_at: Generated<string>;
   id: Generated<string>;
+  legal_hold_reason: string | null;
+  /**
+   * While it is not null, nothing of this tenant's audit log is dropped or erased.
+   */
+  legal_hold_since: string | null;
   name: string;
   slug: string;
   status: Generated<"active" | "suspended" | "deleting">;
@@ -156,11 +262,16 @@ export interface Users {
 
 /** The tables of the schema app. */
 export interface Database {
+  audit_keys: AuditKeys;
   audit_log: AuditLog;
+  audit_sealing: AuditSealing;
+  audit_seals: AuditSeals;
+  audit_streams: AuditStreams;
   context_key: ContextKey;
   idempotency_keys: IdempotencyKeys;
   memberships: Memberships;
   permissions: Permissions;
+  personal_keys: PersonalKeys;
   projects: Projects;
   role_permissions: RolePermissions;
   security_log: SecurityLog;

@@ -57,7 +57,7 @@ export const attempt = async (job: Job<object>, taken: Taken, tools: Tools): Pro
       log.warn({ failure }, 'a job was taken over, since it was not heard of')
     } else if (tools.stopping.aborted) {
       await release(taken, tools)
-      log.info('a job was released for the shutdown, and runs again elsewhere')
+      log.info('a job was given back unfinished, and runs again')
     } else if (retryCount < retryLimit) {
       const seconds = delayOf(job.retry, retryCount)
       log.warn({ failure, seconds }, 'a job failed, and is tried again')

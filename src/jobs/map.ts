@@ -1,5 +1,6 @@
 /** Every kind of job that the worker runs, and when those run that nobody asks for. */
 import { extendAuditLog } from './audit-partitions.ts'
+import { retireAuditLog } from './audit-retention.ts'
 import type { AnyJob, PlatformJob } from './define.ts'
 import { expireIdempotencyKeys, visitTenantsForExpiry } from './idempotency-keys.ts'
 import { forgetSessions } from './sessions.ts'
@@ -11,11 +12,18 @@ export type Schedule = {
   atStart?: boolean
 }
 
-export const jobs: readonly AnyJob[] = [extendAuditLog, forgetSessions, visitTenantsForExpiry, expireIdempotencyKeys]
+export const jobs: readonly AnyJob[] = [
+  extendAuditLog,
+  retireAuditLog,
+  forgetSessions,
+  visitTenantsForExpiry,
+  expireIdempotencyKeys,
+]
 
 // minutes that few others choose, apart from each other
 export const schedules: readonly Schedule[] = [
   { job: extendAuditLog, cron: '17 3 * * *', atStart: true },
+  { job: retireAuditLog, cron: '37 4 * * *' },
   { job: forgetSessions, cron: '23 * * * *' },
   { job: visitTenantsForExpiry, cron: '41 * * * *' },
 ]

@@ -1,6 +1,7 @@
 /** The worker's inside: queues and schedules arranged, jobs taken and put in, and an end that loses none. */
 import type pg from 'pg'
 import type { PgBoss } from 'pg-boss'
+import type { Signer } from '../audit/checkpoint.ts'
 import type { Logger } from '../log.ts'
 import { attempt, type Taken, type Tools } from './attempt.ts'
 import { type AnyJob, type Enqueue, type Job, RefusedPayload } from './define.ts'
@@ -16,11 +17,16 @@ type Options = {
   jobs: readonly AnyJob[]
   schedules: readonly Schedule[]
   log: Logger
+  /** What signs the audit log. */
+  signer?: Signer
   pace?: Pace
 }
 
 export type Runner = {
   enqueue: Enqueue
+  /** Takes no more jobs, and gives those that run back at once. Until it resumes. */
+  pause(): Promise<void>
+  resume(): Promise<void>
   /**
    * Takes no more jobs, lets those that run finish, and within `graceMs` aborts and releases the others: they run again
    * elsewhere at once, and a deployment costs no attempt. Then closes the engine's connections.
@@ -29,16 +35,27 @@ export type Runner = {
 }
 
 /** Starts taking jobs. Throws when the engine's tables cannot be reached or are of another version. */
-export async function startRunner({ jobsUrl, pool, jobs, schedules, log, pace = usualPace }: Options): Promise<Runner> {
+export async function startRunner(options: Options): Promise<Runner> {
+  const { jobsUrl, pool, jobs, schedules, log, signer, pace = usualPace } = options
   const engine = makeEngine(jobsUrl, pace, log)
-  const stopping = new AbortController()
-  const tools: Tools = {
+  const tools = {
     engine,
     pool,
     log,
-    stopping: stopping.signal,
-    platform: makePlatform(pool),
+    platform: makePlatform(pool, signer),
     enqueue: makeEnqueue(engine),
+  }
+  let stopping = new AbortController()
+  const takeAll = async (): Promise<void> => {
+    stopping = new AbortController()
+    for (const job of jobs) await takeJobs(job as Job<object>, { ...tools, stopping: stopping.signal }, pace)
+  }
+  /** Of the time that they have, the last part is for those that have to be aborted. */
+  const giveBack = async (finishMs: number, abortMs: number, why: string): Promise<void> => {
+    const idle = Promise.all(jobs.map(({ kind }) => engine.offWork(kind, { wait: true })))
+    await atMost(finishMs, idle)
+    stopping.abort(new Error(why))
+    await atMost(abortMs, idle)
   }
   try {
     await engine.start().catch((error: Error) => {
@@ -48,24 +65,29 @@ export async function startRunner({ jobsUrl, pool, jobs, schedules, log, pace = 
     })
     await arrangeQueues(engine, jobs, pace)
     await arrangeSchedules(engine, schedules, pace)
-    for (const job of jobs) await takeJobs(job as Job<object>, tools, pace)
+    await takeAll()
   } catch (error) {
     await engine.stop({ graceful: false })
     throw error
   }
 
+  const pause = () => giveBack(0, RELEASE_MS, 'the worker pauses')
   return {
     enqueue: tools.enqueue,
+    pause,
+    async resume() {
+      await pause() // where a resume before this one failed half-way
+      await takeAll()
+    },
     async stop(graceMs) {
-      const idle = Promise.all(jobs.map(({ kind }) => engine.offWork(kind, { wait: true })))
-      // the last part is for those that have to be aborted
-      await atMost(graceMs * 0.8, idle)
-      stopping.abort(new Error('the worker is shutting down'))
-      await atMost(graceMs * 0.2, idle)
+      await giveBack(graceMs * 0.8, graceMs * 0.2, 'the worker is shutting down')
       await engine.stop({ graceful: false })
     },
   }
 }
+
+/** How long a job may take to be given back. */
+const RELEASE_MS = 5_000
 
 const makeEnqueue =
   (engine: PgBoss): Enqueue =>

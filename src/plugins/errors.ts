@@ -40,7 +40,8 @@ export function refuse(error: unknown, request: FastifyRequest, reply: FastifyRe
   request.problem = problem.code
 
   // What the route had prepared for a success belongs to none of this
-  for (const name of ['etag', 'location', 'cache-control', 'content-encoding']) reply.removeHeader(name)
+  for (const name of ['etag', 'location', 'cache-control', 'content-encoding', 'content-disposition'])
+    reply.removeHeader(name)
   reply.header('x-request-id', request.id)
   reply.header('cache-control', 'no-store')
   if (problem.status === 401) reply.header('www-authenticate', challenge(problem, request))

@@ -3,8 +3,10 @@ import type { FastifyContextConfig } from 'fastify'
 import fp from 'fastify-plugin'
 import type pg from 'pg'
 import { statement } from '../db/pool.ts'
+import type { LawWatch } from '../drift.ts'
 import { Problem } from '../errors.ts'
 import type { Redis } from '../redis.ts'
+import { driftOf } from './drift.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -17,16 +19,31 @@ declare module 'fastify' {
   }
 }
 
-type Options = { pools: { api: pg.Pool; auth: pg.Pool }; redis: Redis | undefined }
+type Options = { pools: { api: pg.Pool; auth: pg.Pool }; redis: Redis | undefined; laws?: LawWatch | undefined }
 
 const Dependency = Type.Object({
   status: Type.Unsafe<'ok' | 'degraded' | 'down'>({ type: 'string', enum: ['ok', 'degraded', 'down'] }),
   latency_ms: Type.Union([Type.Number(), Type.Null()], { description: 'Null when it did not answer.' }),
 })
 
+const Laws = Type.Object(
+  {
+    status: Type.Unsafe<'ok' | 'drift'>({ type: 'string', enum: ['ok', 'drift'] }),
+    checked_at: Type.Union([Type.String({ format: 'date-time' }), Type.Null()]),
+    checks: Type.Integer(),
+    failures: Type.Integer({ description: 'Checks that could not be done.' }),
+    alarms: Type.Integer(),
+  },
+  {
+    description:
+      'Whether the database is as it must be, as this process saw it last, and what it counted since it started.',
+  },
+)
+
 const Health = Type.Object({
-  status: Type.Unsafe<'ok' | 'degraded'>({ type: 'string', enum: ['ok', 'degraded'] }),
+  status: Type.Unsafe<'ok' | 'degraded' | 'drift'>({ type: 'string', enum: ['ok', 'degraded', 'drift'] }),
   dependencies: Type.Record(Type.String(), Dependency),
+  laws: Type.Optional(Laws),
 })
 
 const Alive = Type.Object({ status: Type.Literal('ok') })
@@ -34,11 +51,11 @@ const Alive = Type.Object({ status: Type.Literal('ok') })
 type Probe = () => Promise<{ status: 'ok' | 'degraded' | 'down'; latency_ms: number | null }>
 
 /**
- * For load balancers and people. Live: the process answers. Ready: it can do its work, and is not about to stop; roles and
- * laws were checked before it listened. Without Redis it is degraded and does everything.
+ * For load balancers and people. Live: the process answers. Ready: it can do its work, the database keeps its laws, and it
+ * is not about to stop. Without Redis it is degraded and does everything.
  */
 export const health = fp<Options>(
-  async (app, { pools, redis }) => {
+  async (app, { pools, redis, laws }) => {
     let draining = false
     app.decorate('drain', () => {
       draining = true
@@ -86,7 +103,7 @@ export const health = fp<Options>(
       '/health/ready',
       {
         logLevel,
-        config,
+        config: { ...config, problems: ['drift'] },
         schema: {
           ...open,
           operationId: 'getReadiness',
@@ -97,6 +114,8 @@ export const health = fp<Options>(
       async () => {
         if (draining) throw new Problem('unavailable', { detail: 'This process is about to stop.' })
         await probeAll()
+        const drift = driftOf(laws)
+        if (drift) throw drift
         return { status: 'ok' as const }
       },
     )
@@ -108,7 +127,13 @@ export const health = fp<Options>(
         config,
         schema: { ...open, operationId: 'getHealth', summary: 'How each dependency does', response: { 200: Health } },
       },
-      probeAll,
+      async () => {
+        const { status, dependencies } = await probeAll()
+        if (!laws) return { status, dependencies }
+        const { drifted, checkedAt, counts } = laws
+        const known = { status: drifted ? ('drift' as const) : ('ok' as const), checked_at: checkedAt, ...counts }
+        return { status: drifted ? known.status : status, dependencies, laws: known }
+      },
     )
   },
   { name: 'health', dependencies: ['errors'] },

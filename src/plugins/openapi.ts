@@ -93,7 +93,7 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
     'malformed',
     ...when(schema.body ?? schema.querystring ?? schema.params, 'invalid'),
     ...when(schema.body, 'too_large', 'unsupported_media_type'),
-    ...when(url.startsWith('/api/'), 'not_acceptable'),
+    ...when(url.startsWith('/api/'), 'not_acceptable', 'drift'),
     ...when(!isOpen, 'unauthenticated'),
     ...when(isTenant, 'tenant_required', 'tenant_conflict', 'forbidden', 'not_a_member', 'tenant_suspended'),
     ...when(isTenant && url.includes('/:'), 'not_found'),

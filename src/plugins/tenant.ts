@@ -7,6 +7,7 @@ import { type Caller, type TenantDb, withTenant } from '../db/door.ts'
 import { isDatabaseError, Problem } from '../errors.ts'
 import { inetOf } from '../lib/address.ts'
 import { selectTenant, type TenantSelection } from '../lib/tenant-selection.ts'
+import { makeTurns } from '../lib/turns.ts'
 import { tagVersion } from './concurrency.ts'
 import { once } from './idempotency.ts'
 
@@ -22,10 +23,17 @@ declare module 'fastify' {
     db: TenantDb
     /** Who the database found the caller to be; settled with the first query's answer. */
     caller: Promise<Caller>
+    /**
+     * Another transaction of this request, in which nothing is written, after the one of the handler has ended: for an
+     * answer that is streamed, one for each of its pages. The database asks anew who the caller is, so a session that is
+     * revoked meanwhile gets no further page. Throws what `withTenant` throws.
+     */
+    inTenant<T>(work: (db: TenantDb) => Promise<T>): Promise<T>
   }
 }
 
 type Options = { pool: pg.Pool; authPool: pg.Pool; baseDomain: string | undefined }
+type Work<T> = (db: TenantDb, caller: Promise<Caller>) => Promise<T>
 
 /**
  * Whose: every route of this scope runs its handler inside one transaction in the caller's tenant. The handler returns the
@@ -35,6 +43,8 @@ type Options = { pool: pg.Pool; authPool: pg.Pool; baseDomain: string | undefine
 export const tenantRoutes = fp<Options>(
   async (app, { pool, authPool, baseDomain }) => {
     const wrapped = new WeakSet<object>()
+    // streams have few connections between them, however many there are: the others are for those who wait for an answer
+    const takeTurn = makeTurns(Math.max(1, Math.floor(pool.options.max / 5)))
 
     app.addHook('onRoute', (route) => {
       const { permission, audited } = route.config ?? {}
@@ -44,26 +54,33 @@ export const tenantRoutes = fp<Options>(
 
       route.handler = async function inTransaction(request, reply) {
         const readOnly = !audited && (request.method === 'GET' || request.method === 'HEAD')
-        try {
-          const entry = {
-            secret: request.claims.secret,
-            ...selectionOf(request, baseDomain),
-            permission,
-            requestId: request.id,
-            address: inetOf(request.ip),
+        const signal = hungUp(reply)
+
+        const enter = async <T>(mode: { readOnly: boolean }, work: Work<T>): Promise<T> => {
+          try {
+            const entry = {
+              secret: request.claims.secret,
+              ...selectionOf(request, baseDomain),
+              permission,
+              requestId: request.id,
+              address: inetOf(request.ip),
+            }
+            return await withTenant(pool, entry, { ...mode, signal }, work)
+          } catch (error) {
+            if (refusesTenant(error)) await logRefusal(authPool, request, error.code)
+            throw error
           }
-          return await withTenant(pool, entry, { readOnly, signal: hungUp(reply) }, (db, caller) => {
-            request.db = db
-            request.caller = caller
-            return once(db, request, reply, async () => {
-              if (audited) await auditRead(db, audited, request)
-              return tagVersion(request, reply, await handler.call(this, request, reply))
-            })
-          })
-        } catch (error) {
-          if (refusesTenant(error)) await logRefusal(authPool, request, error.code)
-          throw error
         }
+        request.inTenant = (work) => takeTurn(() => enter({ readOnly: true }, work))
+
+        return enter({ readOnly }, (db, caller) => {
+          request.db = db
+          request.caller = caller
+          return once(db, request, reply, async () => {
+            if (audited) await auditRead(db, audited, request)
+            return tagVersion(request, reply, await handler.call(this, request, reply))
+          })
+        })
       }
       wrapped.add(route.handler)
     })

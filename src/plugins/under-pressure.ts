@@ -26,6 +26,9 @@ export const underPressure = fp<{ limits: Pick<Pressure, 'maxEventLoopDelayMs'> 
       sampleInterval: SAMPLE_MS,
       pressureHandler: ({ routeOptions, log }, _reply, type, value) => {
         if (routeOptions.config.probe) return
+        // Not late without bound, but without a sample: the process was stopped, or held up for a whole interval. By the
+        // next one it is known how late it was.
+        if (value === Number.POSITIVE_INFINITY) return
         log.warn({ pressure: type, value }, 'shedding load')
         throw new Problem('overloaded', { headers: { 'retry-after': '5' } })
       },

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { PgBoss } from 'pg-boss'
 import { afterAll, afterEach, beforeAll } from 'vitest'
+import { auditKeys } from '../../scripts/throwaway-app.ts'
 import { makePool } from '../../src/db/pool.ts'
 import type { AnyJob } from '../../src/jobs/define.ts'
 import type { Schedule } from '../../src/jobs/map.ts'
@@ -102,7 +103,13 @@ export function stage(): Stage {
     const { urls } = it.database
     const child = fork(join(import.meta.dirname, file), {
       cwd: import.meta.dirname, // no .env of somebody's is read here
-      env: { LOG_LEVEL: 'info', DATABASE_WORKER_URL: urls.worker, DATABASE_JOBS_URL: urls.jobs, ...env },
+      env: {
+        LOG_LEVEL: 'info',
+        DATABASE_WORKER_URL: urls.worker,
+        DATABASE_JOBS_URL: urls.jobs,
+        AUDIT_KEYS: auditKeys,
+        ...env,
+      },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     })
     let output = ''

@@ -1,5 +1,9 @@
+import { readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { filesIn } from '../../src/audit/files.ts'
 import { stage, until } from './stage.ts'
 
 const it = stage()
@@ -12,11 +16,12 @@ describe('a worker does not start', () => {
   }
 
   test('without its variables, and names every one', async () => {
-    const { code, output } = await refusal({ DATABASE_WORKER_URL: '', DATABASE_JOBS_URL: '' })
+    const { code, output } = await refusal({ DATABASE_WORKER_URL: '', DATABASE_JOBS_URL: '', AUDIT_KEYS: '' })
     expect(code).toBe(1)
     expect(output.trim().split('\n')).toEqual([
       expect.stringContaining('DATABASE_WORKER_URL'),
       expect.stringContaining('DATABASE_JOBS_URL'),
+      expect.stringContaining('AUDIT_KEYS'),
     ])
   })
 
@@ -74,6 +79,23 @@ describe('a worker that has started', () => {
 
     expect(await child.ended).toBe(0)
     expect(child.output()).toContain('worker ready')
+  })
+
+  test('seals the audit log, and keeps the checkpoints outside', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'checkpoints-'))
+    onTestFinished(() => rm(folder, { recursive: true, force: true }))
+    const child = it.spawn(worker, { AUDIT_SEAL_INTERVAL: '100ms', AUDIT_CHECKPOINTS: `file://${folder}` })
+    await child.next('ready')
+
+    const sealed = async () => (await it.superuser.query('select from app.audit_seals')).rows.length
+    await until(async () => (await sealed()) >= 2)
+    const kept = () => filesIn(folder).flatMap((file) => readFileSync(file, 'utf8').trim().split('\n'))
+    await until(async () => kept().length >= 2)
+    child.kill('SIGTERM')
+
+    expect(await child.ended).toBe(0)
+    expect(kept().map((line) => JSON.parse(line).tenant_id)).toEqual(expect.arrayContaining([it.acme, it.globex]))
+    expect(child.output()).not.toContain('"d":')
   })
 
   test('ends a job that runs before it ends itself', async () => {

@@ -42,6 +42,32 @@ test('every change of a project is there, with who, from where, under which requ
   expect(deleted.old_row).toMatchObject({ description: 'later', version: 2 })
 })
 
+test('whoever acts under a grant of another is there with both identities', async () => {
+  const made = (await acme.post('/projects', { name: 'two identities' })).json()
+  const operator = randomUUID()
+  const client = await it.superuser.connect()
+  await client.query('begin')
+  await client.query(`select app.seal($1, 'operator', $2, 'support', null, 'ticket-4711', null, $3)`, [
+    acme.tenantId,
+    operator,
+    acme.userId,
+  ])
+  await client.query(`update app.projects set description = 'by an operator' where id = $1`, [made.id])
+  await client.query('commit')
+  client.release()
+
+  const [entry] = await logs(acme, `&row_id=${made.id}`)
+  expect(entry).toMatchObject({
+    action: 'update',
+    actor_kind: 'operator',
+    actor_id: operator,
+    on_behalf_of: acme.userId,
+    role: 'support',
+    request_id: 'ticket-4711',
+    new_row: { description: 'by an operator' },
+  })
+})
+
 test('a refused request leaves no entry', async () => {
   const name = `refused ${randomUUID()}`
   await acme.post('/projects', { name })

@@ -106,6 +106,8 @@ describe('GET /api/schema', () => {
       expect(named.includes('IdempotencyKey'), name).toBe(method === 'post')
       expect(named.includes('IfMatch'), name).toBe(one && method !== 'get')
       expect(responses['403'], name).toBeDefined()
+      const unavailable = responses['503']?.content?.['application/problem+json']?.examples
+      expect(Object.keys(unavailable ?? {}), name).toEqual(expect.arrayContaining(['drift', 'unavailable']))
       expect(responses['304'] !== undefined, name).toBe(named.includes('IfNoneMatch'))
       if (path.includes('{')) expect(responses['404'], name).toBeDefined()
     }

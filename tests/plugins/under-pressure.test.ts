@@ -34,3 +34,16 @@ test('within its limits it answers', async () => {
 
   expect((await client.get('//things')).statusCode).toBe(200)
 })
+
+test('after a pause of the whole process it answers', async () => {
+  const { client } = await app({})
+  await sleep(700)
+  const pause = () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_100)
+
+  // A pause ends between two samples now and then, and shows nothing.
+  for (let round = 0; round < 5; round += 1) {
+    const answer = client.get('//things')
+    pause()
+    expect((await answer).statusCode).toBe(200)
+  }
+})

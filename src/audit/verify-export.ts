@@ -1,0 +1,66 @@
+/** Verification of an export, offline. */
+import { makeVerifier, type PublicKey } from './checkpoint.ts'
+import { checkpointsOf, linesOf, parseLine, UnreadableFile } from './files.ts'
+import { makeChains, type Problem, type Report, range, sweep, type Totals } from './verify.ts'
+
+export type Verified = Totals & { tenantId: string; batches: number }
+
+/**
+ * Holds an export against the checkpoints of its tenant in `checkpoints`, all of which must lie on one chain, signed under
+ * `keys`. Lines that cannot be read are found, and passed over. Throws UnreadableFile for files that are something else.
+ */
+export const verifyExport = async (
+  { file, checkpoints, keys }: { file: string; checkpoints: readonly string[]; keys: readonly PublicKey[] },
+  report: Report,
+): Promise<Verified> => {
+  const { chains, add, of } = makeChains(makeVerifier(keys), report)
+  for (const source of checkpoints) for await (const note of checkpointsOf(source)) add(note, source)
+  if (chains.size === 0) throw new UnreadableFile('there are no checkpoints in the files that were given')
+
+  let tenantId = chains.size === 1 ? ([...chains.keys()][0] as string) : ''
+  let entries: ReturnType<typeof sweep> | undefined
+  let [number, foreign, unreadable] = [0, 0, 0]
+  const falsely = new Map<number | null, string>()
+
+  const find = (batch: number | null, problem: Problem, detail: string) => report({ tenantId, batch, problem, detail })
+  const checkChain = () => {
+    for (const [first, last] of of(tenantId).gaps()) {
+      find(first, 'checkpoint_missing', `${range(first, last)} not among the checkpoints that were given`)
+    }
+    of(tenantId).check()
+  }
+
+  for await (const lines of linesOf(file)) {
+    for (const bytes of lines) {
+      number++
+      const line = parseLine(bytes)
+      if (!line) {
+        if (bytes.length > 0 && !bytes.subarray(0, CHECKPOINT.length).equals(CHECKPOINT)) unreadable ||= number
+        continue
+      }
+      tenantId ||= line.tenantId
+      if (!entries) {
+        checkChain()
+        entries = sweep(of(tenantId), report)
+      }
+      if (line.tenantId !== tenantId) {
+        foreign ||= number
+        continue
+      }
+      const batch = entries.add(line)
+      const [field] = line.falseOpenings
+      if (field && !falsely.has(batch))
+        falsely.set(batch, `line ${number}: what it says of ${field} is not what the entry holds`)
+    }
+  }
+  if (!entries) checkChain()
+  const totals = (entries ?? sweep(of(tenantId), report)).end()
+
+  if (unreadable) find(null, 'entry_unreadable', `line ${unreadable} is no line of an export`)
+  if (foreign) find(null, 'entry_extra', `line ${foreign} is an entry of another tenant`)
+  for (const [batch, detail] of falsely) find(batch, 'opening_false', detail)
+  return { ...totals, tenantId, batches: of(tenantId).length }
+}
+
+/** An export may have checkpoints among its lines. */
+const CHECKPOINT = Buffer.from('{"checkpoint": ')
