@@ -204,7 +204,7 @@ create table app.audit_sealing (
   id          integer  not null default 1,
   era         integer  not null default 1,
   era_from    uuid     not null default '00000000-0000-0000-0000-000000000000'::uuid,
-  era_to      uuid,
+  era_ends    uuid[]   not null default '{}'::uuid[],
   sealed_to   bigint   not null default 0,
   "position"  bigint   not null default 0,
   xact        bigint   not null default ((pg_current_xact_id())::text)::bigint,
@@ -213,7 +213,7 @@ create table app.audit_sealing (
 );
 alter table app.audit_sealing owner to app_owner;
 comment on table app.audit_sealing is 'One row: how far sealing has come. Its lock is what makes the sealer one.';
-comment on column app.audit_sealing.era_to is 'Not null while what is left of an era is sealed: where the next one begins.';
+comment on column app.audit_sealing.era_ends is 'Not empty while what is left of eras is sealed: where each ends, and the next one begins.';
 comment on column app.audit_sealing.sealed_to is 'Every entry of the era with a lower xact is sealed.';
 comment on column app.audit_sealing.xact is 'The transaction that wrote this row. In a database that was restored it is not that of the row itself.';
 alter table app.audit_sealing enable row level security;
@@ -1083,7 +1083,7 @@ declare
   v_added  int := 0;
 begin
   select * into strict v_state from app.audit_sealing for update;
-  if p_to_xact <= v_state.sealed_to or v_state.era_to is null and p_to_xact > pg_snapshot_xmin(pg_current_snapshot())::text::int8 then
+  if p_to_xact <= v_state.sealed_to or v_state.era_ends = '{}' and p_to_xact > pg_snapshot_xmin(pg_current_snapshot())::text::int8 then
     raise exception 'transactions up to % are not to be sealed now', p_to_xact using errcode = 'BH012';
   end if;
 
@@ -1094,7 +1094,7 @@ begin
       full join (select e.tenant_id, app.audit_month(e.id) as month, count(*) as entries
                    from app.audit_log e
                   where e.xact >= v_state.sealed_to and e.xact < p_to_xact
-                    and e.id >= v_state.era_from and e.id < coalesce(v_state.era_to, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+                    and e.id >= v_state.era_from and e.id < coalesce(v_state.era_ends[1], 'ffffffff-ffff-ffff-ffff-ffffffffffff')
                   group by 1, 2) found on found.tenant_id = s.tenant_id and found.month = s.month
      order by s.tenant_id, s.batch
   loop
@@ -1243,7 +1243,7 @@ CREATE OR REPLACE FUNCTION app.audit_month_is_sealed(p_month text)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
 AS $function$
-    select s.era_to is null and not exists (
+    select s.era_ends = '{}' and not exists (
       select from app.audit_log e
        where e.xact >= s.sealed_to and e.id >= s.era_from and e.id < app.uuidv7_floor((p_month || '-01')::timestamptz + interval '1 month'))
       from app.audit_sealing s
@@ -1261,6 +1261,7 @@ declare
   v_entry      app.audit_log;
   v_seal       app.audit_seals;
   v_state      app.audit_sealing;
+  v_later      boolean;
   v_end        uuid;
 begin
   if v_tenant_id is null then
@@ -1279,8 +1280,12 @@ begin
    where s.tenant_id = v_tenant_id and s.month = app.audit_month(p_id) and s.kind = 'entries'
      and s.from_xact <= v_entry.xact and s.to_xact > v_entry.xact and s.era_from <= p_id
    order by s.era desc limit 1;
-  if v_seal.batch is null or v_seal.era < v_state.era and p_id >= v_state.era_from then
-    if p_id < v_state.era_from or v_entry.xact < v_state.sealed_to then
+  -- after a move to another server, before the sealer has seen it, its numbers may be those of a batch
+  v_later := v_state.era_ends <> '{}' and p_id >= v_state.era_ends[1] or exists (
+    select from app.audit_sealing s where s.xmin::text::int8 <> s.xact & 4294967295
+       and p_id >= app.uuidv7_floor((select max(l.sealed_at) from app.audit_seals l where l.tenant_id = v_tenant_id)));
+  if v_seal.batch is null or v_later or v_seal.era < v_state.era and p_id >= v_state.era_from then
+    if not v_later and (p_id < v_state.era_from or v_entry.xact < v_state.sealed_to) then
       raise exception 'entry % of % is in no batch', p_id, v_tenant_id using errcode = 'BH012';
     end if;
     return query select app.audit_entry(v_entry), null::int8, null::bytea, null::text;
@@ -1338,7 +1343,11 @@ CREATE OR REPLACE FUNCTION app.audit_seal_lag()
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select clock_timestamp() - min(e.at) from app.audit_log e, app.audit_sealing s where e.xact >= s.sealed_to and e.id >= s.era_from
+    select clock_timestamp() - least(
+      (select min(e.at) from app.audit_log e where e.xact >= s.sealed_to and e.id >= s.era_from),
+      -- a new era has begun, and what is left of the old one comes first
+      case when s.era_ends <> '{}' then (select min(e.at) from app.audit_log e where e.id >= s.era_ends[1]) end)
+      from app.audit_sealing s
   $function$;
 alter function app.audit_seal_lag() owner to app_audit;
 comment on function app.audit_seal_lag() is 'How long an entry has waited that is committed and not sealed. A transaction that stays open holds back what came after it.';
@@ -1402,9 +1411,16 @@ begin
   return format(E'bulkhead-audit/v1/%s/%s\n%s\n%s\nkind %s\nmonth %s\nera %s %s\nxacts %s %s\ntotal %s\nprevious %s\nsealed %s\n',
     p_seal.tenant_id, p_seal.batch, p_seal.entries, encode(p_seal.root, 'base64'),
     p_seal.kind, p_seal.month, p_seal.era, p_seal.era_from, p_seal.from_xact, p_seal.to_xact, p_seal.total,
-    encode(p_seal.previous, 'base64'), to_char(p_seal.sealed_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'));
+    encode(p_seal.previous, 'base64'), app.checkpoint_time(p_seal.sealed_at));
 end $function$;
 alter function app.checkpoint_text(p_seal app.audit_seals) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.checkpoint_time(p_at timestamp with time zone)
+ RETURNS text
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+AS $function$ select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $function$;
+alter function app.checkpoint_time(p_at timestamp with time zone) owner to app_audit;
 
 CREATE OR REPLACE FUNCTION app.conceal(p_entry_key bytea, p_field text, p_value text)
  RETURNS bytea
@@ -1771,10 +1787,11 @@ CREATE OR REPLACE FUNCTION app.mind_audit_era()
 AS $function$
 declare
   v_now    int8 := pg_current_xact_id()::text::int8;
+  v_from   uuid;
   v_month  timestamptz;
   v_last   uuid;
 begin
-  perform from app.audit_sealing s where s.xmin::text::int8 <> s.xact & 4294967295;
+  select coalesce(s.era_ends[cardinality(s.era_ends)], s.era_from) into v_from from app.audit_sealing s where s.xmin::text::int8 <> s.xact & 4294967295;
   if not found then
     return;
   end if;
@@ -1784,16 +1801,17 @@ begin
     select generate_series(date_trunc('month', now()) + interval '1 month', date_trunc('month', now()) - interval '100 years', interval '-1 month')
   loop
     select e.id into v_last from app.audit_log e
-     where e.id >= app.uuidv7_floor(v_month) and e.id < app.uuidv7_floor(v_month + interval '1 month')
+     where e.id >= greatest(v_from, app.uuidv7_floor(v_month)) and e.id < app.uuidv7_floor(v_month + interval '1 month')
        and e.xact > v_now - ((v_now - e.xmin::text::int8) & 4294967295)
      order by e.id desc limit 1;
-    exit when found;
+    exit when found or v_from >= app.uuidv7_floor(v_month);
   end loop;
   if v_last >= app.uuidv7_floor(clock_timestamp()) then
     raise exception 'the clock of this server is behind the last entry that was restored' using errcode = 'BH012';
   end if;
-  update app.audit_sealing set xact = v_now, era_to =
-    encode(int8send(('x' || left(v_last::text, 8) || substr(v_last::text, 10, 4) || '0000')::bit(64)::int8 + 65536) || '\x0000000000000000', 'hex')::uuid;
+  update app.audit_sealing s set xact = v_now,
+    era_ends = case when v_last is null then s.era_ends else s.era_ends || encode(
+      int8send(('x' || left(v_last::text, 8) || substr(v_last::text, 10, 4) || '0000')::bit(64)::int8 + 65536) || '\x0000000000000000', 'hex')::uuid end;
 end $function$;
 alter function app.mind_audit_era() owner to app_audit;
 
@@ -1873,7 +1891,7 @@ end $function$;
 alter function app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text) owner to app_audit;
 
 CREATE OR REPLACE FUNCTION app.retirable_audit_chains(p_month text)
- RETURNS TABLE(tenant_id uuid, month text, era integer, era_from uuid, from_xact bigint, to_xact bigint, sealed_at timestamp with time zone, head_batch bigint, head_total bigint, head_text text)
+ RETURNS TABLE(tenant_id uuid, month text, era integer, era_from uuid, from_xact bigint, to_xact bigint, sealed_at text, head_batch bigint, head_total bigint, head_text text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1885,7 +1903,7 @@ begin
     raise exception 'the month % of the audit log is not over, or not sealed', p_month using errcode = 'BH012';
   end if;
   return query
-    select (h.seal).tenant_id, p_month, (h.seal).era, (h.seal).era_from, (h.seal).to_xact, (h.seal).to_xact, clock_timestamp(),
+    select (h.seal).tenant_id, p_month, (h.seal).era, (h.seal).era_from, (h.seal).to_xact, (h.seal).to_xact, app.checkpoint_time(clock_timestamp()),
            (h.seal).batch, (h.seal).total, app.checkpoint_text(h.seal)
       from (select distinct s.tenant_id from app.audit_seals s where s.kind = 'entries' and s.month <= p_month) t
      cross join lateral (select s as seal from app.audit_seals s where s.tenant_id = t.tenant_id order by s.batch desc limit 1) h
@@ -2105,7 +2123,7 @@ grant execute on function app.try_lock(p_name text) to app_api;
 grant execute on function app.try_lock(p_name text) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.unsealed_audit_entries(p_limit integer)
- RETURNS TABLE(tenant_id uuid, month text, era integer, era_from uuid, from_xact bigint, to_xact bigint, entries bigint, leaves bytea, oldest timestamp with time zone, sealed_at timestamp with time zone, head_batch bigint, head_total bigint, head_text text)
+ RETURNS TABLE(tenant_id uuid, month text, era integer, era_from uuid, from_xact bigint, to_xact bigint, entries bigint, leaves bytea, sealed_at text, head_batch bigint, head_total bigint, head_text text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2120,7 +2138,7 @@ declare
 begin
   -- most of the time there is nothing to do, and then nothing is written
   perform from app.audit_sealing s
-    where s.era_to is not null or s.xmin::text::int8 <> s.xact & 4294967295
+    where cardinality(s.era_ends) > 0 or s.xmin::text::int8 <> s.xact & 4294967295
        or exists (select from app.audit_log e where e.xact >= s.sealed_to and e.xact < v_below and e.id >= s.era_from);
   if not found then
     return;
@@ -2133,13 +2151,13 @@ begin
 
   loop
     select * into strict v_state from app.audit_sealing;
-    v_end   := coalesce(v_state.era_to, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+    v_end   := coalesce(v_state.era_ends[1], 'ffffffff-ffff-ffff-ffff-ffffffffffff');
     -- what was restored is final, whatever its numbers
-    v_below := case when v_state.era_to is null then pg_snapshot_xmin(pg_current_snapshot())::text::int8 else 9223372036854775807 end;
+    v_below := case when v_state.era_ends = '{}' then pg_snapshot_xmin(pg_current_snapshot())::text::int8 else 9223372036854775807 end;
     select min(e.xact) into v_low from app.audit_log e
      where e.xact >= v_state.sealed_to and e.xact < v_below and e.id >= v_state.era_from and e.id < v_end;
-    exit when v_low is not null or v_state.era_to is null;
-    update app.audit_sealing s set era = s.era + 1, era_from = s.era_to, era_to = null, sealed_to = 0, xact = pg_current_xact_id()::text::int8;
+    exit when v_low is not null or v_state.era_ends = '{}';
+    update app.audit_sealing s set era = s.era + 1, era_from = s.era_ends[1], era_ends = s.era_ends[2:], sealed_to = 0, xact = pg_current_xact_id()::text::int8;
   end loop;
   if v_low is null then
     return;
@@ -2150,16 +2168,16 @@ begin
    order by e.xact offset p_limit limit 1;
   if v_next is not null then
     v_below := greatest(v_next, v_low + 1);
-  elsif v_state.era_to is not null then
+  elsif v_state.era_ends <> '{}' then
     select max(e.xact) + 1 into v_below from app.audit_log e where e.xact >= v_low and e.id >= v_state.era_from and e.id < v_end;
   end if;
 
   return query
     select b.tenant_id, b.month, v_state.era, v_state.era_from, v_state.sealed_to, v_below, b.entries, b.leaves,
-           b.oldest, clock_timestamp(), coalesce((h.seal).batch, 0), coalesce((h.seal).total, 0),
+           app.checkpoint_time(clock_timestamp()), coalesce((h.seal).batch, 0), coalesce((h.seal).total, 0),
            case when h.seal is not null then app.checkpoint_text(h.seal) end
-      from (select p.tenant_id, p.month, count(*) as entries, string_agg(p.leaf, '' order by p.xact, p.id) as leaves, min(p.at) as oldest
-              from (select e.tenant_id, app.audit_month(e.id) as month, e.xact, e.id, e.at, app.audit_leaf(e) as leaf
+      from (select p.tenant_id, p.month, count(*) as entries, string_agg(p.leaf, '' order by p.xact, p.id) as leaves
+              from (select e.tenant_id, app.audit_month(e.id) as month, e.xact, e.id, app.audit_leaf(e) as leaf
                       from app.audit_log e
                      where e.xact >= v_low and e.xact < v_below and e.id >= v_state.era_from and e.id < v_end) p
              group by p.tenant_id, p.month) b

@@ -56,11 +56,11 @@ export interface AuditLog {
 
 export interface AuditSealing {
   era: Generated<number>;
-  era_from: Generated<string>;
   /**
-   * Not null while what is left of an era is sealed: where the next one begins.
+   * Not empty while what is left of eras is sealed: where each ends, and the next one begins.
    */
-  era_to: string | null;
+  era_ends: Generated<string[]>;
+  era_from: Generated<string>;
   id: Generated<number>;
   position: Generated<Int8>;
   /**
