@@ -27,7 +27,7 @@ import { type Answer, askPatiently, makeWire, type Request, type Wire } from './
 import { makeMask } from './mask.ts'
 import { makeRandom, type Random } from './random.ts'
 import { type Bounds, count, type Finding, makeClock, makeReport, type Report } from './report.ts'
-import { accessToken, type Person, type Role, type Stage, signIn } from './stage.ts'
+import { accessToken, cloneStage, type Person, type Role, type Stage, signIn } from './stage.ts'
 
 type Options = {
   stage: Stage
@@ -37,14 +37,23 @@ type Options = {
   fault?: string
   /** Whether to begin with every place of every operation, and to ask at the end that none was left out. */
   sweeps?: boolean
+  /** How many databases, each with an application, at once. */
+  lanes?: number
   onProgress?: (report: Report) => void
 }
 
-const LANES = 3
 const BATCH = 150
 const BATCHES = 20
 
-export const fuzzHttp = async ({ stage, seed, bounds, fault, sweeps = true, onProgress }: Options): Promise<Report> => {
+export const fuzzHttp = async ({
+  stage,
+  seed,
+  bounds,
+  fault,
+  sweeps = true,
+  lanes = 3,
+  onProgress,
+}: Options): Promise<Report> => {
   const report = makeReport()
   const covered: Coverage = { requests: new Set(), touched: new Set(), succeeded: new Set() }
   const queue: { drafts: Work[] | undefined } = { drafts: sweeps ? undefined : [] }
@@ -63,7 +72,7 @@ export const fuzzHttp = async ({ stage, seed, bounds, fault, sweeps = true, onPr
       }
     }
   }
-  await Promise.all(Array.from({ length: LANES }, (_, number) => playLane(number)))
+  await Promise.all(Array.from({ length: lanes }, (_, number) => playLane(number)))
   if (sweeps) await judgeCoverage(stage, covered, queue.drafts?.length ?? 0, report, seed)
   return report
 }
@@ -88,7 +97,7 @@ type Arena = {
 }
 
 const openArena = async (stage: Stage, fault: string | undefined, name: string): Promise<Arena> => {
-  const database = await stage.clone()
+  const database = await cloneStage(stage)
   const superuser = new pg.Client({ connectionString: database.urls.superuser })
   superuser.on('error', () => {})
   await superuser.connect()
@@ -278,7 +287,8 @@ const sweep = ({ operations, routes }: Arena, random: Random): Work[] => {
     // at each place all that is globex's, and a few of the others
     const changed = sitesOf(operation).flatMap((site) => {
       const all = changesFor(site)
-      const chosen = site.place === 'actor' ? all : [...all.slice(0, 3), ...random.some(all.slice(3), 3)]
+      const [theirs, others] = site.documented ? [3, 3] : [2, 1]
+      const chosen = site.place === 'actor' ? all : [...all.slice(0, theirs), ...random.some(all.slice(theirs), others)]
       return chosen.map((change): Work => ({ kind, make: (means) => change(goodDraft(operation, means), site, means) }))
     })
     // signing in costs the work of a password: of those ways a part

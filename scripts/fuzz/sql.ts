@@ -29,7 +29,7 @@ import {
   type Probe,
 } from './sql/lane.ts'
 import { quote, type Words } from './sql/words.ts'
-import type { Role, Stage } from './stage.ts'
+import { cloneStage, type Role, type Stage } from './stage.ts'
 
 type Options = {
   stage: Stage
@@ -94,7 +94,7 @@ type Arena = {
 }
 
 const openArena = async (stage: Stage, fault: string | undefined): Promise<Arena> => {
-  const database = await stage.clone()
+  const database = await cloneStage(stage)
   const superuser = new pg.Client({ connectionString: database.urls.superuser })
   superuser.on('error', () => {})
   await superuser.connect()

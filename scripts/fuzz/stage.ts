@@ -41,15 +41,21 @@ export type Known = {
   shelf: Shelf
 }
 
-export type Stage = {
-  readonly people: Readonly<Record<'acme' | 'globex', Readonly<Record<Role, Person>>>>
+export type People = Readonly<Record<'acme' | 'globex', Readonly<Record<Role, Person>>>>
+
+/** What is needed to have copies of a stage: plain data, which another thread can be given. */
+export type Setting = { readonly people: People; readonly template: Template; readonly database: string }
+
+export type Stage = Setting & {
   readonly known: Known
   readonly needles: Needles
   /** Every table of tenants, and how many rows globex has in it. */
   readonly rows: ReadonlyMap<string, number>
-  clone(): Promise<Clone>
   drop(): Promise<void>
 }
+
+/** A copy to play on; whoever asked for it drops it. */
+export const cloneStage = ({ template, database }: Setting): Promise<Clone> => cloneTemplate(template, database)
 
 export const makeStage = async (template: Template): Promise<Stage> => {
   const database = await cloneTemplate(template)
@@ -74,10 +80,11 @@ export const makeStage = async (template: Template): Promise<Stage> => {
       const known = await knownOf(superuser, globex, planted, found)
       return {
         people,
+        template,
+        database: database.name,
         known,
         needles: makeNeedles(canaries.marker, hiddenOf(found, known)),
         rows: new Map([...found.tables].map(([table, rows]) => [table, rows.length])),
-        clone: () => cloneTemplate(template, database.name),
         drop: () => database.drop(),
       }
     } finally {
@@ -229,7 +236,7 @@ const ROWS_KNOWN = 3
 
 const knownOf = async (
   superuser: pg.Client,
-  globex: Stage['people']['globex'],
+  globex: People['globex'],
   { shelf, texts, idempotencyKeys }: Planted,
   found: Found,
 ): Promise<Known> => {

@@ -50,6 +50,7 @@ describe('a weaker wall is found', () => {
       seed: 1,
       fault,
       sweeps: false,
+      lanes: 1,
       bounds: { attempts: 10_000, findings: 1 },
     })
 

@@ -116,29 +116,29 @@ export type Site = {
   place: 'path' | 'query' | 'header' | 'field' | 'body' | 'actor' | 'method' | 'target'
   name: string
   schema: Schema
+  /** Whether the document names it. */
+  documented: boolean
 }
 
 export const sitesOf = (operation: Operation): Site[] => {
-  const any: Schema = { type: 'string' }
-  const documented = operation.parameters.map(({ in: place, name, schema }): Site => ({ place, name, schema }))
-  const known = new Set(documented.map(({ name }) => name.toLowerCase()))
-  const fields = Object.entries(operation.body?.properties ?? {}).map(
-    ([name, schema]): Site => ({ place: 'field', name, schema }),
+  const documented = operation.parameters.map(
+    ({ in: place, name, schema }): Site => ({ place, name, schema, documented: true }),
   )
-  const asides = asideHeaders
-    .filter((name) => !known.has(name.toLowerCase()))
-    .map((name): Site => ({ place: 'header', name, schema: any }))
+  const fields = Object.entries(operation.body?.properties ?? {}).map(
+    ([name, schema]): Site => ({ place: 'field', name, schema, documented: true }),
+  )
+  const known = new Set([...documented, ...fields].map(({ place, name }) => `${place} ${name.toLowerCase()}`))
+  const beside = (place: Site['place'], names: readonly string[]): Site[] =>
+    names
+      .filter((name) => !known.has(`${place} ${name.toLowerCase()}`))
+      .map((name) => ({ place, name, schema: { type: 'string' }, documented: false }))
   return [
     ...documented,
     ...fields,
-    ...asides,
-    ...['tenant_id', 'filter', 'id']
-      .filter((name) => !known.has(name))
-      .map((name): Site => ({ place: 'query', name, schema: any })),
-    ...(operation.body
-      ? ['tenant_id', 'id', 'version', 'actor_id'].map((name): Site => ({ place: 'field', name, schema: any }))
-      : []),
-    ...(['body', 'actor', 'method', 'target'] as const).map((place): Site => ({ place, name: place, schema: any })),
+    ...beside('header', asideHeaders),
+    ...beside('query', ['tenant_id', 'filter', 'id']),
+    ...(operation.body ? beside('field', ['tenant_id', 'id', 'version', 'actor_id']) : []),
+    ...(['body', 'actor', 'method', 'target'] as const).flatMap((place) => beside(place, [place])),
   ]
 }
 

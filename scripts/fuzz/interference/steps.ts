@@ -101,7 +101,7 @@ const queryValue = (random: Random, place: Place, { name, schema }: Parameter): 
     ? random.pick(oddTexts.slice(0, -1))
     : String(
         name === 'limit'
-          ? random.pick([1, 2, 3, 5, 20, 100])
+          ? random.pick([1, 2, 3, 5, 8, 20, 20, 100])
           : validValue(schema, random, wishesOf(random, place), name),
       )
 

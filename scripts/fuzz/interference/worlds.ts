@@ -6,7 +6,7 @@ import { learn, makeShelf } from '../http/shelf.ts'
 import { type Answer, askPatiently, makeWire, type Request, type Wire } from '../http/wire.ts'
 import { type Mask, makeMask } from '../mask.ts'
 import { makeRandom } from '../random.ts'
-import { accessToken, type Person, type Role, type Stage, signIn } from '../stage.ts'
+import { accessToken, cloneStage, type Person, type Role, type Setting, signIn } from '../stage.ts'
 import { makeStep, type Place } from './steps.ts'
 
 /** What acme does: each step's seed decides what it is. */
@@ -41,16 +41,16 @@ type World = {
 const limits = { RATE_LIMIT_ANONYMOUS: '6/d', RATE_LIMIT_SENSITIVE: '4/d' }
 
 /** Globex does something at every so many of acme's steps. */
-const NOISE = 3
+const NOISE = 4
 
-export const openWorlds = async (stage: Stage, name: string, fault: string | undefined): Promise<Worlds> => {
-  const [alone, beside] = await Promise.all([openWorld(stage, fault), openWorld(stage, fault)])
-  await crowd(beside, stage, name)
-  const noise = makeNoise(beside, stage, name)
+export const openWorlds = async (setting: Setting, name: string, fault: string | undefined): Promise<Worlds> => {
+  const [alone, beside] = await Promise.all([openWorld(setting, fault), openWorld(setting, fault)])
+  await crowd(beside, setting, name)
+  const noise = makeNoise(beside, setting, name)
 
   return {
     async play(sequence, note) {
-      const places = await Promise.all([alone, beside].map((world) => enter(world, stage, sequence)))
+      const places = await Promise.all([alone, beside].map((world) => enter(world, setting, sequence)))
       for (const [step, seed] of sequence.steps.entries()) {
         if (step % NOISE === 0) noise.begin()
         const [one, other] = await Promise.all(places.map((place) => take(place, seed, `${step}`)))
@@ -65,8 +65,8 @@ export const openWorlds = async (stage: Stage, name: string, fault: string | und
   }
 }
 
-const openWorld = async (stage: Stage, fault: string | undefined): Promise<World> => {
-  const database = await stage.clone()
+const openWorld = async (setting: Setting, fault: string | undefined): Promise<World> => {
+  const database = await cloneStage(setting)
   const superuser = new pg.Client({ connectionString: database.urls.superuser })
   superuser.on('error', () => {})
   await superuser.connect()
@@ -88,8 +88,8 @@ const openWorld = async (stage: Stage, fault: string | undefined): Promise<World
 
 type Visit = { world: World; place: Place; mask: Mask; name: string }
 
-const enter = async (world: World, stage: Stage, { name, role }: Sequence): Promise<Visit> => {
-  const person = await signIn(world.served, stage.people.acme[role])
+const enter = async (world: World, setting: Setting, { name, role }: Sequence): Promise<Visit> => {
+  const person = await signIn(world.served, setting.people.acme[role])
   return { world, name, mask: makeMask(), place: placeOf(world, person, addressOf(name)) }
 }
 
@@ -151,10 +151,10 @@ const ask = async (wire: Wire, request: Request): Promise<Answer> => {
 // Globex, in one of the two
 
 /** Rows of globex under the names and keys that acme uses too, other people, another tenant. */
-const crowd = async (world: World, stage: Stage, name: string): Promise<void> => {
+const crowd = async (world: World, setting: Setting, name: string): Promise<void> => {
   for (const [n, role] of (['owner', 'owner', 'manager', 'member'] as const).entries()) {
-    const place = placeOf(world, stage.people.globex[role], '192.0.2.1')
-    for (let step = 0; step < 40; step++) await visit(world.wire, place, `${name}/crowd/${n}/${step}`)
+    const place = placeOf(world, setting.people.globex[role], '192.0.2.1')
+    for (let step = 0; step < 30; step++) await visit(world.wire, place, `${name}/crowd/${n}/${step}`)
   }
   await world.superuser.query(`select app.register($1, 'x', 'Somebody', 'Initech', $2, false, null, null, null)`, [
     'somebody@initech.test',
@@ -169,15 +169,15 @@ const visit = async (wire: Wire, place: Place, seed: string): Promise<void> => {
 }
 
 /** What globex does just then: begun with one of acme's requests and not waited for, so that the two meet. */
-const makeNoise = (world: World, stage: Stage, name: string) => {
+const makeNoise = (world: World, setting: Setting, name: string) => {
   const wire = makeWire(Number(new URL(world.served.origin).port))
-  let place = placeOf(world, stage.people.globex.owner, '192.0.2.2')
+  let place = placeOf(world, setting.people.globex.owner, '192.0.2.2')
   let running: Promise<void> | undefined
   let failure: unknown
   let step = 0
   const visitOnce = async () => {
     // sessions end here too
-    if (step % 50 === 49) place = placeOf(world, await signIn(world.served, stage.people.globex.owner), '192.0.2.2')
+    if (step % 50 === 49) place = placeOf(world, await signIn(world.served, setting.people.globex.owner), '192.0.2.2')
     await visit(wire, place, `${name}/noise/${step++}`)
   }
   return {
