@@ -1,10 +1,12 @@
 /**
- * `npm run bench [-- --seconds N]`: requests per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16 and 64
+ * `npm run bench [-- --seconds N --turns N --only audit]`: requests per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16 and 64
  * connections, beside two controls in the same run, and memory after it.
  *
  *   control   the same Fastify route over the same driver with the same token verified, but no tenant, no session check,
  *             no transaction (scripts/bench/server.ts)
  *   door      the transaction of GET one straight on the driver, without HTTP
+ *
+ * Then what the audit log costs (scripts/bench/audit.ts); `--only audit` measures that alone.
  *
  * Subject and control take turns, and ratios are the medians of the turns: machines are shared and noisy, so a ratio says
  * more than a number. The server, its database and the load share the machine's cores.
@@ -18,6 +20,7 @@ import { parseArgs } from 'node:util'
 import autocannon from 'autocannon'
 import pg from 'pg'
 import { migrate } from '../src/db/migrate.ts'
+import { benchAudit } from './bench/audit.ts'
 import { type Figures, median } from './bench/measure.ts'
 import type { Order } from './bench/server.ts'
 import { databaseUrl, type Login, logins } from './logins.ts'
@@ -27,7 +30,11 @@ import { removeData } from './postgres-home.ts'
 import { demoEmail, demoPassword, seedDemo } from './seed.ts'
 
 const { values } = parseArgs({
-  options: { seconds: { type: 'string', default: '2' }, turns: { type: 'string', default: '3' } },
+  options: {
+    seconds: { type: 'string', default: '2' },
+    turns: { type: 'string', default: '3' },
+    only: { type: 'string' },
+  },
 })
 const seconds = Number(values.seconds)
 const turns = Number(values.turns)
@@ -37,6 +44,7 @@ const dataDir = join(import.meta.dirname, '..', '.data', `bench-${process.pid}`)
 async function run(postgres: Postgres): Promise<void> {
   const { privateKey: jwtKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
   const { ownerUrl, urls } = await arrange(postgres)
+  if (values.only === 'audit') return benchAudit({ ownerUrl, workerUrl: urls.worker, seconds, turns })
   const options = {
     env: {
       ...frugal,
@@ -59,6 +67,7 @@ async function run(postgres: Postgres): Promise<void> {
   try {
     const ports = await Promise.all([subject, control].map((server) => answerOf<{ port: number }>(server)))
     await report(subject, { subject: ports[0]?.port ?? 0, control: ports[1]?.port ?? 0 }, ownerUrl)
+    await benchAudit({ ownerUrl, workerUrl: urls.worker, seconds, turns })
   } finally {
     subject.kill()
     control.kill()
@@ -73,7 +82,7 @@ async function arrange(postgres: Postgres) {
   const ownerUrl = postgres.url('bench')
   await migrate({ ownerUrl, passwords: Object.fromEntries(Object.values(logins).map((role) => [role, password])) })
   const as = (login: Login) => databaseUrl(ownerUrl, { user: logins[login], password })
-  const urls = { api: as('api'), auth: as('auth') }
+  const urls = { api: as('api'), auth: as('auth'), worker: as('worker') }
   await seedDemo({ ownerUrl, authUrl: urls.auth, apiUrl: urls.api, log: () => {} })
   return { ownerUrl, urls }
 }

@@ -1,7 +1,10 @@
 import { execFile, spawnSync } from 'node:child_process'
 import { promisify } from 'node:util'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { world } from './harness.ts'
+import { addKeys } from '../src/audit/sealer.ts'
+import { makePool } from '../src/db/pool.ts'
+import { makeSigner, sealAll } from './audit/seals.ts'
+import { type World, world } from './harness.ts'
 import { fencesOf, read } from './markdown.ts'
 
 // Every command of these documents is run, in order, by a real shell, and each answer is compared with the one that
@@ -51,6 +54,7 @@ describe.each(examined)('%s', (document) => {
     let answers: string[]
 
     beforeAll(async () => {
+      await sealLog(it)
       const address = 'BASE=http://127.0.0.1:3000\n'
       const commands = examples.map(({ command }) => `${command}\n`)
       expect(commands[0]).toContain(address)
@@ -77,6 +81,14 @@ describe.each(examined)('%s', (document) => {
     }
   })
 })
+
+/** As a worker has done by the time that somebody asks. */
+const sealLog = async ({ database }: World): Promise<void> => {
+  const worker = makePool(database.urls.worker, { max: 1, waitMs: 5000, name: 'examples', onError: () => {} })
+  const signer = makeSigner()
+  await addKeys(worker, [signer])
+  await sealAll(worker, signer).finally(() => worker.end())
+}
 
 /** What each block printed. They run in one shell, so that later ones find the variables of earlier ones. */
 const runAll = async (commands: string[]): Promise<string[]> => {

@@ -226,6 +226,27 @@ describe('personal columns', () => {
     expect(entry.new_row.settings).toEqual({ ...lookalike, '@personal': ['settings'] })
   })
 
+  test('what was asked of the log is shown as it was asked, however it looks', async () => {
+    const request = { '@personal': ['query'], query: { personal_to: 'x', value: 'no hex' } }
+    const client = await it.superuser.connect()
+    await client.query('begin')
+    await client.query(`select app.seal($1, 'user', $2, 'owner', null, 'req-forged', null)`, [
+      acme.tenantId,
+      acme.userId,
+    ])
+    await client.query('set local role app_api')
+    await client.query(`select app.audit_read('audit_log', $1)`, [request])
+    await client.query('commit')
+    client.release()
+
+    const answer = await acme.get('/audit/logs?request_id=req-forged')
+    await settled(it.superuser)
+    const exported = await acme.get('/audit/export?request_id=req-forged')
+
+    expect(answer.json().data.map(({ new_row }: { new_row: object }) => new_row)).toEqual([request])
+    expect(JSON.parse(exported.body)).toMatchObject({ personal: {}, entry: { new_row: request } })
+  })
+
   test('any text comes back: conceal and reveal, in every length and script', async () => {
     const unit = fc.oneof(
       fc.string({ unit: 'binary', minLength: 1, maxLength: 1 }),

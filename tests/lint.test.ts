@@ -35,6 +35,7 @@ test.each([
   ['src/lib/planted.ts', using('makePool', '../db/pool.ts'), 'import nothing of ours'],
   ['src/errors.ts', using('makePool', './db/pool.ts'), 'import nothing of ours'],
   ['src/db/planted.ts', using('projects', '../modules/projects.ts'), 'know nothing of HTTP'],
+  ['src/audit/planted.ts', using('readConfig', '../config.ts'), 'know nothing of HTTP or configuration'],
   ['src/plugins/planted.ts', using('projects', '../modules/projects.ts'), 'never imports a module'],
   ['src/modules/planted.ts', "import pg from 'pg'\nexport const used = pg\n", 'never through a driver or a pool'],
   ['src/modules/planted.ts', using('makePool', '../db/pool.ts'), 'never through a driver or a pool'],

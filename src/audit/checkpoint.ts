@@ -18,8 +18,8 @@
  * The four bytes begin SHA-256(key id | 0x0A | 0x01 | public key); the signature is Ed25519 (RFC 8032) over the text, its
  * last newline included. app.checkpoint_text in sql/migrations/0015_audit_seals.sql writes the same text.
  */
-import { createPublicKey, hash, type KeyObject, sign, verify } from 'node:crypto'
-import { emptyRoot, HASH_BYTES } from './merkle.ts'
+import { createPublicKey, type KeyObject, sign, verify } from 'node:crypto'
+import { emptyRoot, HASH_BYTES, sha256 } from './merkle.ts'
 
 export type Checkpoint = {
   tenantId: string
@@ -117,7 +117,7 @@ export const microseconds = (time: string): string => {
   return `${second}.${fraction.padEnd(6, '0')}Z`
 }
 
-export const hashOf = (text: string): Buffer => hash('sha256', text, 'buffer')
+export const hashOf = (text: string): Buffer => sha256(text)
 
 /** What the chain of a tenant has come to: null before its first checkpoint. */
 export type Head = { batch: number; total: number; text: string } | null
@@ -152,7 +152,7 @@ export const publicKeyOf = ({ id, publicKey }: Pick<Signer, 'id' | 'publicKey'>)
 })
 
 const nameOf = (id: string, key: Buffer): Buffer =>
-  hash('sha256', Buffer.concat([Buffer.from(`${id}\n\x01`), key]), 'buffer').subarray(0, 4)
+  sha256(Buffer.concat([Buffer.from(`${id}\n\x01`), key])).subarray(0, 4)
 
 /** Four bytes that name the key, and the signature. */
 export const signText = (text: string, signer: Signer): Buffer =>

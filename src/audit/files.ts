@@ -57,6 +57,9 @@ export type Line = {
 
 const HEAD = Buffer.from('{"personal": ')
 const MIDDLE = Buffer.from(', "entry": {')
+const CLOSING = 0x7d
+const QUOTE = 0x22
+const COMMA = 0x2c
 
 /**
  * A line `{"personal": {...}, "entry": {...}}` with the entry's bytes as they were sealed; undefined for anything else. They
@@ -64,16 +67,51 @@ const MIDDLE = Buffer.from(', "entry": {')
  */
 export const parseLine = (line: Buffer): Line | undefined => {
   const middle = line.indexOf(MIDDLE)
-  if (middle < 0 || !line.subarray(0, HEAD.length).equals(HEAD) || line[line.length - 1] !== 0x7d) return undefined
+  if (middle < 0 || line.compare(HEAD, 0, HEAD.length, 0, HEAD.length) !== 0 || line.at(-1) !== CLOSING)
+    return undefined
   const bytes = line.subarray(middle + MIDDLE.length - 1, line.length - 1)
   try {
-    const entry = JSON.parse(bytes.toString()) as Concealing & { tenant_id?: unknown; id?: unknown; xact?: unknown }
+    const openings = (JSON.parse(line.toString('utf8', HEAD.length, middle)) ?? {}) as Openings
+    const entry = glance(bytes, openings) ?? (JSON.parse(bytes.toString()) as Concealing & Partial<Glance>)
     const { tenant_id: tenantId, id, xact } = entry
-    const openings = JSON.parse(line.toString('utf8', HEAD.length, middle)) as Openings | null
     if (typeof tenantId !== 'string' || typeof id !== 'string' || typeof xact !== 'number') return undefined
-    return { tenantId, id, xact, leaf: leafHash(bytes), falseOpenings: falseOpenings(entry, openings ?? {}) }
+    return { tenantId, id, xact, leaf: leafHash(bytes), falseOpenings: falseOpenings(entry, openings) }
   } catch {
     return undefined
+  }
+}
+
+type Glance = { tenant_id: string; id: string; xact: number; address: string | null }
+
+// how app.audit_entry begins: jsonb writes its keys in an order of its own, the shortest first
+const BEGINNING = '{"v": 1, "at": "'
+const AFTER_TIME = '", "id": "'
+const TIME_AT = BEGINNING.length
+const ID_AT = TIME_AT + '2026-03-01T12:00:00.123456Z'.length + AFTER_TIME.length
+const XACT = Buffer.from(', "xact": ')
+const ADDRESS = Buffer.from(', "address": ')
+const TENANT = Buffer.from(', "tenant_id": "')
+
+/**
+ * What is needed of an entry, by where it stands in one that the database wrote: parsing the whole takes longer than all
+ * else. It is taken for granted here and not below: an entry with other bytes has another hash. Undefined when it is not so
+ * plain, or more has been opened than the address.
+ */
+const glance = (bytes: Buffer, openings: Openings): Glance | undefined => {
+  for (const field in openings) if (field !== 'address') return undefined
+  if (bytes.toString('latin1', 0, TIME_AT) !== BEGINNING) return undefined
+  if (bytes.toString('latin1', ID_AT - AFTER_TIME.length, ID_AT) !== AFTER_TIME) return undefined
+  const xactAt = bytes.indexOf(XACT, ID_AT) + XACT.length
+  const addressAt = bytes.indexOf(ADDRESS, xactAt) + ADDRESS.length
+  const tenantAt = bytes.lastIndexOf(TENANT) + TENANT.length
+  if (xactAt < XACT.length || addressAt < ADDRESS.length || tenantAt < TENANT.length) return undefined
+
+  const isText = bytes[addressAt] === QUOTE
+  return {
+    id: bytes.toString('latin1', ID_AT, ID_AT + 36),
+    xact: Number(bytes.toString('latin1', xactAt, bytes.indexOf(COMMA, xactAt))),
+    tenant_id: bytes.toString('latin1', tenantAt, tenantAt + 36),
+    address: isText ? bytes.toString('latin1', addressAt + 1, bytes.indexOf(QUOTE, addressAt + 1)) : null,
   }
 }
 

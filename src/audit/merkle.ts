@@ -3,7 +3,8 @@ import { hash } from 'node:crypto'
 
 export const HASH_BYTES = 32
 
-const sha256 = (bytes: Uint8Array): Buffer => hash('sha256', bytes, 'buffer')
+/** By way of a string of bytes: a Buffer that is made natively for each hash takes four times as long. */
+export const sha256 = (bytes: Uint8Array | string): Buffer => Buffer.from(hash('sha256', bytes, 'binary'), 'binary')
 
 /** The root of a tree without leaves: the hash of nothing. */
 export const emptyRoot: Buffer = sha256(new Uint8Array())

@@ -3,7 +3,7 @@
  * that was destroyed. An export opens it beside the entry: the value, and the key of the entry, which opens nothing else.
  * sql/migrations/0003_audit_log.sql, app.conceal, does the same.
  */
-import { hash } from 'node:crypto'
+import { sha256 } from './merkle.ts'
 
 const BLOCK = 32
 
@@ -12,12 +12,15 @@ const BLOCK = 32
  * SHA-256(entry key | field | "|" | number of the block). `field` is `address`, `old_row.…` or `new_row.…`.
  */
 export const conceal = (entryKey: Buffer, field: string, value: string): string => {
-  const bytes = Buffer.from(value)
-  const out = Buffer.alloc(bytes.length + BLOCK - (bytes.length % BLOCK))
-  out.set(bytes)
-  out[bytes.length] = 0x80
+  const length = Buffer.byteLength(value)
+  const out = Buffer.alloc(length + BLOCK - (length % BLOCK))
+  out.write(value)
+  out[length] = 0x80
+  const input = Buffer.alloc(BLOCK + Buffer.byteLength(field) + 12)
+  input.set(entryKey)
   for (let at = 0; at < out.length; at += BLOCK) {
-    const stream = hash('sha256', Buffer.concat([entryKey, Buffer.from(`${field}|${at / BLOCK}`)]), 'buffer')
+    const end = BLOCK + input.write(`${field}|${at / BLOCK}`, BLOCK)
+    const stream = sha256(input.subarray(0, end))
     for (let i = 0; i < BLOCK; i++) out[at + i] = (out[at + i] as number) ^ (stream[i] as number)
   }
   return out.toString('hex')
@@ -38,11 +41,16 @@ const concealedIn = (entry: Concealing, field: string): unknown => {
 }
 
 /** The fields whose openings do not open what stands in the entry. */
-export const falseOpenings = (entry: Concealing, openings: Openings): string[] =>
-  Object.entries(openings)
-    .filter(([field, opening]) => {
-      const { value, key } = opening ?? {}
-      if (typeof value !== 'string' || typeof key !== 'string' || !/^[0-9a-f]{64}$/.test(key)) return true
-      return conceal(Buffer.from(key, 'hex'), field, value) !== concealedIn(entry, field)
-    })
-    .map(([field]) => field)
+export const falseOpenings = (entry: Concealing, openings: Openings): string[] => {
+  const found: string[] = []
+  for (const field in openings) {
+    const { value, key } = openings[field] ?? {}
+    const opens =
+      typeof value === 'string' &&
+      typeof key === 'string' &&
+      /^[0-9a-f]{64}$/.test(key) &&
+      conceal(Buffer.from(key, 'hex'), field, value) === concealedIn(entry, field)
+    if (!opens) found.push(field)
+  }
+  return found
+}

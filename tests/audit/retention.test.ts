@@ -8,6 +8,7 @@ import pg from 'pg'
 import { beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { openDestination } from '../../src/audit/destinations.ts'
 import { retireOldestMonth } from '../../src/audit/retention.ts'
+import { sealRetirement } from '../../src/audit/sealer.ts'
 import { startStreams } from '../../src/audit/stream.ts'
 import { retireAuditLog } from '../../src/jobs/audit-retention.ts'
 import { startRunner } from '../../src/jobs/runner.ts'
@@ -115,7 +116,15 @@ describe('a month goes', () => {
     await setRetention(null, ['acme'])
 
     expect(await retire()).toEqual({ month: older, kept: 'tenant acme keeps its log for ever' })
-    await expect(it.worker.query('select app.drop_audit_month($1)', [younger])).rejects.toMatchObject({ code: 'BH013' })
+    // also with everything that it takes
+    const client = await it.worker.connect()
+    await client.query('begin')
+    await sealRetirement(client, it.signer, younger)
+    await expect(client.query('select app.drop_audit_month($1)', [younger])).rejects.toMatchObject({
+      code: 'BH013',
+      message: expect.stringMatching(/there is an older one/),
+    })
+    client.release(true)
 
     await setRetention(30)
     expect(await retire()).toEqual({ month: older, kept: null })
@@ -278,6 +287,12 @@ test('whoever writes keeps us out for no longer than a second, and is kept out f
   expect(write.status).toBe('fulfilled')
   expect(await countOf(month)).toBe(20)
   expect(await seals()).toBe(before)
+  // so nobody who waits for us runs into a limit of their own
+  const { rows: limits } = await it.superuser.query(
+    `select (select option from pg_proc, unnest(proconfig) option where oid = 'app.drop_audit_month(text)'::regprocedure and option like 'lock_timeout=%') as ours,
+            (select option from pg_roles, unnest(rolconfig) option where rolname = 'app_api' and option like 'lock_timeout=%') as theirs`,
+  )
+  expect(limits).toEqual([{ ours: 'lock_timeout=1s', theirs: 'lock_timeout=2s' }])
   await writer.query('commit')
   await it.seal()
   expect(await retire()).toEqual({ month, kept: null })

@@ -157,13 +157,13 @@ describe('a visit is written down before a row is seen', () => {
   test('what is not committed opens nothing', async () => {
     await auditor.query('begin read write')
     const id = await announce()
-    await expect(enter(id)).rejects.toMatchObject({ code: 'BH012' })
+    await expect(enter(id)).rejects.toMatchObject({ code: 'BH014' })
     await auditor.query('rollback')
 
     await auditor.query('begin read write')
     const second = await announce()
     await auditor.query('set transaction read only')
-    await expect(enter(second)).rejects.toMatchObject({ code: 'BH012' })
+    await expect(enter(second)).rejects.toMatchObject({ code: 'BH014' })
     await auditor.query('rollback')
   })
 
@@ -175,7 +175,7 @@ describe('a visit is written down before a row is seen', () => {
     await auditor.query('commit')
     await auditor.query('begin read only')
 
-    await expect(enter(id)).rejects.toMatchObject({ code: 'BH012' })
+    await expect(enter(id)).rejects.toMatchObject({ code: 'BH014' })
   })
 
   test('a transaction that can write opens nothing', async () => {
@@ -183,7 +183,7 @@ describe('a visit is written down before a row is seen', () => {
     await auditor.query('commit')
     await auditor.query('begin read write')
 
-    await expect(enter(id)).rejects.toMatchObject({ code: 'BH012' })
+    await expect(enter(id)).rejects.toMatchObject({ code: 'BH014' })
   })
 
   test('neither does another session’s visit, another tenant’s, nor one that was announced long ago', async () => {
@@ -191,11 +191,11 @@ describe('a visit is written down before a row is seen', () => {
     await auditor.query('commit')
     const other = await connect(database.urls.auditor)
     await other.query('begin read only')
-    await expect(other.query('select app.enter_auditor($1, $2)', ['acme', id])).rejects.toMatchObject({ code: 'BH012' })
+    await expect(other.query('select app.enter_auditor($1, $2)', ['acme', id])).rejects.toMatchObject({ code: 'BH014' })
     await other.end()
 
     await auditor.query('begin read only')
-    await expect(enter(id, 'globex')).rejects.toMatchObject({ code: 'BH012' })
+    await expect(enter(id, 'globex')).rejects.toMatchObject({ code: 'BH014' })
     await auditor.query('rollback')
 
     const { rows } = await auditor.query('select pg_backend_pid() as pid')
@@ -209,7 +209,7 @@ describe('a visit is written down before a row is seen', () => {
       return made[0].id
     }
     await auditor.query('begin read only')
-    await expect(enter(await aged('61 seconds'))).rejects.toMatchObject({ code: 'BH012' })
+    await expect(enter(await aged('61 seconds'))).rejects.toMatchObject({ code: 'BH014' })
     await auditor.query('rollback')
     await auditor.query('begin read only')
     await enter(await aged('1 second'))

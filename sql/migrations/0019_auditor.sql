@@ -93,16 +93,16 @@ begin
     raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
   end if;
   if current_setting('transaction_read_only') <> 'on' or pg_current_xact_id_if_assigned() is not null then
-    raise exception 'an auditor enters in a transaction that is read only from its start' using errcode = 'BH012';
+    raise exception 'an auditor enters in a transaction that is read only from its start' using errcode = 'BH014';
   end if;
   if v_tenant_id is null then
     raise exception 'there is no tenant %', coalesce(p_tenant_slug, 'without a slug') using errcode = 'BH002';
   end if;
   perform app.seal(v_tenant_id, 'operator', null, 'auditor', null, 'auditor-' || pg_backend_pid(), inet_client_addr());
   if not app.is_announced(p_visit_id) then
-    raise exception 'this session announced no such visit in the last minute' using errcode = 'BH012';
+    raise exception 'this session announced no such visit in the last minute' using errcode = 'BH014';
   end if;
 end $$;
-comment on function app.enter_auditor is 'Opens a read-only transaction for an auditor whose visit was announced and committed. Raises BH002, BH006 and BH012.';
+comment on function app.enter_auditor is 'Opens a read-only transaction for an auditor whose visit was announced and committed. Raises BH002, BH006 and BH014.';
 
 grant execute on function app.announce_visit(text, text, text), app.enter_auditor(text, uuid) to app_auditor;
