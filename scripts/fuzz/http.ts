@@ -42,7 +42,9 @@ type Options = {
   onProgress?: (report: Report) => void
 }
 
+/** Requests of a lane, until globex's rows are looked at. */
 const BATCH = 150
+/** Until a fresh copy takes the place of the one that acme has filled. */
 const BATCHES = 20
 
 export const fuzzHttp = async ({
@@ -153,7 +155,6 @@ const meansOf = (arena: Arena, random: Random): Means => {
     own,
     random,
     tenantId: stage.people.acme.owner.tenantId,
-    domain: 'example.test',
     credentials: {
       email: demoEmail('member', 'acme'),
       password: demoPassword,
@@ -189,17 +190,12 @@ const authorizationOf = (arena: Arena, actor: Actor): string | undefined => {
 // What is globex's, and what is nobody's
 
 type Pair = readonly [theirs: string, nobodys: string]
-type Supplies = {
-  pair(kind: ForeignKind, random: Random): Pair
-  /** Everything that was handed out, for the mask. */
-  readonly used: Map<string, Pair>
-}
+type Supplies = { pair(kind: ForeignKind, random: Random): Pair }
 
 /** So many of the known texts are only asked for, and never written. */
 const WORDS = 15
 
 const makeSupplies = ({ known }: Stage, from: Random): Supplies => {
-  const used = new Map<string, Pair>()
   const fixed = (values: readonly string[], another: (value: string) => string) =>
     values.map((value): Pair => [value, another(value)])
   const word = (value: string) =>
@@ -218,22 +214,16 @@ const makeSupplies = ({ known }: Stage, from: Random): Supplies => {
   const tenant: Pair = [known.tenantId, from.uuid()]
   const slug: Pair = [known.slug, from.word(known.slug.length)]
   const taken = (kind: 'text' | 'key'): Pair => once[kind].shift() ?? [from.word(12), from.word(12)]
-  return {
-    used,
-    pair(kind, random) {
-      const pair = {
-        tenant: () => tenant,
-        slug: () => slug,
-        id: () => random.pick(ids),
-        word: () => random.pick(words),
-        cursor: () => (cursors.length > 0 ? random.pick(cursors) : (['x', 'y'] as const)),
-        text: () => taken('text'),
-        key: () => taken('key'),
-      }[kind]()
-      used.set(pair[0], pair)
-      return pair
-    },
+  const pairs: Readonly<Record<ForeignKind, (random: Random) => Pair>> = {
+    tenant: () => tenant,
+    slug: () => slug,
+    id: (random) => random.pick(ids),
+    word: (random) => random.pick(words),
+    cursor: (random) => (cursors.length > 0 ? random.pick(cursors) : ['x', 'y']),
+    text: () => taken('text'),
+    key: () => taken('key'),
   }
+  return { pair: (kind, random) => pairs[kind](random) }
 }
 
 // A round

@@ -42,9 +42,13 @@ type Options = {
   onProgress?: (report: Report) => void
 }
 
+/** Connections at once. */
 const LANES = 4
+/** In one transaction. */
 const ATTEMPTS = 20
+/** Of a lane, until globex's rows are looked at. */
 const TRANSACTIONS = 12
+/** Until a fresh copy takes the place of the one that acme has filled. */
 const BATCHES = 20
 /** How many of those that can be compared are. */
 const COMPARED = 0.6
@@ -61,18 +65,14 @@ export const fuzzSql = async ({ stage, seed, bounds, fault, sweeps = true, onPro
         const what = `in its own transaction globex sees ${arena.seesOthers}`
         report.findings.push({ told: 'session', what, steps: [], seed: `${seed}/${round}` })
       }
-      await playRound(arena, {
-        stage,
-        seed: `${seed}/${round}`,
-        swept,
-        report,
-        goesOn,
-        fault,
-        onProgress,
-      })
+      await playRound(arena, { stage, seed: `${seed}/${round}`, swept, report, goesOn, fault, onProgress })
     } finally {
       await arena.close()
     }
+  }
+  const read = report.kinds.get('read')
+  if (read && read.attempts > 100 && read.attempts === read.refused) {
+    report.findings.push({ told: 'coverage', what: 'no query was answered', steps: [], seed: String(seed) })
   }
   return report
 }
@@ -189,9 +189,9 @@ const holdOpen = async (url: string, stage: Stage, { relations }: Catalog, held:
             if ('rows' in done) break
             await ask(db, 'rollback to savepoint one')
           }
-          await ask(db, `select app.try_lock(${quote(text)})`)
         }
       }
+      for (const text of held) await ask(db, `select app.try_lock(${quote(text)})`)
       resolve()
       await released
       throw new Error('undone')

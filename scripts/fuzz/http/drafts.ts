@@ -61,7 +61,6 @@ export type Means = {
   own: Shelf
   credentials: Credentials
   tenantId: string
-  domain: string
   random: Random
 }
 

@@ -29,7 +29,14 @@ export type Routine = {
   takes: string[]
 }
 
-export type Catalog = { relations: Relation[]; routines: Routine[]; settings: string[]; roles: string[] }
+export type Catalog = {
+  relations: Relation[]
+  routines: Routine[]
+  settings: string[]
+  roles: string[]
+  /** What permissions are made of: `projects`, `read`. */
+  terms: string[]
+}
 
 const role = 'app_api'
 
@@ -67,10 +74,14 @@ export const readCatalog = async (superuser: pg.Client): Promise<Catalog> => {
     `select name from pg_settings where context in ('user', 'superuser') and name !~ 'timeout|interval' order by 1`,
   )
   const roles = await rows<{ rolname: string }>(`select rolname from pg_roles where rolname !~ '^pg_' order by 1`)
+  const terms = await rows<{ term: string }>(
+    `select distinct unnest(string_to_array(name, ':')) as term from app.permissions order by 1`,
+  )
   return {
     relations,
     routines,
     settings: settings.map(({ name }) => name),
     roles: roles.map(({ rolname }) => rolname),
+    terms: terms.map(({ term }) => term),
   }
 }

@@ -244,7 +244,7 @@ export const isComparable = ({ exact, statements }: Attempt, absent: Absent): bo
   exact && statements.some((sql) => sql.search(anyOf(absent)) >= 0) && !statements.some((sql) => VOLATILE.test(sql))
 
 const VOLATILE =
-  /random|gen_|uuidv|clock|ctid|xmin|xmax|txid|xid|pg_current|pg_stat|pg_locks|reltuples|relpages|lsn|snapshot|backend|context|enter|seal|pg_class|explain|nextval|analyze/i
+  /^explain|random|gen_|uuidv|clock|ctid|xmin|xmax|txid|xid|pg_current|pg_stat|pg_locks|reltuples|relpages|lsn|snapshot|backend|app\.context|pg_class|nextval|analyze/i
 
 const compare = (
   present: readonly Outcome[],

@@ -56,21 +56,7 @@ export const literal = (type: string, words: Words, random: Random): string => {
     case 'anynonarray':
     case 'anycompatible':
     case 'anycompatiblenonarray':
-      return `${quote(
-        random.pick([
-          ...[random.pick(known.texts), known.slug, known.tenantId, random.pick(known.ids), random.pick(known.emails)],
-          ...[
-            table(),
-            `select * from ${table()}`,
-            `table ${table()}`,
-            'app.context',
-            'app.tenant_id',
-            'projects:read',
-            'x',
-            '',
-          ],
-        ]),
-      )}${type === 'name' ? '::name' : type === 'cstring' || type === 'unknown' ? '' : '::text'}`
+      return `${quote(anyText(words, random))}${type === 'name' ? '::name' : type === 'cstring' || type === 'unknown' ? '' : '::text'}`
     case 'bigint':
     case 'integer':
     case 'smallint':
@@ -137,6 +123,16 @@ export const literal = (type: string, words: Words, random: Random): string => {
     default:
       return `null::${type}`
   }
+}
+
+const anyText = ({ known, catalog, walled }: Words, random: Random): string => {
+  const table = random.pick(walled).name
+  const group = random.weighted([
+    [3, [random.pick(known.texts), known.slug, known.tenantId, random.pick(known.ids), random.pick(known.emails)]],
+    [2, [table, `select * from ${table}`, `table ${table}`, 'app.context', 'app.tenant_id', 'projects:read', 'x', '']],
+    [3, catalog.terms],
+  ])
+  return random.pick(group)
 }
 
 export const columnOf = (
