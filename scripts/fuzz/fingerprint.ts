@@ -8,8 +8,11 @@ export type Fingerprint = {
 
 type Options = {
   tenantId: string
-  /** Tables without tenants: all of their rows count, or only those that name globex or one of its people. */
-  beyond: 'all rows' | 'rows of globex'
+  /**
+   * Which rows count of tables without tenants: those that name globex or one of its people; or all that name no other
+   * tenant or one of its people, where nobody can come to be meanwhile.
+   */
+  beyond: 'globex’s' | 'all but other tenants’'
 }
 
 /**
@@ -24,15 +27,18 @@ export const takeFingerprint = async (superuser: pg.Client, { tenantId, beyond }
            exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id') as walled
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where c.relkind in ('r', 'p') and not c.relispartition and n.nspname !~ '^(pg_|information_schema$)' order by 1`)
-  const { rows: people } = await superuser.query<{ user_id: string }>(
-    'select user_id from app.memberships where tenant_id = $1',
-    [tenantId],
+  const { rows: people } = await superuser.query<{ tenant_id: string; user_id: string }>(
+    'select tenant_id, user_id from app.memberships',
   )
-  const names = [tenantId, ...people.map(({ user_id }) => user_id)].map((name) => `'${name}'`).join(', ')
+  const names = (isMeant: (tenant: string) => boolean) =>
+    [...new Set(people.filter((one) => isMeant(one.tenant_id)).flatMap((one) => [one.tenant_id, one.user_id]))]
+      .map((name) => `'${name}'`)
+      .join(', ')
+  const naming = (some: string) => `exists (select from unnest(array[${some}]) name where strpos(t::text, name) > 0)`
   const where = (walled: boolean) => {
     if (walled) return `t.tenant_id = '${tenantId}'`
-    if (beyond === 'all rows') return 'true'
-    return `exists (select from unnest(array[${names}]) name where strpos(t::text, name) > 0)`
+    if (beyond === 'globex’s') return naming(names((tenant) => tenant === tenantId))
+    return `not ${naming(names((tenant) => tenant !== tenantId))}`
   }
   const text = tables
     .filter(({ name }) => !EXEMPT.includes(name))

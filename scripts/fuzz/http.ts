@@ -102,7 +102,7 @@ const openArena = async (stage: Stage, fault: string | undefined, name: string):
   superuser.on('error', () => {})
   await superuser.connect()
   if (fault !== undefined) await superuser.query(fault)
-  const fingerprint = await takeFingerprint(superuser, { tenantId: stage.known.tenantId, beyond: 'rows of globex' })
+  const fingerprint = await takeFingerprint(superuser, { tenantId: stage.known.tenantId, beyond: 'globex’s' })
   const served = await openApp(database.urls, { env: { BASE_DOMAIN: 'example.test' } })
   const wire = makeWire(Number(new URL(served.origin).port))
   const arena: Arena = {

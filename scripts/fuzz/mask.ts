@@ -8,8 +8,15 @@ const FORMS = [
   ['id', /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/gi],
   ['time', /\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d(?::?\d\d)?)?/g],
   ['hash', /\b[0-9a-f]{32,}\b/gi],
-  ['cursor', /(?<![\w-])[\w-]{60,}(?![\w-])/g],
+  // cursors, signatures, keys: base64 in either alphabet, and no word
+  ['bytes', /(?<![\w+/-])(?=[\w+/-]*[A-Z])(?=[\w+/-]*[a-z])(?=[\w+/-]*\d)[\w+/-]{40,}={0,2}/g],
 ] as const
+
+/** JSON leaves out zeros at a fraction's end, and CSV does not; UTC has many names. */
+const plainTime = (time: string): string => {
+  const [, day, clock, fraction = '', zone = ''] = /^(.{10}).(.{8})(\.\d+)?(.*)$/.exec(time) ?? []
+  return `${day} ${clock}${fraction.replace(/\.?0*$/, '')}${/^(Z|[+-]00(:?00)?)?$/.test(zone) ? '' : zone}`
+}
 
 export type Mask = (text: string) => string
 
@@ -22,7 +29,7 @@ export const makeMask = (known: readonly (readonly [value: string, name: string]
     for (const [value, name] of known) masked = masked.replaceAll(value, `‹${name}›`)
     for (const [form, pattern] of FORMS) {
       masked = masked.replace(pattern, (found) => {
-        const key = found.toLowerCase()
+        const key = form === 'time' ? plainTime(found) : found.toLowerCase()
         const name = seen.get(key) ?? `‹${form} ${counts.get(form) ?? 0}›`
         if (!seen.has(key)) {
           seen.set(key, name)

@@ -102,7 +102,7 @@ const openArena = async (stage: Stage, fault: string | undefined): Promise<Arena
 
   const catalog = await readCatalog(superuser)
   const { tenantId } = stage.known
-  const fingerprint = await takeFingerprint(superuser, { tenantId, beyond: 'all rows' })
+  const fingerprint = await takeFingerprint(superuser, { tenantId, beyond: 'all but other tenants’' })
   const probe = await makeProbe(superuser, catalog, stage)
   const held = ['held a', 'held b'].map((text) => `${text} ${database.name.slice(-12)}`)
   const absent = nobodys(stage, held)

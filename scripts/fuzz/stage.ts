@@ -2,9 +2,14 @@
  * Where fuzzers play: a database in which globex has rows that nobody else could guess a value of, as many in every table
  * as there are ways to make them, and the sessions of both tenants' people. Each round works on a copy of it.
  */
+import { createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
+import type { Signer } from '../../src/audit/checkpoint.ts'
+import { addKeys, sealNext } from '../../src/audit/sealer.ts'
 import { hashPassword } from '../../src/auth/passwords.ts'
 import { makeSessions } from '../../src/auth/sessions.ts'
+import { makePool } from '../../src/db/pool.ts'
 import { demoEmail, demoRoles } from '../seed.ts'
 import { type Clone, cloneTemplate, type Template } from '../template.ts'
 import { type OpenApp, openApp } from '../throwaway-app.ts'
@@ -44,7 +49,13 @@ export type Known = {
 export type People = Readonly<Record<'acme' | 'globex', Readonly<Record<Role, Person>>>>
 
 /** What is needed to have copies of a stage: plain data, which another thread can be given. */
-export type Setting = { readonly people: People; readonly template: Template; readonly database: string }
+export type Setting = {
+  readonly people: People
+  readonly template: Template
+  readonly database: string
+  /** What its audit log was sealed with: an Ed25519 key as PEM. */
+  readonly auditKey: string
+}
 
 export type Stage = Setting & {
   readonly known: Known
@@ -62,6 +73,7 @@ export const makeStage = async (template: Template): Promise<Stage> => {
   try {
     const random = makeRandom(database.name)
     const canaries = makeCanaries()
+    const auditKey = generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
     const superuser = new pg.Client({ connectionString: database.urls.superuser })
     superuser.on('error', () => {})
     await superuser.connect()
@@ -74,6 +86,7 @@ export const makeStage = async (template: Template): Promise<Stage> => {
       ])
       const planted = await plantBoth(served, { acme: acme.owner, globex: globex.owner }, canaries, random)
       await served.close()
+      await sealLog(database.urls.worker, auditKey)
       await superuser.query('analyze')
       const people = { acme, globex }
       const found = await survey(superuser, { acme: acme.owner.tenantId, globex: globex.owner.tenantId })
@@ -82,6 +95,7 @@ export const makeStage = async (template: Template): Promise<Stage> => {
         people,
         template,
         database: database.name,
+        auditKey,
         known,
         needles: makeNeedles(canaries.marker, hiddenOf(found, known)),
         rows: new Map([...found.tables].map(([table, rows]) => [table, rows.length])),
@@ -160,6 +174,24 @@ export const signIn = async (
 
 export const accessToken = ({ app }: Pick<OpenApp, 'app'>, person: Person, tenantId: string | null = person.tenantId) =>
   app.accessTokens.sign({ sub: person.userId, secret: person.secret, tenantId })
+
+/** What the worker does with the audit log, as far as the server's other transactions let it at once. */
+export const sealLog = async (workerUrl: string, auditKey: string): Promise<void> => {
+  const privateKey = createPrivateKey(auditKey)
+  const signer: Signer = { id: 'stage', privateKey, publicKey: createPublicKey(privateKey) }
+  const pool = makePool(workerUrl, { max: 1, waitMs: 5_000, name: 'stage', onError: () => {} })
+  try {
+    await addKeys(pool, [signer])
+    for (let left = 20; left > 0; left--) {
+      await sealNext(pool, signer, 10_000)
+      const { rows } = await pool.query<{ done: boolean }>('select app.audit_seal_lag() is null as done')
+      if (rows[0]?.done) return
+      await sleep(50)
+    }
+  } finally {
+    await pool.end()
+  }
+}
 
 type Planted = { shelf: Shelf; texts: string[]; idempotencyKeys: string[] }
 

@@ -1,10 +1,12 @@
-import { afterAll, beforeAll, inject } from 'vitest'
+import { afterAll, beforeAll, inject, vi } from 'vitest'
 import { newSeed } from '../../scripts/fuzz/random.ts'
 import { describeReport, type Finding, type Report } from '../../scripts/fuzz/report.ts'
 import { makeStage, type Stage } from '../../scripts/fuzz/stage.ts'
 
 /** One stage for a file; each run works on copies of it. */
 export const arena = (): { readonly stage: Stage; readonly seed: number } => {
+  // much is tried, and others are at work on the machine: a limit ends what hangs
+  vi.setConfig({ testTimeout: 900_000, hookTimeout: 300_000 })
   const it = { seed: newSeed() } as { stage: Stage; seed: number }
   beforeAll(async () => {
     it.stage = await makeStage(inject('databases'))

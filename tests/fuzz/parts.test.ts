@@ -60,6 +60,17 @@ describe('a mask', () => {
     expect(makeMask()('2026-03-01T12:00:00.1Z')).toBe(makeMask()('2026-03-01T12:00:00.123456Z'))
   })
 
+  test('knows a time in each of its forms, and no other', () => {
+    const of = (first: string, second: string) => makeMask()(`${first} and ${second}`)
+    const same = of('2026-03-01T12:00:00.1Z', '2026-03-01T12:00:00.1Z')
+    for (const form of ['2026-03-01T12:00:00.100000Z', '2026-03-01 12:00:00.1+00', '2026-03-01 12:00:00.100+00:00']) {
+      expect(of('2026-03-01T12:00:00.1Z', form), form).toBe(same)
+    }
+    expect(of('2026-03-01T12:00:00.1Z', '2026-03-01T12:00:00.01Z')).not.toBe(same)
+    expect(of('2026-03-01T12:00:10Z', '2026-03-01T12:00:10.000000Z')).toBe(same)
+    expect(of('2026-03-01T12:00:10Z', '2026-03-01T12:00:01Z')).not.toBe(same)
+  })
+
   test('keeps everything else', () => {
     for (const [one, two] of [
       ['404', '403'],

@@ -8,7 +8,7 @@
 import type { Random } from '../random.ts'
 import type { Operation, Parameter, Schema } from './operations.ts'
 import { idsFor, type Shelf } from './shelf.ts'
-import { oddTexts, oddValues, validValue, type Wishes } from './values.ts'
+import { likelyValue, oddTexts, oddValues, validValue, type Wishes } from './values.ts'
 import type { Request } from './wire.ts'
 
 /** `text` goes into a body, once; `word` is only asked for. */
@@ -77,7 +77,7 @@ export const goodDraft = (operation: Operation, means: Means): Draft => {
   const path = operation.path.replace(/\{(\w+)\}/g, (_part, field: string, at: number) => {
     const known = idsFor(own, { before: operation.path.slice(0, at - 1), field })
     const schema = parameterOf(operation, 'path', field)?.schema ?? {}
-    if (schema.format !== 'uuid') return encodeURIComponent(String(validValue(schema, random)))
+    if (schema.format !== 'uuid') return encodeURIComponent(String(likelyValue(schema, random)))
     return known.length > 0 ? random.pick(known) : random.uuid()
   })
   const required = operation.parameters.filter((one) => one.in === 'query' && one.required)
@@ -85,7 +85,7 @@ export const goodDraft = (operation: Operation, means: Means): Draft => {
     operation,
     method: operation.method,
     path,
-    query: required.map(({ name, schema }) => [name, String(validValue(schema, random, wishesOf(means), name))]),
+    query: required.map(({ name, schema }) => [name, String(likelyValue(schema, random, wishesOf(means), name))]),
     headers: [],
     body: operation.body && validValue(operation.body, random, wishesOf(means)),
     actor: operation.open && random.chance(0.7) ? 'nobody' : 'owner',

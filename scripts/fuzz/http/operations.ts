@@ -77,13 +77,21 @@ const operationOf = (method: string, path: string, described: DescribedOperation
     id: operationId ?? `${method} ${path}`,
     method,
     path,
-    parameters: parameters.map((parameter) => resolve(parameter, document) as Parameter),
+    parameters: parameters.map((parameter) => parameterOf(resolve(parameter, document) as DescribedParameter)),
     body: body && (resolve(body, document) as Schema),
     permission,
     open: security?.some((one) => Object.keys(one).length === 0) ?? false,
     ...(security?.length === 0 && { open: true }),
   }
 }
+
+type DescribedParameter = Parameter & { example?: unknown }
+
+/** The document has an example beside a parameter's schema, and a field's in it. */
+const parameterOf = ({ example, schema, ...rest }: DescribedParameter): Parameter => ({
+  ...rest,
+  schema: example === undefined ? schema : { ...schema, examples: [example] },
+})
 
 /** With everything it refers to in place. */
 const resolve = (part: unknown, document: Document): unknown => {

@@ -68,6 +68,14 @@ const validText = (schema: Schema, random: Random, wishes: Wishes, field: string
   return random.word(Math.max(1, minLength, Math.min(12, maxLength)))
 }
 
+/** For where a request needs something that is there: the document's example most often. */
+export const likelyValue = (schema: Schema, random: Random, wishes: Wishes = {}, field = ''): unknown => {
+  const [example] = schema.examples ?? []
+  return example !== undefined && schema.format === undefined && random.chance(0.7)
+    ? example
+    : validValue(schema, random, wishes, field)
+}
+
 // What is wrong
 
 /** Texts that somebody somewhere takes for something else. */

@@ -1,7 +1,7 @@
 /** One request of somebody who uses the API and does not always do it right. */
 import type { Operation, Parameter, Schema } from '../http/operations.ts'
 import { idsFor, type Shelf } from '../http/shelf.ts'
-import { oddTexts, oddValues, validValue, type Wishes } from '../http/values.ts'
+import { likelyValue, oddTexts, oddValues, validValue, type Wishes } from '../http/values.ts'
 import type { Request } from '../http/wire.ts'
 import type { Random } from '../random.ts'
 
@@ -57,7 +57,7 @@ const weightOf = ({ method, permission, body, open, path }: Operation): number =
 
 const pathValue = (random: Random, { shelf }: Place, operation: Operation, field: string, before: string): string => {
   const schema = operation.parameters.find((one) => one.in === 'path' && one.name === field)?.schema ?? {}
-  if (schema.format !== 'uuid') return encodeURIComponent(String(validValue(schema, random)))
+  if (schema.format !== 'uuid') return encodeURIComponent(String(likelyValue(schema, random)))
   const known = idsFor(shelf, { before, field })
   return random.weighted([
     [12, () => (known.length > 0 ? random.pick(known) : random.uuid())],
@@ -102,7 +102,7 @@ const queryValue = (random: Random, place: Place, { name, schema }: Parameter): 
     : String(
         name === 'limit'
           ? random.pick([1, 2, 3, 5, 8, 20, 20, 100])
-          : validValue(schema, random, wishesOf(random, place), name),
+          : likelyValue(schema, random, wishesOf(random, place), name),
       )
 
 const bodyOf = (random: Random, place: Place, schema: Schema): string => {
