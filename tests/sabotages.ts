@@ -13,7 +13,7 @@ export type Sabotage = {
   /** Attack and object. */
   attacks: readonly (readonly [rule: string, object: string])[]
   /** It reaches far: laws and attacks are among those found, and with each new table or function there are more. */
-  andMore?: true
+  andMore?: boolean
   /** Why no attack gets through. */
   noAttack?: string
 }

@@ -190,7 +190,7 @@ function argument(world: World, name: string, type: string, tenant: Tenant | und
     case 'numeric':
     case 'real':
     case 'double precision':
-      return '1'
+      return /limit|count|size|max|page/.test(name) ? '1000' : '1'
     case 'boolean':
       return 'true'
     case 'json':
