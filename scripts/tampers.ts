@@ -23,26 +23,7 @@ import { folderSink } from '../src/audit/sinks.ts'
 import type { Finding } from '../src/audit/verify.ts'
 import { verifyInTransaction } from '../src/audit/verify-database.ts'
 import { makePool } from '../src/db/pool.ts'
-
-export type Random = {
-  /** A whole number below `n`. */
-  below(n: number): number
-  pick<T>(items: readonly T[]): T
-}
-
-/** The same numbers for the same seed (mulberry32). */
-export const makeRandom = (seed: number): Random => {
-  let state = seed >>> 0
-  const next = () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = state
-    t = Math.imul(t ^ (t >>> 15), t | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
-  const below = (n: number) => Math.floor(next() * n)
-  return { below, pick: (items) => items[below(items.length)] as never }
-}
+import type { Random } from './fuzz/random.ts'
 
 // A sealed log
 

@@ -169,15 +169,16 @@ export const parseNote = (note: string): Note | undefined => {
   if (end < 0) return undefined
   const lines = note.slice(end + 2).split('\n')
   if (lines.pop() !== '' || lines.length === 0) return undefined
-  const signatures = lines.map((line) => /^— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})$/.exec(line))
-  if (signatures.includes(null)) return undefined
-  return {
-    text: note.slice(0, end + 1),
-    signatures: signatures.map((found) => ({
-      keyId: found?.[1] ?? '',
-      signature: Buffer.from(found?.[2] ?? '', 'base64'),
-    })),
-  }
+  const signatures = lines.map(parseSignature)
+  if (signatures.includes(undefined)) return undefined
+  return { text: note.slice(0, end + 1), signatures: signatures.filter((found) => found !== undefined) }
+}
+
+const parseSignature = (line: string): Note['signatures'][number] | undefined => {
+  const [, keyId = '', base64 = ''] = /^— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})$/.exec(line) ?? []
+  const signature = Buffer.from(base64, 'base64')
+  // its last letter has spare bits: there is one way to write it
+  return keyId !== '' && signature.toString('base64') === base64 ? { keyId, signature } : undefined
 }
 
 /** What checks signatures under some keys, and no others. */

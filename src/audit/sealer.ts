@@ -47,16 +47,17 @@ export const startSealer = (options: Options): { stop(): Promise<void> } => {
 
   const seal = async () => {
     if (!known) await addKeys(pool, signers)
-    known = true
+    known = false // unless it goes well: what is missing may be a key
     while (!stopping.signal.aborted) {
       const { entries } = await sealNext(pool, signers[0], ENTRIES_AT_ONCE)
       if (entries < ENTRIES_AT_ONCE) break
     }
+    known = true
     const lag = await readLag(pool)
     if (lag > lateMs && !late) {
       log.error(
         { alarm: 'audit_seal_lag', lag_ms: lag },
-        'entries of the audit log wait to be sealed: a transaction that stays open holds them back',
+        'entries of the audit log wait to be sealed: as a rule, a transaction that stays open holds them back',
       )
     }
     late = lag > lateMs

@@ -162,10 +162,7 @@ describe('the note', () => {
     for (let at = 0; at < note.length; at++) {
       const other = note[at] === 'A' ? 'B' : 'A'
       const edited = note.slice(0, at) + other + note.slice(at + 1)
-      const verdict = verdictOf(edited)
-      // the last letter of base64 has spare bits: the same bytes may be written otherwise
-      const same = parseNote(edited)?.signatures[0]?.signature.equals(signText(text, signer)) && edited.startsWith(text)
-      if (!same) expect(verdict, `at ${at}`).not.toBe('good')
+      expect(verdictOf(edited), `at ${at}`).not.toBe('good')
     }
   })
 

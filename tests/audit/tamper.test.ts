@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { arrangeSealedLog, attempt, makeRandom, type SealedLog, verifyLog, ways } from '../../scripts/tampers.ts'
+import { makeRandom } from '../../scripts/fuzz/random.ts'
+import { arrangeSealedLog, attempt, type SealedLog, verifyLog, ways } from '../../scripts/tampers.ts'
 import { type Clone, cloneDatabase } from '../servers.ts'
 
 // Whoever owns the database changes the log, or log and seals, in some way that they can; `npm run tamper` does it more often.
