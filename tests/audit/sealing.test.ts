@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { describe, expect, test } from 'vitest'
+import { publicKeyOf } from '../../src/audit/checkpoint.ts'
 import { addKeys, sealNext, sealRetirement } from '../../src/audit/sealer.ts'
 import { until } from '../jobs/stage.ts'
 import { makeSigner } from './seals.ts'
@@ -272,6 +273,7 @@ describe('the database refuses a seal', () => {
 
 describe('keys', () => {
   test('a new key signs what comes, and the old one stays good for what it has signed', async () => {
+    await it.seal()
     const next = makeSigner('test-2')
     await addKeys(it.worker, [next, it.signer])
     await it.write(it.acme)
@@ -289,6 +291,31 @@ describe('keys', () => {
       alter table app.audit_seals enable always trigger append_only`)
     await it.seal()
     await expectWhole()
+  })
+
+  test('the private half is nowhere in the database', async () => {
+    const { d = '' } = it.signer.privateKey.export({ format: 'jwk' })
+    const bytes = Buffer.from(d, 'base64url')
+    const forms = [d, bytes.toString('base64').replace(/=+$/, ''), bytes.toString('hex')]
+    const { rows: tables } = await it.superuser.query<{ name: string }>(
+      `select format('%I.%I', n.nspname, c.relname) as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind = 'r' and n.nspname !~ '^pg_toast' and n.nspname <> 'information_schema'`,
+    )
+    const holds = async (table: string, text: string) => {
+      const { rows } = await it.superuser.query(`select from ${table} t where position($1 in t::text) > 0 limit 1`, [
+        text,
+      ])
+      return rows.length > 0
+    }
+    const publicHalf = publicKeyOf(it.signer).key.toString('hex')
+    const found: string[] = []
+    for (const { name } of tables) {
+      for (const form of forms) if (await holds(name, form)) found.push(name)
+    }
+
+    expect(tables.length).toBeGreaterThan(50)
+    expect(await holds('app.audit_keys', publicHalf), 'what is there is found').toBe(true)
+    expect(found).toEqual([])
   })
 
   test('a name is never another key’s', async () => {
