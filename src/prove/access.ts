@@ -53,6 +53,7 @@ async function grantToSelf(
   } catch (error) {
     await client.query('rollback to savepoint prove_access; release savepoint prove_access')
     if (!(error instanceof pg.DatabaseError)) throw error
-    return error.message
+    // our own first connection, most likely, which has granted it to itself and not committed that
+    return error.code === '55P03' ? 'it is being granted in another transaction' : error.message
   }
 }
