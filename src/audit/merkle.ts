@@ -11,11 +11,13 @@ export const emptyRoot: Buffer = sha256(new Uint8Array())
 
 /** The hash of a leaf: of a zero byte and what the leaf holds, so that no leaf can be taken for an inner node. */
 export const leafHash = (bytes: Uint8Array): Buffer => {
-  const input = Buffer.allocUnsafe(bytes.length + 1)
-  input[0] = 0
-  input.set(bytes, 1)
-  return sha256(input)
+  const end = bytes.length + 1
+  if (end > scratch.length) scratch = Buffer.alloc(end * 2)
+  scratch.set(bytes, 1)
+  return sha256(scratch.subarray(0, end))
 }
+/** Begins with the zero byte, and is used again and again. */
+let scratch = Buffer.alloc(1 << 16)
 
 const pair = Buffer.alloc(1 + 2 * HASH_BYTES)
 pair[0] = 1

@@ -13,10 +13,11 @@ const BLOCK = 32
  */
 export const conceal = (entryKey: Buffer, field: string, value: string): string => {
   const length = Buffer.byteLength(value)
-  const out = Buffer.alloc(length + BLOCK - (length % BLOCK))
+  const out = Buffer.allocUnsafe(length + BLOCK - (length % BLOCK))
   out.write(value)
   out[length] = 0x80
-  const input = Buffer.alloc(BLOCK + Buffer.byteLength(field) + 12)
+  out.fill(0, length + 1)
+  const input = Buffer.allocUnsafe(BLOCK + Buffer.byteLength(field) + 12)
   input.set(entryKey)
   for (let at = 0; at < out.length; at += BLOCK) {
     const end = BLOCK + input.write(`${field}|${at / BLOCK}`, BLOCK)

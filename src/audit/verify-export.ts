@@ -31,11 +31,12 @@ export const verifyExport = async (
   }
 
   for await (const lines of linesOf(file)) {
-    for (const bytes of lines) {
+    for (const bounds of lines.bounds) {
       number++
-      const line = parseLine(bytes)
+      const line = parseLine(lines, bounds)
       if (!line) {
-        if (bytes.length > 0 && !bytes.subarray(0, CHECKPOINT.length).equals(CHECKPOINT)) unreadable ||= number
+        const [from, to] = bounds
+        if (to > from && !lines.text.startsWith(CHECKPOINT, from)) unreadable ||= number
         continue
       }
       tenantId ||= line.tenantId
@@ -63,4 +64,4 @@ export const verifyExport = async (
 }
 
 /** An export may have checkpoints among its lines. */
-const CHECKPOINT = Buffer.from('{"checkpoint": ')
+const CHECKPOINT = '{"checkpoint":'
