@@ -18,6 +18,8 @@ const once = [
   'tests/jobs/drift.test.ts',
   'tests/laws.test.ts',
   'tests/policies.test.ts',
+  'tests/prove.test.ts',
+  'tests/prove/**',
   'tests/start.test.ts',
 ]
 
