@@ -6,6 +6,7 @@
  * wants a table for itself does wait, so do not run both at once. It gives up on a lock of somebody else's within half a
  * second, five for reading the catalog, and on any one statement within seconds. The rows it writes are those of three
  * tenants that it makes up; no row of a real one is written, and one is read only from a table that takes no made-up row.
+ * Functions that login roles may call are called and undone one by one: what such a one locks is locked for that long.
  * Sequences are not drawn from. What rolled-back writes leave is dead rows for vacuum, a few thousand at most.
  *
  * It needs the login that migrated, or a superuser, and says what it could not do as whom.
