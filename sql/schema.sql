@@ -1773,7 +1773,8 @@ CREATE OR REPLACE FUNCTION app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_
 AS $function$
 #variable_conflict use_column
 declare
-  v_tenant_id uuid := p_tenant_id;
+  v_by_slug   uuid;
+  v_tenant_id uuid;
   v_found     record;
 begin
   if nullif(current_setting('app.context', true), '') is not null then
@@ -1781,8 +1782,9 @@ begin
   end if;
 
   if p_tenant_slug is not null then
-    v_tenant_id := (select t.tenant_id from app.tenants t where t.slug = p_tenant_slug);
+    v_by_slug := (select t.tenant_id from app.tenants t where t.slug = p_tenant_slug);
   end if;
+  v_tenant_id := coalesce(p_tenant_id, v_by_slug);
 
   select s.id, s.user_id, m.role, m.status as membership, t.status as tenant,
          exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission) as may
@@ -1797,11 +1799,12 @@ begin
   if not found then
     raise exception 'no such session' using errcode = 'BH001';
   end if;
-  if p_tenant_id is distinct from v_tenant_id and p_tenant_id is not null then
-    raise exception 'two tenants are named' using errcode = 'BH005';
-  end if;
   if v_found.membership is distinct from 'active' then
     raise exception 'not a member' using errcode = 'BH002';
+  end if;
+  -- after the membership: nobody else is told which slug goes with an id
+  if p_tenant_slug is not null and v_by_slug is distinct from v_tenant_id then
+    raise exception 'two tenants are named' using errcode = 'BH005';
   end if;
   if v_found.tenant <> 'active' then
     raise exception 'the tenant is %', v_found.tenant using errcode = 'BH003';

@@ -25,7 +25,7 @@ function questions(world: World, identity: Identity, context: ContextName, liste
   const { catalog } = world
   const views = catalog.relations.filter(({ kind }) => kind === 'view' || kind === 'materialised view')
   const isListed = ({ signature }: Routine) =>
-    listed.some((door) => door.routine === signature && door.role === identity.role)
+    listed.some((door) => door.object === signature && door.role === identity.role)
   const routines = catalog.routines.filter((routine) => routine.callers.includes(identity.as) && !isListed(routine))
   return [
     ...views.flatMap((view) => viewShots(world, view, identity, context)),

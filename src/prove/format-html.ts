@@ -70,10 +70,10 @@ ${table(
   laws.map(({ name, seen, verdict }) => [words(name), seen, verdict]),
 )}
 
-<h2>Functions that cross tenants on purpose</h2>
+<h2>What crosses tenants on purpose</h2>
 ${table(
-  ['function', 'role', 'why'],
-  doors.map(({ routine, role, why }) => [routine, role, why]),
+  ['what', 'for', 'why'],
+  doors.map(({ object, role, why }) => [object, role, why]),
 )}
 
 <h2>Not hardened</h2>

@@ -17,10 +17,7 @@ export function asTable(report: Report): string {
       'Attempts that were not made',
       attacks.notMade.map((line) => `  ${line}`),
     ),
-    ...section(
-      'Functions that cross tenants on purpose',
-      columns(doors.map(({ routine, role, why }) => [routine, role, why])),
-    ),
+    ...section('What crosses tenants on purpose', columns(doors.map(({ object, role, why }) => [object, role, why]))),
     ...section(
       'Not hardened',
       hardening.map((missing) => `  ${describeMissing(missing)}`),

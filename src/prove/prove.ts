@@ -85,7 +85,8 @@ async function examine(client: pg.Client, { preparation, other, doors = allDoors
   const hardening = await checkHardening(client)
 
   await client.query(`set local lock_timeout = '500ms'`)
-  const known = doors.filter(({ routine }) => catalog.routines.some(({ signature }) => signature === routine))
+  const names = [...catalog.routines.map(({ signature }) => signature), ...catalog.relations.map(({ name }) => name)]
+  const known = doors.filter(({ object }) => names.includes(object))
   const fight = await attack(client, { catalog, access, preparation, doors: known, ...(other && { other }) })
   const tally = fight.battle.tally()
   const { rows } = await client.query<{ database: string; server: string }>(
@@ -167,6 +168,7 @@ async function attack(client: pg.Client, ground: Ground): Promise<Fight> {
   for (const identity of owners) {
     const owned = tables
       .filter((relation) => relation.owner === identity.as && isTenantTable(relation))
+      .filter(({ name }) => !doors.some((door) => door.object === name && door.role === identity.as))
       .map((relation) => rowShots(world, relation, identity))
     for (const context of ['none', 'own'] as const) {
       await battle.fire(identity, context, inContext(owned, identity, context))

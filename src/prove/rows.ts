@@ -116,7 +116,7 @@ export async function makeRows(maker: Maker, tenant: Tenant): Promise<Rows> {
 }
 
 /** How many rows are thought up for a table, and how many of them go out first: nearly always one of these fits. */
-const TRIES = 100
+const TRIES = 300
 const FIRST = 3
 
 async function makeRow(maker: Maker, tenant: Tenant, relation: Relation, rows: Rows): Promise<Made> {

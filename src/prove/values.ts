@@ -57,7 +57,7 @@ function ofType(column: Column, definitions: readonly string[], canary: string):
     case 'double precision':
     case 'money':
     case 'oid':
-      return [numberFrom(canary, column.name), 1, 0, 10, 100, 1000, -1]
+      return [numberFrom(canary), 1, 0, 10, 100, 1000, -1, numberFrom(canary) + 1]
     case 'boolean':
       return [true, false]
     case 'json':
@@ -320,7 +320,8 @@ export const uuidFrom = (canary: string, name: string): string => {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-7${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`
 }
 
-const numberFrom = (canary: string, name: string): number => 1_000 + (digest(canary, name).readUInt16BE(0) % 30_000)
+/** The same in every column of a row: what must not be smaller than another is not. */
+const numberFrom = (canary: string): number => 1_000 + (digest(canary, 'number').readUInt16BE(0) % 30_000)
 
 /** Numbers from 0 to 1 that look random, the same for the same seed (mulberry32), so that a run can be repeated. */
 export const randomFrom = (seed: string): (() => number) => {

@@ -60,6 +60,7 @@ describe('entering', () => {
     ['BH002', 'a slug that does not exist', { tenantId: undefined, tenantSlug: 'nobody' }],
     ['BH002', 'a foreign slug', { tenantId: undefined, tenantSlug: 'globex' }],
     ['BH002', 'no tenant', { tenantId: undefined }],
+    ['BH002', 'a foreign id with a slug that is not its own', { tenantId: randomUUID(), tenantSlug: 'globex' }],
     ['BH004', 'a permission that nobody has', { permission: 'nothing:whatever' }],
     ['BH005', 'an id and the slug of another', { tenantSlug: 'globex' }],
     ['BH005', 'an id and a slug that does not exist', { tenantSlug: 'nobody' }],
