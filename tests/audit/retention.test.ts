@@ -89,7 +89,7 @@ beforeEach(async () => {
 })
 
 describe('a month goes', () => {
-  test('when it is sealed, and every tenant with entries in it may let them go; its chains say so, signed', async () => {
+  test('when it is sealed, and every tenant with entries in it may let them go: its chains say so, signed', async () => {
     const month = await past([it.acme, it.globex])
     const before = await it.verify()
     await setRetention(100)

@@ -422,7 +422,7 @@ describe('syslog', () => {
     expect(textsIn(received)).toEqual((await sealed()).map(({ text }) => text))
   })
 
-  test('one that hangs, and one where nobody listens, hold up neither sealing nor another; stopping does not wait for them', async () => {
+  test('one that hangs, and one where nobody listens, hold up neither sealing nor another, nor stopping', async () => {
     const hanging = await receiver(undefined, (socket) => void socket.pause())
     const gone = await receiver()
     gone.server.close()

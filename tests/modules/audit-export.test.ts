@@ -215,7 +215,7 @@ describe('filters', () => {
 })
 
 describe('it is audited', () => {
-  test('once, with what was asked, before the first byte; its pages add nothing', async () => {
+  test('once, with what was asked, before the first byte: its pages add nothing', async () => {
     await addEntries(it.superuser, { tenantId: globex.tenantId, actorId: globex.userId, count: 2_500 })
     const entries = async () => (await sealedText(globex.tenantId, `action = 'read'`)).length
     const before = await entries()
