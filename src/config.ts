@@ -283,17 +283,25 @@ const auditKey = (jwk: JsonWebKey & { kid?: unknown }): AuditKey => {
   return { id: kid, privateKey, publicKey: createPublicKey(privateKey) }
 }
 
-/** Where the audit log is streamed to: src/audit/destinations.ts opens it. */
-const streams = listOf(
-  'a list of syslog://host:514, syslog+tls://host:6514?ca=FILE or file:///folder',
-  (address) => URL.canParse(address) && /^(syslog(\+tls)?:\/\/[^/?#@]+(\?[^#]*)?|file:\/\/\/[^?#]+)$/.test(address),
-)
+/** Files in a folder, or objects in a bucket; AWS's SDK finds the credentials by itself, and none belong in an address. */
+const isSink = (address: string): boolean =>
+  URL.canParse(address) &&
+  (/^file:\/\/\/[^?#]+$/.test(address) ||
+    /^s3:\/\/[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/[^?#]*)?(\?(&?(region=[a-z0-9-]+|endpoint=https?:\/\/[^&#@]+))*)?$/.test(
+      address,
+    ))
 
-/** A place that keeps what it is given: src/audit/sinks.ts opens it. */
+/** A place that keeps what it is given: src/audit/destinations.ts opens it, and the next. */
 const outside: Form<string> = {
-  words: 'a folder such as file:///var/lib/bulkhead/checkpoints',
-  parse: (value) => (/^file:\/\/\/./.test(value) && URL.canParse(value) ? value : undefined),
+  words: 'file:///folder or s3://bucket/prefix?region=REGION&endpoint=URL',
+  parse: (value) => (isSink(value) ? value : undefined),
 }
+
+/** Where the audit log is streamed to. */
+const streams = listOf(
+  'a list of syslog://host:514, syslog+tls://host:6514?ca=FILE, file:///folder, s3://bucket/prefix?region=REGION&endpoint=URL',
+  (address) => isSink(address) || (URL.canParse(address) && /^syslog(\+tls)?:\/\/[^/?#@]+(\?[^#]*)?$/.test(address)),
+)
 
 const encryptionKeys: Form<EncryptionKey[]> = {
   words: 'a list of id:base64 of 32 bytes, such as 2026-01:mZ…0=,2025-07:Qk…4=, or @/path/to/file',

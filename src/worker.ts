@@ -3,9 +3,8 @@
  * it: it takes no more jobs, lets those that run finish within SHUTDOWN_GRACE, gives the others back, and closes its connections.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { openDestination } from './audit/destinations.ts'
+import { openDestination, openSink } from './audit/destinations.ts'
 import { startSealer } from './audit/sealer.ts'
-import { openSink } from './audit/sinks.ts'
 import { startStreams } from './audit/stream.ts'
 import { readConfig, type WorkerConfig } from './config.ts'
 import { makePool } from './db/pool.ts'

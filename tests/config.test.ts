@@ -77,6 +77,31 @@ test('an empty value counts as unset', () => {
   expect(read({ PORT: '', REDIS_URL: '', CORS_ORIGINS: '' })).toMatchObject({ port: 3000, corsOrigins: [] })
 })
 
+test.each([
+  ['AUDIT_STREAM', 'syslog://siem.example', true],
+  [
+    'AUDIT_STREAM',
+    'syslog://[2001:db8::1]:514, syslog+tls://siem.example:6514?ca=/etc/ca.pem, file:///var/log/audit',
+    true,
+  ],
+  ['AUDIT_STREAM', 's3://audit-log/siem?region=eu-central-1&endpoint=https://s3.example', true],
+  ['AUDIT_CHECKPOINTS', 's3://audit-log/checkpoints', true],
+  ['AUDIT_STREAM', 'syslog://', false],
+  ['AUDIT_STREAM', 'syslog://siem.example/path', false],
+  ['AUDIT_STREAM', 'udp://siem.example', false],
+  ['AUDIT_STREAM', 'file://relative/folder', false],
+  ['AUDIT_STREAM', 'syslog://siem.example,', false],
+  ['AUDIT_STREAM', 's3://AKID:hunter2@audit-log', false],
+  ['AUDIT_STREAM', 's3://audit-log?secret=hunter2', false],
+  ['AUDIT_CHECKPOINTS', 'syslog://siem.example', false],
+  ['AUDIT_CHECKPOINTS', '/var/lib/checkpoints', false],
+])('%s of %s: %s', (name, value, good) => {
+  const faults = faultsOf({ ...required, [name]: value }, 'worker')
+
+  expect(faults.filter((fault) => fault.startsWith(name))).toHaveLength(good ? 0 : 1)
+  expect(faults.join('')).not.toContain('hunter2')
+})
+
 test('everything that is wrong is said at once, a line each, and no secret is repeated', () => {
   const faults = faultsOf({
     PORT: 'hunter2',

@@ -5,7 +5,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { link, mkdir, open, readFile, unlink } from 'node:fs/promises'
 import { dirname, join, resolve, sep } from 'node:path'
-import { fileURLToPath } from 'node:url'
 
 export type Sink = {
   /** Tells this place from others: stands in logs and in the database, so it carries no secret. */
@@ -24,9 +23,6 @@ export class SinkConflict extends Error {
     this.name = 'SinkConflict'
   }
 }
-
-/** The sink of an address: `file:///folder`. */
-export const openSink = (address: string): Sink => folderSink(fileURLToPath(address))
 
 /** A folder, made when it is missing. Each file is written beside its place, made durable, and linked into it. */
 export const folderSink = (folder: string): Sink => {
