@@ -2598,42 +2598,45 @@ begin
 end $function$;
 alter function app.reveal(p_entry_key bytea, p_field text, p_blocks bytea) owner to app_audit;
 
-CREATE OR REPLACE FUNCTION app.reveal_entry(p_entry app.audit_log)
+CREATE OR REPLACE FUNCTION app.reveal_entry(p_id uuid)
  RETURNS jsonb
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
+  v_entry   app.audit_log;
   v_address text;
-  v_images  jsonb[] := array[p_entry.old_row, p_entry.new_row];
+  v_images  jsonb[];
   v_column  text;
   v_value   jsonb;
   v_key     bytea;
 begin
-  if p_entry.tenant_id is distinct from app.tenant_id() then
+  select * into v_entry from app.audit_log l
+   where l.tenant_id = (select app.tenant_id()) and l.id = p_id and (select app.can('audit:read'));
+  if not found then
     return null;
   end if;
-  if p_entry.address is not null then
-    v_key     := (select key from app.personal_keys where subject_id = coalesce(p_entry.actor_id, p_entry.tenant_id));
-    v_address := coalesce(app.reveal(sha256(v_key || uuid_send(p_entry.id)), 'address', p_entry.address), '[erased]');
+  v_images := array[v_entry.old_row, v_entry.new_row];
+  if v_entry.address is not null then
+    v_key     := (select key from app.personal_keys where subject_id = coalesce(v_entry.actor_id, v_entry.tenant_id));
+    v_address := coalesce(app.reveal(sha256(v_key || uuid_send(v_entry.id)), 'address', v_entry.address), '[erased]');
   end if;
   for i in 1 .. 2 loop
-    continue when p_entry.action = 'read' or not v_images[i] ? '@personal';  -- what was asked is nobody's row
+    continue when v_entry.action = 'read' or not v_images[i] ? '@personal';  -- what was asked is nobody's row
     for v_column in select jsonb_array_elements_text(v_images[i] -> '@personal') loop
       v_value     := v_images[i] -> v_column;
       v_key       := (select key from app.personal_keys where subject_id = (v_value ->> 'personal_to')::uuid);
       v_images[i] := jsonb_set(v_images[i], array[v_column], to_jsonb(coalesce(
-        app.reveal(sha256(v_key || uuid_send(p_entry.id)), case i when 1 then 'old_row.' else 'new_row.' end || v_column, decode(v_value ->> 'value', 'hex')),
+        app.reveal(sha256(v_key || uuid_send(v_entry.id)), case i when 1 then 'old_row.' else 'new_row.' end || v_column, decode(v_value ->> 'value', 'hex')),
         '[erased]')));
     end loop;
     v_images[i] := v_images[i] - '@personal';
   end loop;
   return jsonb_build_object('address', v_address, 'old_row', v_images[1], 'new_row', v_images[2]);
 end $function$;
-alter function app.reveal_entry(p_entry app.audit_log) owner to app_audit;
-grant execute on function app.reveal_entry(p_entry app.audit_log) to app_api;
-grant execute on function app.reveal_entry(p_entry app.audit_log) to app_worker;
+alter function app.reveal_entry(p_id uuid) owner to app_audit;
+grant execute on function app.reveal_entry(p_id uuid) to app_api;
 
 CREATE OR REPLACE FUNCTION app.role()
  RETURNS text

@@ -280,7 +280,10 @@ const knownOf = async (
   const people = Object.values(globex).flatMap(({ userId, sessionId }) => [userId, sessionId])
   const shown = [...shelf.ids].flatMap(([, ids]) => ids.slice(0, ROWS_KNOWN))
   for (const [collection, ids] of shelf.ids) shelf.ids.set(collection, ids.slice(0, ROWS_KNOWN))
-  const ids = new Set([globex.owner.tenantId, ...people, ...shown, ...some.flatMap(unguessables).filter(isId)])
+  // what stands in anybody else's rows too, such as the smallest id that there is, names no row of globex
+  const everybodys = new Set(found.others.flatMap(unguessables))
+  const theirs = some.flatMap(unguessables).filter((token) => isId(token) && !everybodys.has(token))
+  const ids = new Set([globex.owner.tenantId, ...people, ...shown, ...theirs])
   return {
     tenantId: globex.owner.tenantId,
     slug: rows[0]?.slug ?? '',

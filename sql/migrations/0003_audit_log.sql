@@ -249,38 +249,43 @@ grant execute on function app.audit_read(text, jsonb) to app_api;
 create policy append on app.audit_log for insert to app_audit with check (true);
 
 -- What is personal in an entry, in clear: {"address", "old_row", "new_row"}, and "[erased]" where the key was destroyed.
--- The caller has the entry already; what only its own entry key opens is all that can be had here.
-create function app.reveal_entry(p_entry app.audit_log) returns jsonb
+-- Asked for by its id, so that it can only be had of an entry that the caller may read; null of any other.
+create function app.reveal_entry(p_id uuid) returns jsonb
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
   as $$
 declare
+  v_entry   app.audit_log;
   v_address text;
-  v_images  jsonb[] := array[p_entry.old_row, p_entry.new_row];
+  v_images  jsonb[];
   v_column  text;
   v_value   jsonb;
   v_key     bytea;
 begin
-  if p_entry.tenant_id is distinct from app.tenant_id() then
+  select * into v_entry from app.audit_log l
+   where l.tenant_id = (select app.tenant_id()) and l.id = p_id and (select app.can('audit:read'));
+  if not found then
     return null;
   end if;
-  if p_entry.address is not null then
-    v_key     := (select key from app.personal_keys where subject_id = coalesce(p_entry.actor_id, p_entry.tenant_id));
-    v_address := coalesce(app.reveal(sha256(v_key || uuid_send(p_entry.id)), 'address', p_entry.address), '[erased]');
+  v_images := array[v_entry.old_row, v_entry.new_row];
+  if v_entry.address is not null then
+    v_key     := (select key from app.personal_keys where subject_id = coalesce(v_entry.actor_id, v_entry.tenant_id));
+    v_address := coalesce(app.reveal(sha256(v_key || uuid_send(v_entry.id)), 'address', v_entry.address), '[erased]');
   end if;
   for i in 1 .. 2 loop
-    continue when p_entry.action = 'read' or not v_images[i] ? '@personal';  -- what was asked is nobody's row
+    continue when v_entry.action = 'read' or not v_images[i] ? '@personal';  -- what was asked is nobody's row
     for v_column in select jsonb_array_elements_text(v_images[i] -> '@personal') loop
       v_value     := v_images[i] -> v_column;
       v_key       := (select key from app.personal_keys where subject_id = (v_value ->> 'personal_to')::uuid);
       v_images[i] := jsonb_set(v_images[i], array[v_column], to_jsonb(coalesce(
-        app.reveal(sha256(v_key || uuid_send(p_entry.id)), case i when 1 then 'old_row.' else 'new_row.' end || v_column, decode(v_value ->> 'value', 'hex')),
+        app.reveal(sha256(v_key || uuid_send(v_entry.id)), case i when 1 then 'old_row.' else 'new_row.' end || v_column, decode(v_value ->> 'value', 'hex')),
         '[erased]')));
     end loop;
     v_images[i] := v_images[i] - '@personal';
   end loop;
   return jsonb_build_object('address', v_address, 'old_row', v_images[1], 'new_row', v_images[2]);
 end $$;
+grant execute on function app.reveal_entry(uuid) to app_api;
 
 -- An entry as it is sealed and exported: one line of JSON whose bytes depend on no setting. jsonb prints keys in an order
 -- of its own, and numbers as they were written.
@@ -297,7 +302,7 @@ begin
       'address', encode(p_entry.address, 'hex'), 'action', p_entry.action, 'table', p_entry.table_name,
       'row_id', p_entry.row_id, 'old_row', p_entry.old_row, 'new_row', p_entry.new_row)::text;
 end $$;
-grant execute on function app.reveal_entry(app.audit_log), app.audit_entry(app.audit_log) to app_api, app_worker;
+grant execute on function app.audit_entry(app.audit_log) to app_api, app_worker;
 
 -- Erases a person from the log of every tenant: what stands there about them cannot be read again, by anybody, and no seal
 -- is broken. Answers whether there was a key. What is written about them later is not kept at all. The owner's to call.

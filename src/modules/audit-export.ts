@@ -146,7 +146,7 @@ const readRecords = async (
              coalesce(revealed ->> 'old_row', old_row::text), coalesce(revealed ->> 'new_row', new_row::text)] end as content
       from page
       left join app.personal_openings(array(select id from page where asked)) using (id)
-      left join lateral (select app.reveal_entry(entry) as revealed offset 0) clear
+      left join lateral (select app.reveal_entry(page.id) as revealed offset 0) clear
              on asked and (old_row ? '@personal' or new_row ? '@personal')
      order by page.xact, page.id`.execute(db)
   return rows

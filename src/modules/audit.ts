@@ -68,7 +68,7 @@ const selectEntries = (db: TenantDb) =>
   db
     .selectFrom('audit_log')
     .select(columns)
-    .select((eb) => eb.fn<Revealed>('reveal_entry', [eb.table('audit_log')]).as('revealed'))
+    .select((eb) => eb.fn<Revealed>('reveal_entry', ['id']).as('revealed'))
 
 const toEntry = <T extends { revealed: Revealed }>({ revealed, ...entry }: T) => ({ ...entry, ...revealed })
 
