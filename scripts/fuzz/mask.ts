@@ -12,6 +12,9 @@ const FORMS = [
   ['bytes', /(?<![\w+/-])(?=[\w+/-]*[A-Z])(?=[\w+/-]*[a-z])(?=[\w+/-]*\d)[\w+/-]{40,}={0,2}/g],
 ] as const
 
+/** In a file's name. What is one second here may be two there, so that equal ones tell nothing. */
+const SECOND = /\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ/g
+
 /** JSON leaves out zeros at a fraction's end, and CSV does not; UTC has many names. */
 const plainTime = (time: string): string => {
   const [, day, clock, fraction = '', zone = ''] = /^(.{10}).(.{8})(\.\d+)?(.*)$/.exec(time) ?? []
@@ -25,7 +28,7 @@ export const makeMask = (known: readonly (readonly [value: string, name: string]
   const seen = new Map<string, string>()
   const counts = new Map<string, number>()
   return (text) => {
-    let masked = text
+    let masked = text.replace(SECOND, '‹second›')
     for (const [value, name] of known) masked = masked.replaceAll(value, `‹${name}›`)
     for (const [form, pattern] of FORMS) {
       masked = masked.replace(pattern, (found) => {

@@ -71,6 +71,11 @@ describe('a mask', () => {
     expect(of('2026-03-01T12:00:10Z', '2026-03-01T12:00:01Z')).not.toBe(same)
   })
 
+  test('takes the seconds in two names of files for alike, whether or not they are one', () => {
+    const of = (first: string, second: string) => makeMask()(`log-${first}.csv log-${second}.csv`)
+    expect(of('2026-03-01T12-00-00Z', '2026-03-01T12-00-00Z')).toBe(of('2026-03-01T12-00-00Z', '2026-03-01T12-00-01Z'))
+  })
+
   test('keeps everything else', () => {
     for (const [one, two] of [
       ['404', '403'],
