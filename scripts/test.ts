@@ -1,6 +1,6 @@
 /**
- * `npm test`: the whole suite, then the files that also hold for a database migrated without superuser's rights
- * (vitest.config.ts says which), each against servers of their own. The last line counts both.
+ * `npm test`: the whole suite, then the files that ask how the database was migrated once more, migrated without superuser's
+ * rights (vitest.config.ts says which), each against servers of their own. The last line counts both.
  *
  *   --containers   PostgreSQL and Redis from Testcontainers
  *   --coverage     coverage of the first run, with its floors

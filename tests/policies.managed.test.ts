@@ -2,10 +2,11 @@
 import { readFileSync } from 'node:fs'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { describeSchema } from '../scripts/schema-listing.ts'
 import { printSnapshot, readSnapshot, takeSnapshot } from '../src/db/policies.ts'
 import { diffSnapshots } from '../src/db/policy-diff.ts'
 import { withClient } from './databases.ts'
-import { type Clone, cloneDatabase } from './servers.ts'
+import { type Clone, cloneDatabase, isManaged } from './servers.ts'
 
 const file = readFileSync(new URL('../sql/policies.json', import.meta.url), 'utf8')
 let database: Clone
@@ -37,6 +38,15 @@ test('the migrated database is as sql/policies.json says: `npm run generate` wri
 
   expect(diffSnapshots(readSnapshot(file), taken)).toEqual([])
   expect(printSnapshot(taken)).toBe(file)
+})
+
+test('its tables, constraints and indexes are as sql/schema.sql says, which the same command writes', async () => {
+  const listing = await withClient(database.urls.superuser, describeSchema)
+  const written = readFileSync(new URL('../sql/schema.sql', import.meta.url), 'utf8')
+  // three settings only a superuser can make
+  const isMade = (line: string) => !isManaged() || !/ set (track_activities|log_parameter_max_length\w*) = /.test(line)
+
+  expect(listing).toBe(written.split('\n').filter(isMade).join('\n'))
 })
 
 test('whoever asks, and with whatever settings, it is the same', async () => {
