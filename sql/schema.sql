@@ -2955,6 +2955,9 @@ CREATE OR REPLACE FUNCTION app.uuidv7()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+  if current_setting('server_version_num')::int >= 180000 then
+    return pg_catalog.uuidv7();
+  end if;
   return encode(
     set_bit(set_bit(
       overlay(uuid_send(gen_random_uuid())

@@ -45,12 +45,16 @@ grant execute on function app.make_context_key(boolean) to app_owner;
 
 select app.make_context_key(false);
 
--- UUID version 7 (RFC 9562, 5.7): 48 bits of milliseconds, the rest random. PostgreSQL has its own from 18 on.
+-- UUID version 7 (RFC 9562, 5.7): 48 bits of milliseconds, the rest random, or PostgreSQL's own from 18 on, which takes a
+-- tenth of the time. One body for all versions: a dump may be restored into another.
 create function app.uuidv7() returns uuid
   language plpgsql volatile parallel safe
   set search_path = pg_catalog, pg_temp
   as $$
 begin
+  if current_setting('server_version_num')::int >= 180000 then
+    return pg_catalog.uuidv7();
+  end if;
   return encode(
     set_bit(set_bit(
       overlay(uuid_send(gen_random_uuid())
