@@ -1,12 +1,13 @@
 /**
- * `npm run bench [-- --seconds N --turns N --only audit]`: requests per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16 and 64
+ * `npm run bench [-- --seconds N --turns N --only audit|prove]`: requests per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16 and 64
  * connections, beside two controls in the same run, and memory after it.
  *
  *   control   the same Fastify route over the same driver with the same token verified, but no tenant, no session check,
  *             no transaction (scripts/bench/server.ts)
  *   door      the transaction of GET one straight on the driver, without HTTP
  *
- * Then what the audit log costs (scripts/bench/audit.ts); `--only audit` measures that alone.
+ * Then what the audit log costs (scripts/bench/audit.ts), and how long `prove` takes (scripts/bench/prove.ts); `--only` one
+ * of them measures that alone.
  *
  * Subject and control take turns, and ratios are the medians of the turns: machines are shared and noisy, so a ratio says
  * more than a number. The server, its database and the load share the machine's cores.
@@ -22,6 +23,7 @@ import pg from 'pg'
 import { migrate } from '../src/db/migrate.ts'
 import { benchAudit } from './bench/audit.ts'
 import { type Figures, median } from './bench/measure.ts'
+import { benchProve } from './bench/prove.ts'
 import type { Order } from './bench/server.ts'
 import { databaseUrl, type Login, logins } from './logins.ts'
 import { frugal } from './plan.ts'
@@ -44,7 +46,15 @@ const dataDir = join(import.meta.dirname, '..', '.data', `bench-${process.pid}`)
 async function run(postgres: Postgres): Promise<void> {
   const { privateKey: jwtKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
   const { ownerUrl, urls } = await arrange(postgres)
-  if (values.only === 'audit') return benchAudit({ ownerUrl, workerUrl: urls.worker, seconds, turns })
+  const parts: Record<string, () => Promise<void>> = {
+    audit: () => benchAudit({ ownerUrl, workerUrl: urls.worker, seconds, turns }),
+    prove: () => benchProve(ownerUrl, turns),
+  }
+  if (values.only !== undefined) {
+    const part = parts[values.only]
+    if (!part) throw new Error(`--only knows ${Object.keys(parts).join(', ')}, and not ${values.only}`)
+    return part()
+  }
   const options = {
     env: {
       ...frugal,
@@ -67,7 +77,7 @@ async function run(postgres: Postgres): Promise<void> {
   try {
     const ports = await Promise.all([subject, control].map((server) => answerOf<{ port: number }>(server)))
     await report(subject, { subject: ports[0]?.port ?? 0, control: ports[1]?.port ?? 0 }, ownerUrl)
-    await benchAudit({ ownerUrl, workerUrl: urls.worker, seconds, turns })
+    for (const part of Object.values(parts)) await part()
   } finally {
     subject.kill()
     control.kill()
