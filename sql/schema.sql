@@ -589,7 +589,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'password_changed'::text, 'password_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -1589,6 +1589,31 @@ grant execute on function app.can(p_permission text) to app_auditor;
 grant execute on function app.can(p_permission text) to app_owner;
 grant execute on function app.can(p_permission text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.change_password(p_secret bytea, p_old_hash text, p_new_hash text, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me    record;
+  v_ended int;
+begin
+  select * into v_me from app.person_of(p_secret);
+  update app.users u set password_hash = p_new_hash where u.id = v_me.user_id and u.password_hash = p_old_hash;
+  if not found then
+    return false;
+  end if;
+  update app.sessions s set revoked_at = clock_timestamp()
+   where s.user_id = v_me.user_id and s.id <> v_me.session_id and s.revoked_at is null;
+  get diagnostics v_ended = row_count;
+  perform app.log_security('password_changed', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
+                           jsonb_build_object('sessions_ended', v_ended));
+  return true;
+end $function$;
+alter function app.change_password(p_secret bytea, p_old_hash text, p_new_hash text, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.change_password(p_secret bytea, p_old_hash text, p_new_hash text, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.checkpoint_note(p_seal app.audit_seals)
  RETURNS text
  LANGUAGE plpgsql
@@ -1741,6 +1766,26 @@ begin
 end $function$;
 alter function app.drop_audit_month(p_month text) owner to app_audit;
 grant execute on function app.drop_audit_month(p_month text) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.end_own_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_user_id uuid := (app.person_of(p_secret)).user_id;
+begin
+  update app.sessions s set revoked_at = now()
+   where s.id = p_session_id and s.user_id = v_user_id and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now();
+  if not found then
+    return false;
+  end if;
+  perform app.log_security('session_ended', v_user_id, null, p_session_id, p_request_id, p_address, p_user_agent, null);
+  return true;
+end $function$;
+alter function app.end_own_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.end_own_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.end_session(p_session_id uuid, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
@@ -2184,6 +2229,20 @@ AS $function$ select u.id, u.password_hash from app.users u where u.email = p_em
 alter function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) owner to app_gate;
 grant execute on function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[])
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select u.id, u.email, u.password_hash,
+           array(select unnest(array[t.slug, t.name]) from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
+                  where m.user_id = u.id and m.status = 'active')
+      from app.person_of(p_secret) me join app.users u on u.id = me.user_id
+  $function$;
+alter function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[]) owner to app_gate;
+grant execute on function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[]) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer)
  RETURNS record
  LANGUAGE sql
@@ -2357,6 +2416,37 @@ AS $function$ select k.key_id, k.public_key, k.created_at from app.audit_keys k 
 alter function app.list_audit_keys() owner to app_audit;
 grant execute on function app.list_audit_keys() to app_api;
 
+CREATE OR REPLACE FUNCTION app.list_memberships(p_secret bytea)
+ RETURNS TABLE(tenant_id uuid, slug text, name text, status text, role text, created_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select t.tenant_id, t.slug, t.name, t.status, m.role, m.created_at
+      from app.person_of(p_secret) me
+      join app.memberships m on m.user_id = me.user_id and m.status = 'active'
+      join app.tenants t on t.tenant_id = m.tenant_id
+     order by m.created_at, t.tenant_id
+  $function$;
+alter function app.list_memberships(p_secret bytea) owner to app_gate;
+grant execute on function app.list_memberships(p_secret bytea) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.list_sessions(p_secret bytea)
+ RETURNS TABLE(id uuid, current boolean, tenant_id uuid, address inet, user_agent text, created_at timestamp with time zone, refreshed_at timestamp with time zone, idle_expires_at timestamp with time zone, expires_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select s.id, s.id = me.session_id, s.selected_tenant_id, s.address, s.user_agent, s.created_at, s.refreshed_at,
+           s.idle_expires_at, s.expires_at
+      from app.person_of(p_secret) me
+      join app.sessions s on s.user_id = me.user_id
+     where s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now()
+     order by s.created_at desc, s.id desc
+  $function$;
+alter function app.list_sessions(p_secret bytea) owner to app_gate;
+grant execute on function app.list_sessions(p_secret bytea) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.list_tenants(p_after uuid, p_limit integer)
  RETURNS SETOF uuid
  LANGUAGE sql
@@ -2450,6 +2540,21 @@ begin
 end $function$;
 alter function app.oldest_audit_month(OUT month text, OUT kept text) owner to app_audit;
 grant execute on function app.oldest_audit_month(OUT month text, OUT kept text) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.person_of(p_secret bytea, OUT session_id uuid, OUT user_id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+  select f.session_id, f.user_id into person_of.session_id, person_of.user_id from app.find_profile(p_secret) f;
+  if person_of.user_id is null then
+    raise exception 'no such session' using errcode = 'BH001';
+  end if;
+end $function$;
+alter function app.person_of(p_secret bytea, OUT session_id uuid, OUT user_id uuid) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.personal_key(p_subject_id uuid)
  RETURNS bytea
@@ -2820,6 +2925,33 @@ begin
 end $function$;
 alter function app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS app.signed_in
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me     record;
+  v_status text;
+begin
+  select * into v_me from app.person_of(p_secret);
+  select t.status into v_status
+    from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
+   where m.tenant_id = p_tenant_id and m.user_id = v_me.user_id and m.status = 'active';
+  if not found then
+    raise exception 'not a member' using errcode = 'BH002';
+  end if;
+  if v_status <> 'active' then
+    raise exception 'the tenant is suspended' using errcode = 'BH003';
+  end if;
+  update app.sessions s set selected_tenant_id = p_tenant_id where s.id = v_me.session_id;
+  perform app.log_security('tenant_switched', v_me.user_id, p_tenant_id, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+  return app.describe_session(v_me.session_id);
+end $function$;
+alter function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.tenant_id()
  RETURNS uuid

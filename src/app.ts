@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest } from 'fastify'
 import type pg from 'pg'
+import { makeOwn } from './auth/own.ts'
 import { makeSessions } from './auth/sessions.ts'
 import type { ServerConfig } from './config.ts'
 import type { LawWatch } from './drift.ts'
@@ -11,6 +12,7 @@ import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
 import { auditSeals } from './modules/audit-seals.ts'
 import { jwks } from './modules/auth/jwks.ts'
+import { own } from './modules/auth/own.ts'
 import { profile } from './modules/auth/profile.ts'
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
@@ -111,6 +113,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
           anybody.register(async (person) => {
             person.register(auth)
             person.register(profile, { sessions })
+            person.register(own, { sessions, own: makeOwn(pools.auth) })
           })
         },
         { prefix: '/auth' },

@@ -7,6 +7,7 @@ create table app.security_log (
   id               uuid        primary key default app.uuidv7(),
   at               timestamptz not null default clock_timestamp(),
   event            text        not null check (event in ('registered', 'logged_in', 'login_failed', 'logged_out', 'refresh_reused', 'tenant_refused',
+                                                      'session_ended', 'tenant_switched', 'password_changed', 'password_refused',
                                                       'tenant_visited', 'person_erased', 'audit_retention_set', 'legal_hold_set', 'legal_hold_released')),
   user_id          uuid,
   about_tenant_id  uuid,

@@ -13,14 +13,27 @@ export const PASSWORD_LENGTH = { min: 12, max: 256 }
 /** One spelling for what keyboards spell differently: Unicode NFC, as RFC 8265 (4.2) has it for passwords. */
 const normalize = (password: string): string => password.normalize('NFC')
 
-/** Why somebody else would guess it, as a sentence for its owner; undefined for a good one. Lengths are the schema's. */
-export const weaknessOf = (password: string, email: string): string | undefined => {
+/** As it is compared with what others would try: case and separators make no difference to them. */
+const plainOf = (text: string): string =>
+  normalize(text)
+    .toLowerCase()
+    .replaceAll(/[\s._-]/g, '')
+
+/**
+ * Why somebody else would guess it, as a sentence for its owner; undefined for a good one. Lengths are the schema's;
+ * `tenantNames` are names and slugs of the person's tenants.
+ */
+export const weaknessOf = (
+  password: string,
+  { email, tenantNames }: { email: string; tenantNames: readonly string[] },
+): string | undefined => {
   const plain = normalize(password).toLowerCase()
   if ([...normalize(password)].length < PASSWORD_LENGTH.min)
     return `must have ${PASSWORD_LENGTH.min} characters or more`
   if (plain === email.toLowerCase()) return 'must not be your e-mail address'
+  if (tenantNames.some((name) => plainOf(name) === plainOf(password))) return 'must not be the name of your tenant'
   if (/^(.{1,4})\1+.?$/su.test(plain)) return 'must not repeat a few characters'
-  if (commonPasswords.has(plain.replaceAll(/[\s._-]/g, ''))) return 'is one of the passwords that are tried first'
+  if (commonPasswords.has(plainOf(password))) return 'is one of the passwords that are tried first'
   return undefined
 }
 

@@ -198,6 +198,21 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
       return changed > 0
     },
 
+    /**
+     * The session goes on in another tenant of its person. Throws a DatabaseError: BH001 when it has ended, BH002 when the
+     * tenant is not theirs, BH003 when it is suspended.
+     */
+    async switchTenant(secret: Buffer, tenantId: string, request: FastifyRequest): Promise<OpenSession> {
+      const { seed, key_id, ...row } = await ask<SignedIn & { seed: Buffer; key_id: string }>(
+        `select signed_in.*, found.* from app.switch_tenant($1, $2, $3, $4, $5) signed_in,
+                lateral app.find_session_seed(signed_in.session_id) found`,
+        ...[secret, tenantId, ...originOf(request)],
+      )
+      const key = keys.find(key_id)
+      if (!key) throw new Problem('unauthenticated') // it was made under a key that is not among ENCRYPTION_KEYS any more
+      return open(row, { seed, key, secret })
+    },
+
     /** Ends a session, or all sessions of its person. Ending what has ended is no error. */
     async end(sessionId: string, everywhere: boolean, request: FastifyRequest): Promise<void> {
       await ask('select app.end_session($1, $2, $3, $4, $5)', sessionId, everywhere, ...originOf(request))

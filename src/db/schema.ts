@@ -195,7 +195,7 @@ export interface SecurityLog {
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "password_changed" | "password_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;

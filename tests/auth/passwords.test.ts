@@ -73,11 +73,13 @@ describe('a password that may be chosen', () => {
     ['ada@example.com is me', 'ada@example.com'],
     ['            spaces', 'ada@example.com'],
   ])('%s', (chosen, email) => {
-    expect(weaknessOf(chosen, email)).toBeUndefined()
+    expect(weaknessOf(chosen, { email, tenantNames: ['Acme Rockets', 'acme'] })).toBeUndefined()
   })
 
   test.each([
     ['Ada.Lovelace@Example.com', 'must not be your e-mail address'],
+    ['ACME-rockets', 'must not be the name of your tenant'],
+    ['rocketsofacme', 'must not be the name of your tenant'],
     ['aaaaaaaaaaaaaaaa', 'must not repeat a few characters'],
     ['abc1abc1abc1abc1', 'must not repeat a few characters'],
     ['密码密码密码密码密码密码', 'must not repeat a few characters'],
@@ -85,7 +87,8 @@ describe('a password that may be chosen', () => {
     ['qwerty-uiop-123', 'is one of the passwords that are tried first'],
     ['e\u0301'.repeat(11), 'must have 12 characters or more'],
   ])('but not %s', (chosen, weakness) => {
-    expect(weaknessOf(chosen, 'ada.lovelace@example.com')).toBe(weakness)
+    const [email, tenantNames] = ['ada.lovelace@example.com', ['Acme Rockets', 'rockets-of-acme']]
+    expect(weaknessOf(chosen, { email, tenantNames })).toBe(weakness)
   })
 
   test('the list holds what the length lets through, as it is compared', () => {

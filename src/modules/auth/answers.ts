@@ -1,5 +1,6 @@
 import { type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
+import { PASSWORD_LENGTH } from '../../auth/passwords.ts'
 import type { OpenSession } from '../../auth/sessions.ts'
 import { Nullable, Timestamp, Uuid } from '../../lib/schemas.ts'
 
@@ -12,6 +13,21 @@ export const Email = Type.String({
     '@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\\.)+[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$',
   description: 'ASCII, a domain of another script in its xn-- form. Upper and lower case are the same.',
   examples: ['ada@example.com'],
+})
+
+/** One that is to be kept. */
+export const NewPassword = Type.String({
+  minLength: PASSWORD_LENGTH.min,
+  maxLength: PASSWORD_LENGTH.max,
+  description: 'Any characters in any mixture, but not what everybody tries first. Compared in Unicode NFC.',
+  examples: ['correct horse battery staple'],
+})
+
+/** One that is compared with what was kept. */
+export const Password = Type.String({
+  minLength: 1,
+  maxLength: PASSWORD_LENGTH.max,
+  examples: ['correct horse battery staple'],
 })
 
 /** Any script, but no control characters, and something to see. */

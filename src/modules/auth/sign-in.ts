@@ -1,23 +1,18 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
-import { hashPassword, isPassword, PASSWORD_LENGTH, weaknessOf } from '../../auth/passwords.ts'
+import { hashPassword, isPassword, weaknessOf } from '../../auth/passwords.ts'
 import type { Sessions } from '../../auth/sessions.ts'
 import { isDatabaseError, Problem } from '../../errors.ts'
 import { Uuid } from '../../lib/schemas.ts'
 import { isReserved, slugOf } from '../../lib/slug.ts'
-import { answerTokens, Email, Name, Slug, TokenAnswer } from './answers.ts'
+import { answerTokens, Email, Name, NewPassword, Password, Slug, TokenAnswer } from './answers.ts'
 
 // What a person sends
 
 const Registration = Type.Object(
   {
     email: Email,
-    password: Type.String({
-      minLength: PASSWORD_LENGTH.min,
-      maxLength: PASSWORD_LENGTH.max,
-      description: 'Any characters in any mixture, but not what everybody tries first. Compared in Unicode NFC.',
-      examples: ['correct horse battery staple'],
-    }),
+    password: NewPassword,
     name: Name,
     tenant_name: Name,
     tenant_slug: Type.Optional(Slug),
@@ -28,7 +23,7 @@ const Registration = Type.Object(
 const Credentials = Type.Object(
   {
     email: Email,
-    password: Type.String({ minLength: 1, maxLength: PASSWORD_LENGTH.max, examples: ['correct horse battery staple'] }),
+    password: Password,
     tenant_id: Type.Optional(Uuid),
     tenant_slug: Type.Optional(Type.String({ maxLength: 63, examples: ['acme'] })),
   },
@@ -40,7 +35,8 @@ const Credentials = Type.Object(
 async function register(sessions: Sessions, body: Static<typeof Registration>, request: FastifyRequest) {
   const { password, name, tenant_name, tenant_slug } = body
   const email = body.email.toLowerCase()
-  const weakness = weaknessOf(password, email)
+  const tenantNames = [tenant_name, ...(tenant_slug === undefined ? [] : [tenant_slug])]
+  const weakness = weaknessOf(password, { email, tenantNames })
   if (weakness) throw new Problem('unprocessable', { errors: [{ path: '/password', message: weakness }] })
 
   if (tenant_slug !== undefined && isReserved(tenant_slug))

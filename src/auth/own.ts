@@ -1,0 +1,82 @@
+/**
+ * What is a signed-in person's own, outside any tenant: sessions, memberships, password. All of it runs as app_auth, by
+ * functions that take the session's secret and know by it whose it is. Each throws a DatabaseError, BH001, when the session
+ * has ended.
+ */
+import type { FastifyRequest } from 'fastify'
+import type pg from 'pg'
+import { statement } from '../db/pool.ts'
+import { originOf } from './security-log.ts'
+
+export type Session = {
+  id: string
+  /** The one that asks. */
+  current: boolean
+  tenant_id: string | null
+  address: string | null
+  user_agent: string | null
+  created_at: string
+  refreshed_at: string
+  idle_expires_at: string
+  expires_at: string
+}
+
+export type Membership = {
+  tenant_id: string
+  slug: string
+  name: string
+  status: 'active' | 'suspended' | 'deleting'
+  role: string
+  created_at: string
+}
+
+export type Credential = {
+  user_id: string
+  email: string
+  password_hash: string | null
+  /** Names and slugs of the person's tenants. */
+  tenant_names: string[]
+}
+
+export type Own = ReturnType<typeof makeOwn>
+
+export const makeOwn = (pool: pg.Pool) => {
+  const ask = async <R extends pg.QueryResultRow>(text: string, ...values: unknown[]): Promise<R[]> =>
+    (await pool.query<R>(statement(text, values))).rows
+
+  return {
+    /** Those that are alive, the newest first. */
+    listSessions: (secret: Buffer) =>
+      ask<Session>(
+        `select id, current, tenant_id, host(address) as address, user_agent, created_at, refreshed_at, idle_expires_at, expires_at
+           from app.list_sessions($1)`,
+        secret,
+      ),
+
+    /** Whether there was such a session of the same person. */
+    async endSession(secret: Buffer, sessionId: string, request: FastifyRequest): Promise<boolean> {
+      const [row] = await ask<{ ended: boolean }>(
+        'select app.end_own_session($1, $2, $3, $4, $5) as ended',
+        ...[secret, sessionId, ...originOf(request)],
+      )
+      return row?.ended === true
+    },
+
+    /** Those that are active, the oldest first. */
+    listMemberships: (secret: Buffer) => ask<Membership>('select * from app.list_memberships($1)', secret),
+
+    async findCredential(secret: Buffer): Promise<Credential> {
+      const [row] = await ask<Credential>('select * from app.find_own_credential($1)', secret)
+      return row as Credential
+    },
+
+    /** Ends every other session of the person. False when the password is no more the one that `oldHash` was made of. */
+    async changePassword(secret: Buffer, oldHash: string, newHash: string, request: FastifyRequest): Promise<boolean> {
+      const [row] = await ask<{ changed: boolean }>(
+        'select app.change_password($1, $2, $3, $4, $5, $6) as changed',
+        ...[secret, oldHash, newHash, ...originOf(request)],
+      )
+      return row?.changed === true
+    },
+  }
+}
