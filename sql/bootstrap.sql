@@ -16,7 +16,8 @@ begin
      where n.nspname = 'pg_catalog'
        and (p.proname in ('set_config', 'pg_notify', 'pg_cancel_backend', 'pg_terminate_backend', 'pg_prepared_statement', 'pg_cursor', 'pg_logical_emit_message')
             or p.proname ~ '^pg_(try_)?advisory_'
-            or p.proname ~ '^(lo_|loread|lowrite)')
+            or p.proname ~ '^(lo_|loread|lowrite)'
+            or p.proname = 'currtid2')  -- follows a row's versions, whosever row it is
   loop
     execute format('revoke execute on function %s from public', v_function);
   end loop;

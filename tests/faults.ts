@@ -120,6 +120,55 @@ export const faults: readonly Fault[] = [
     broken: [['policies_ask_the_context_once', 'wide on app.projects']],
   },
 
+  // What only shows when it is looked for
+
+  {
+    title: 'a reader of the context that is computed once',
+    sql: 'alter function app.tenant_id() immutable',
+    broken: [['no_reader_of_the_context_is_immutable', 'app.tenant_id()']],
+  },
+  {
+    title: 'a function that names the context, and is computed once',
+    sql: `set local role app_gate;
+          create function app.mine() returns uuid language sql immutable as $$ select app.tenant_id() $$`,
+    broken: [['no_reader_of_the_context_is_immutable', 'app.mine()']],
+  },
+  {
+    title: 'an identity column',
+    sql: 'set local role app_owner; alter table app.projects add column number bigint generated always as identity',
+    broken: [['no_column_of_a_tenant_table_counts_for_everybody', 'app.projects, column number']],
+  },
+  {
+    title: 'a number from a sequence',
+    sql: `set local role app_owner; create sequence app.numbers;
+          alter table app.projects add column number bigint default nextval('app.numbers')`,
+    broken: [['no_column_of_a_tenant_table_counts_for_everybody', 'app.projects, column number']],
+  },
+  {
+    title: 'a reference to people by their address',
+    sql: 'set local role app_owner; alter table app.projects add column contact text references app.users (email)',
+    broken: [['every_reference_of_a_tenant_table_carries_tenant_id', 'projects_contact_fkey on app.projects']],
+  },
+  {
+    title: 'a login that can become app_gate',
+    sql: 'create role intern login; grant app_gate to intern',
+    broken: [['nobody_becomes_one_of_our_roles', 'app_gate for intern']],
+  },
+  {
+    title: 'the statistics, for the API',
+    sql: 'grant select on pg_statistic to app_api',
+    broken: [['nothing_of_the_server_is_granted_besides', 'pg_catalog.pg_statistic']],
+  },
+  {
+    title: 'the files of the server, for everybody',
+    sql: 'grant execute on function pg_read_binary_file(text) to public',
+    broken: [['nothing_of_the_server_is_granted_besides', 'pg_catalog.pg_read_binary_file(text)']],
+  },
+  {
+    title: 'foreign keys that are not checked',
+    sql: `do $do$ begin execute format('alter database %I set session_replication_role = replica', current_database()); end $do$`,
+    broken: [['no_setting_of_the_database_silences_triggers', 'setting session_replication_role of the database']],
+  },
   // Columns and references
 
   {
@@ -611,6 +660,17 @@ export const faults: readonly Fault[] = [
 
 /** What a real installation holds besides; none of it is the laws' business. */
 export const harmless: readonly { title: string; sql: string }[] = [
+  {
+    title: 'an aggregate',
+    sql: `set local role app_gate;
+          create function app.longer(text, text) returns text language sql immutable as $$ select case when length($1) > length($2) then $1 else $2 end $$;
+          create aggregate app.longest(text) (sfunc = app.longer, stype = text);
+          revoke execute on function app.longer(text, text), app.longest(text) from public`,
+  },
+  {
+    title: 'an administrator who may make roles, in one of ours',
+    sql: 'create role administrator login createrole; grant app_owner to administrator',
+  },
   {
     title: "a provider's administrator and its schema",
     sql: `create role rdsadmin superuser login; create role rds_superuser nologin; create role cloudsqlagent login createrole;

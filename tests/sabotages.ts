@@ -310,6 +310,39 @@ export const sabotages: readonly Sabotage[] = [
     attacks: [],
     noAttack: 'no login role can turn replica mode on',
   },
+  // What is made once, counted for everybody, or reached beside the tables
+
+  {
+    title: 'a context reader that is computed once',
+    ...planted('a reader of the context that is computed once'),
+    attacks: [],
+    noAttack: 'it answers for another tenant where one plan is used in two transactions, and prove is one',
+  },
+  {
+    title: 'an identity column',
+    ...planted('an identity column'),
+    attacks: [],
+    noAttack: 'numbers of one’s own rows, from which others can be counted',
+  },
+  {
+    title: 'a reference to people by their address',
+    ...planted('a reference to people by their address'),
+    attacks: [],
+    noAttack: 'the column was not granted; where it is, a reference that holds tells who is there',
+  },
+  {
+    title: 'a login that can become app_gate',
+    ...planted('a login that can become app_gate'),
+    attacks: [],
+    noAttack: 'logins of our own names are attacked',
+  },
+  { title: 'the statistics, for the API', ...planted('the statistics, for the API'), attacks: [], noAttack: 'shown' },
+  {
+    title: 'the files of the server, for everybody',
+    ...planted('the files of the server, for everybody'),
+    attacks: [],
+    noAttack: 'what is in a file is no row',
+  },
 ]
 
 /** Leaks that no law sees: only who attacks finds them. */
@@ -319,6 +352,77 @@ export const quiet: readonly Sabotage[] = [
     sql: gateFunction('health() returns bigint', 'return (select count(*) from app.memberships);'),
     laws: [],
     attacks: [[tells, 'app.health()']],
+  },
+  {
+    title: 'an opener of entries that does not ask whose they are',
+    sql: `do $do$ begin
+            execute replace(pg_get_functiondef('app.reveal_entry'::regproc), 'l.tenant_id = (select app.tenant_id()) and ', '');
+          end $do$`,
+    laws: [],
+    attacks: [[tells, 'app.reveal_entry(p_id uuid)']],
+  },
+  {
+    title: 'a function that takes the id of a row',
+    sql: gateFunction(
+      'role_of(p_member_id uuid) returns text',
+      'return (select m.role from app.memberships m where m.id = p_member_id);',
+    ),
+    laws: [],
+    attacks: [[tells, 'app.role_of(p_member_id uuid)']],
+  },
+  {
+    title: 'a function that takes the tenant as a text',
+    sql: gateFunction(
+      'org_size(p_org text) returns bigint',
+      'return (select count(*) from app.memberships m where m.tenant_id::text = p_org);',
+    ),
+    laws: [],
+    attacks: [[tells, 'app.org_size(p_org text)']],
+  },
+  {
+    title: 'a function that takes the tenant in a document',
+    sql: gateFunction(
+      'search(p_filter jsonb) returns setof text',
+      `return query select m.role from app.memberships m where m.tenant_id::text = p_filter ->> 'tenant_id';`,
+    ),
+    laws: [],
+    attacks: [[tells, 'app.search(p_filter jsonb)']],
+  },
+  {
+    title: 'a function that runs what it is given',
+    sql: gateFunction('run(p_sql text) returns setof text', 'return query execute p_sql;'),
+    laws: [],
+    attacks: [[tells, 'app.run(p_sql text)']],
+  },
+  {
+    title: 'a function that counts a table that it is given',
+    sql: gateFunction(
+      'count_rows(p_table regclass) returns bigint',
+      `declare n bigint; begin execute 'select count(*) from ' || p_table into n; return n; end;`,
+    ),
+    laws: [],
+    attacks: [[tells, 'app.count_rows(p_table regclass)']],
+  },
+  {
+    title: 'a function of a time and another',
+    sql: gateFunction(
+      'signups(p_from timestamptz, p_to timestamptz) returns bigint',
+      'return (select count(*) from app.memberships m where m.created_at >= p_from and m.created_at < p_to);',
+    ),
+    laws: [],
+    attacks: [[tells, 'app.signups(p_from timestamp with time zone, p_to timestamp with time zone)']],
+  },
+  {
+    title: 'a function that tells in a hint',
+    sql: gateFunction(
+      'hint() returns void',
+      `raise exception 'nothing' using hint = (select string_agg(t.name, ' ' order by t.created_at desc) from app.tenants t);`,
+    ),
+    laws: [],
+    attacks: [
+      ['no_error_tells_of_another_tenant', 'app.hint()'],
+      [tells, 'app.hint()'],
+    ],
   },
   {
     title: 'a function that names people of all tenants',

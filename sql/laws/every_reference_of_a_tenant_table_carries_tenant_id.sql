@@ -1,11 +1,14 @@
 -- Foreign keys are checked with row security off: one over `id` alone accepts another tenant's invisible row, tells that
 -- it exists, and cascades into it. So tenant_id refers to tenant_id in each.
--- Beyond tenants there are only people: app.users is the one table without tenant_id that may be referred to.
+-- Beyond tenants there are only people: app.users is the one table without tenant_id that may be referred to, and by its id
+-- alone: whoever may write another of its columns would learn who is there.
 
 with looked_at as (
   select format('%I on %I.%I', k.conname, n.nspname, c.relname) as object,
          case when not exists (select from pg_attribute t where t.attrelid = k.confrelid and t.attname = 'tenant_id' and not t.attisdropped)
-              then case when k.confrelid <> to_regclass('app.users') then 'it refers to ' || k.confrelid::regclass || ', which has no tenant_id' end
+              then case when k.confrelid <> to_regclass('app.users') then 'it refers to ' || k.confrelid::regclass || ', which has no tenant_id'
+                        when k.confkey <> (select array[u.attnum] from pg_attribute u where u.attrelid = k.confrelid and u.attname = 'id')
+                        then 'it refers to people by something else than their id' end
               when not exists (select from unnest(k.conkey, k.confkey) pair (mine, theirs)
                                  join pg_attribute m on m.attrelid = k.conrelid and m.attnum = pair.mine and m.attname = 'tenant_id'
                                  join pg_attribute t on t.attrelid = k.confrelid and t.attnum = pair.theirs and t.attname = 'tenant_id')

@@ -8,7 +8,8 @@ with looked_at as (
     from pg_proc p
     join pg_namespace n on n.oid = p.pronamespace
     join pg_language l on l.oid = p.prolang
-   where n.nspname in ('app', 'audit')
+   where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+     and p.prokind <> 'a'  -- an aggregate has no code: the functions that it is made of do
      and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
 )
 select object, detail, mend from looked_at where detail is not null

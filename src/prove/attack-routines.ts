@@ -10,7 +10,7 @@
 import pg from 'pg'
 import type { Outcome } from './attempts.ts'
 import { type Battle, type Identity, isRefused, type Judge, type Shot, unclear } from './battle.ts'
-import type { Relation, Routine } from './catalog.ts'
+import { isTenantTable, type Relation, type Routine } from './catalog.ts'
 import type { ContextName } from './contexts.ts'
 import type { Door } from './doors.ts'
 import { type Maker, makeRows, type Rows, type Tenant } from './rows.ts'
@@ -105,6 +105,14 @@ function routineShots(world: World, routine: Routine, context: ContextName): Sho
   const calls = new Map([
     ["with another tenant's ids", callOf(world, routine, isGenuine ? newcomer : victim)],
     ['with nothing', callOf(world, routine, undefined)],
+    ...(routine.arguments.some(({ type }) => isText(type) || /^jsonb?$/.test(type))
+      ? ([
+          [
+            'with its ids as text',
+            callOf(world, routine, isGenuine ? newcomer : victim, asText(isGenuine ? newcomer : victim)),
+          ],
+        ] as const)
+      : []),
   ])
   return [...calls].map(([how, call]) => ({
     rule: 'no_function_tells_of_another_tenant',
@@ -152,17 +160,32 @@ const wroteElsewhere = (outcome: Outcome, before: number | null): boolean => {
 }
 
 /** With an identity's own secret wherever a credential is asked for; else with what belongs to the tenant, or null. */
-function callOf(world: World, routine: Routine, tenant: Tenant | undefined): string {
+export function callOf(
+  world: World,
+  routine: Routine,
+  tenant: Tenant | undefined,
+  given: (name: string, type: string) => string | undefined = () => undefined,
+): string {
   const list = routine.arguments.map(({ name, type }, at) => {
-    const value = argument(world, name ?? '', type, tenant)
+    const value = given(name ?? '', type) ?? argument(world, name ?? '', type, tenant)
     const isVariadic = routine.isVariadic && at === routine.arguments.length - 1
     return `${isVariadic ? 'variadic ' : ''}${value === null ? 'null' : pg.escapeLiteral(value)}::${polymorphic.test(type) ? 'text' : type}`
   })
   const call = `${routine.name}(${list.join(', ')})`
   return routine.isProcedure
     ? `call ${call}`
-    : `select left(string_agg(x::text, ' '), 20000) from (select ${call} limit 50) x`
+    : `select left(string_agg(x::text, ' '), 100000) from (select ${call} limit ${shown}) x`
 }
+
+const isText = (type: string): boolean => /^(text|character varying|name|citext)$/.test(type)
+
+/** For a tenant that goes by another name than `tenant`, or stands in a document. */
+const asText =
+  ({ tenantId }: Tenant) =>
+  (_name: string, type: string): string | undefined => {
+    if (isText(type)) return tenantId
+    return /^jsonb?$/.test(type) ? JSON.stringify({ tenant_id: tenantId, id: tenantId, tenant: tenantId }) : undefined
+  }
 
 const polymorphic = /^any(element|nonarray|compatible\w*|enum|array|range)?$|^"any"$/
 
@@ -181,6 +204,8 @@ function argument(world: World, name: string, type: string, tenant: Tenant | und
     case 'name':
     case 'citext':
       if (/permission/.test(name)) return 'projects:read'
+      if (/sql|query|statement/.test(name)) return everything(world)
+      if (/table|relation/.test(name)) return tableOf(world)
       return tenant ? (textOf(world, plain, tenant) ?? tenant.canary) : null
     case 'bytea':
       return secret
@@ -190,6 +215,7 @@ function argument(world: World, name: string, type: string, tenant: Tenant | und
     case 'numeric':
     case 'real':
     case 'double precision':
+      if (/position|after|since/.test(name)) return '-1'
       return /limit|count|size|max|page/.test(name) ? '1000' : '1'
     case 'boolean':
       return 'true'
@@ -201,7 +227,9 @@ function argument(world: World, name: string, type: string, tenant: Tenant | und
     case 'timestamp with time zone':
     case 'timestamp without time zone':
     case 'date':
-      return '2026-01-01'
+      return /to$|until|before|end|lt/.test(name) ? '2999-01-01' : '2026-01-01'
+    case 'regclass':
+      return tableOf(world)
     case 'inet':
     case 'cidr':
       return '192.0.2.1'
@@ -209,6 +237,11 @@ function argument(world: World, name: string, type: string, tenant: Tenant | und
       return null
   }
 }
+
+/** A table of tenants, for who asks for the name of one, and what is in it, for who runs what he is given. */
+const tableOf = ({ catalog }: World): string | null =>
+  (catalog.relations.find(({ name }) => name === 'app.tenants') ?? catalog.relations.find(isTenantTable))?.name ?? null
+const everything = (world: World): string => `select t::text from ${tableOf(world) ?? 'pg_class'} t`
 
 /** What the tenant has in its tables, or will have. */
 const rowsOf = (world: World, tenant: Tenant): Rows => (tenant === world.victim ? world.victimRows : world.plannedRows)

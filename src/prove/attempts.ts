@@ -119,6 +119,7 @@ declare
   v_state   text;
   v_message text;
   v_more    text;
+  v_hint    text;
 begin
   begin
     for i in 1 .. cardinality(v_prepare) loop
@@ -146,9 +147,9 @@ begin
       end if;
       raise exception using errcode = '${UNDO}';
     exception when others then
-      get stacked diagnostics v_state = returned_sqlstate, v_message = message_text, v_more = pg_exception_detail;
+      get stacked diagnostics v_state = returned_sqlstate, v_message = message_text, v_more = pg_exception_detail, v_hint = pg_exception_hint;
       v_out := v_out || case when v_state = '${UNDO}' then json_build_array(v_rows, v_answer, v_seen)
-                             else json_build_array(v_state, concat_ws(' ', v_message, nullif(v_more, ''))) end::text;
+                             else json_build_array(v_state, concat_ws(' ', v_message, nullif(v_more, ''), nullif(v_hint, ''))) end::text;
     end;
   end loop;
   ${setRole(null)};

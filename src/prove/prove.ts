@@ -14,6 +14,7 @@
 import pg from 'pg'
 import { checkHardening, checkLaws } from '../db/check.ts'
 import { type Access, gainAccess } from './access.ts'
+import { foreignIds } from './attack-ids.ts'
 import { forgedContexts, judgePrivileges, powerShots, sequenceShots, statistics, stolenKey } from './attack-powers.ts'
 import { crossingReferences, referenceShots } from './attack-references.ts'
 import { comeLater } from './attack-routines.ts'
@@ -191,6 +192,7 @@ async function attack(client: pg.Client, ground: Ground): Promise<Fight> {
   const ownRows: Report['attacks']['ownRows'] = []
   for (const identity of asLogins) ownRows.push({ role: identity.role, ...(await seesItsOwn(world, battle, identity)) })
 
+  await foreignIds(world, battle, identities, doors)
   await comeLater(world, battle, identities, doors, maker)
 
   for (const { object, reason } of battle.tally().unclear) {
