@@ -233,6 +233,25 @@ describe('tables that nobody named', () => {
     expect(attacks.tables.missing).toBe(1)
   })
 
+  test('partitions by tenant, and a view of one’s own context, are sound', async () => {
+    const partition = (number: number) => `
+      create table app.odd_${number} partition of app.odd for values with (modulus 2, remainder ${number});
+      alter table app.odd_${number} enable row level security, force row level security;
+      create policy wall on app.odd_${number} as restrictive to public
+        using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()));`
+    const { findings } = await proving(`
+      ${manyTables(1)
+        .replaceAll('t000', 'odd')
+        .replace(/(create table app\.odd \([\s\S]*?\n?\))(;)/, '$1 partition by hash (tenant_id)$2')}
+      set local role app_owner;
+      ${partition(0)} ${partition(1)}
+      create view app.me with (security_invoker) as select app.tenant_id() as tenant_id, app.actor_id() as actor_id;
+      grant select on app.me to app_api;
+      reset role;`)
+
+    expect(findings).toEqual([])
+  })
+
   test('where it has a row of somebody, that one is attacked', async () => {
     const { findings, attacks } = await proving(`
       ${odd('add column note text')};

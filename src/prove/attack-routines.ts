@@ -42,7 +42,7 @@ function viewShots(world: World, view: Relation, { as }: Identity, context: Cont
   if (readable.length === 0 && context !== 'none') return []
   const columns = readable.map((name) => pg.escapeIdentifier(name)).join(', ') || '*'
   const shot = { rule: 'no_view_tells_of_another_tenant', object: view.name, kind: view.kind as Shot['kind'] } as const
-  const others = `where tenant_id is distinct from ${pg.escapeLiteral(world.attacker.tenantId)}`
+  const others = `where tenant_id <> ${pg.escapeLiteral(world.attacker.tenantId)}`
   const written: Judge = (outcome, context) =>
     isRefused(outcome, context)
       ? 'refused'
