@@ -295,20 +295,59 @@ export const sabotages: readonly Sabotage[] = [
     noAttack: 'every name inside is written with its schema',
   },
 
-  // The audit trigger
+  // The audit triggers
 
   { title: 'no audit trigger', ...planted('no audit trigger'), attacks: [[unrecorded, 'app.projects']] },
   {
-    title: 'a disabled audit trigger',
-    sql: 'alter table app.projects disable trigger audit',
-    laws: [['every_tenant_table_is_audited', 'app.projects']],
+    title: 'audit triggers that are disabled, one each',
+    ...planted('audit triggers that are disabled, one each'),
+    attacks: [
+      [unrecorded, 'app.memberships'],
+      [unrecorded, 'app.projects'],
+    ],
+  },
+  {
+    title: 'audit triggers that are missing, one each',
+    ...planted('audit triggers that are missing, one each'),
+    attacks: [
+      [unrecorded, 'app.memberships'],
+      [unrecorded, 'app.projects'],
+    ],
+  },
+  {
+    title: 'an audit trigger in name only',
+    ...planted('an audit trigger in name only'),
     attacks: [[unrecorded, 'app.projects']],
+  },
+  {
+    title: 'an audit trigger under a condition',
+    ...planted('an audit trigger under a condition'),
+    attacks: [],
+    noAttack: 'app_worker may not insert memberships',
   },
   {
     title: 'an audit trigger that is O and not A',
     ...planted('an audit trigger that sleeps in replica mode'),
     attacks: [],
     noAttack: 'no login role can turn replica mode on',
+  },
+  {
+    title: 'a partition that is not audited',
+    ...planted('a partition of a tenant table, which a statement can name, too'),
+    attacks: [],
+    noAttack: 'partitions are granted to nobody',
+  },
+  {
+    title: 'an audit trigger for one column',
+    ...planted('an audit trigger for one column'),
+    attacks: [],
+    noAttack: 'without the rows it fails, and the write with it',
+  },
+  {
+    title: 'audit triggers without the rows',
+    ...planted('an audit trigger that is not shown the rows, and one that is shown half of them'),
+    attacks: [],
+    noAttack: 'it fails, and the write with it',
   },
 ]
 
