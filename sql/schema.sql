@@ -397,11 +397,11 @@ grant select (tenant_id, id, caller_id, key, status, created_at, expires_at) on 
 
 CREATE INDEX idempotency_keys_expiry ON app.idempotency_keys USING btree (tenant_id, expires_at);
 
-CREATE TRIGGER audit_delete AFTER DELETE ON app.idempotency_keys REFERENCING OLD TABLE AS written_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('headers', 'body', 'fingerprint');
+CREATE TRIGGER audit_delete AFTER DELETE ON app.idempotency_keys REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('headers', 'body', 'fingerprint');
 alter table app.idempotency_keys enable always trigger audit_delete;
-CREATE TRIGGER audit_insert AFTER INSERT ON app.idempotency_keys REFERENCING NEW TABLE AS written_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('headers', 'body', 'fingerprint');
+CREATE TRIGGER audit_insert AFTER INSERT ON app.idempotency_keys REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('headers', 'body', 'fingerprint');
 alter table app.idempotency_keys enable always trigger audit_insert;
-CREATE TRIGGER audit_update AFTER UPDATE ON app.idempotency_keys REFERENCING OLD TABLE AS old_rows NEW TABLE AS written_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('headers', 'body', 'fingerprint');
+CREATE TRIGGER audit_update AFTER UPDATE ON app.idempotency_keys REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('headers', 'body', 'fingerprint');
 alter table app.idempotency_keys enable always trigger audit_update;
 
 
@@ -446,11 +446,11 @@ grant select on app.memberships to app_worker;
 
 CREATE INDEX memberships_user ON app.memberships USING btree (user_id, tenant_id);
 
-CREATE TRIGGER audit_delete AFTER DELETE ON app.memberships REFERENCING OLD TABLE AS written_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_delete AFTER DELETE ON app.memberships REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.memberships enable always trigger audit_delete;
-CREATE TRIGGER audit_insert AFTER INSERT ON app.memberships REFERENCING NEW TABLE AS written_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_insert AFTER INSERT ON app.memberships REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.memberships enable always trigger audit_insert;
-CREATE TRIGGER audit_update AFTER UPDATE ON app.memberships REFERENCING OLD TABLE AS old_rows NEW TABLE AS written_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_update AFTER UPDATE ON app.memberships REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.memberships enable always trigger audit_update;
 CREATE TRIGGER version BEFORE UPDATE ON app.memberships FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.memberships enable always trigger version;
@@ -554,11 +554,11 @@ CREATE INDEX projects_created ON app.projects USING btree (tenant_id, created_at
 CREATE INDEX projects_status ON app.projects USING btree (tenant_id, status, created_at, id);
 CREATE INDEX projects_updated ON app.projects USING btree (tenant_id, updated_at, id);
 
-CREATE TRIGGER audit_delete AFTER DELETE ON app.projects REFERENCING OLD TABLE AS written_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_delete AFTER DELETE ON app.projects REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.projects enable always trigger audit_delete;
-CREATE TRIGGER audit_insert AFTER INSERT ON app.projects REFERENCING NEW TABLE AS written_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_insert AFTER INSERT ON app.projects REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.projects enable always trigger audit_insert;
-CREATE TRIGGER audit_update AFTER UPDATE ON app.projects REFERENCING OLD TABLE AS old_rows NEW TABLE AS written_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_update AFTER UPDATE ON app.projects REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.projects enable always trigger audit_update;
 CREATE TRIGGER version BEFORE UPDATE ON app.projects FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.projects enable always trigger version;
@@ -717,11 +717,11 @@ grant insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
 grant update (audit_retention_days, legal_hold_since, legal_hold_reason) on app.tenants to app_gate;
 
-CREATE TRIGGER audit_delete AFTER DELETE ON app.tenants REFERENCING OLD TABLE AS written_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_delete AFTER DELETE ON app.tenants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.tenants enable always trigger audit_delete;
-CREATE TRIGGER audit_insert AFTER INSERT ON app.tenants REFERENCING NEW TABLE AS written_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_insert AFTER INSERT ON app.tenants REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.tenants enable always trigger audit_insert;
-CREATE TRIGGER audit_update AFTER UPDATE ON app.tenants REFERENCING OLD TABLE AS old_rows NEW TABLE AS written_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_update AFTER UPDATE ON app.tenants REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.tenants enable always trigger audit_update;
 CREATE TRIGGER version BEFORE UPDATE ON app.tenants FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.tenants enable always trigger version;
@@ -1305,7 +1305,7 @@ declare
   v_address bytea;
   v_key     bytea;
 begin
-  perform from written_rows limit 1;
+  perform from affected_rows limit 1;
   if not found then
     return null;
   end if;
@@ -1320,7 +1320,8 @@ begin
   end if;
 
   if tg_op = 'UPDATE' then
-    -- old and new are put into their tables at the same time: the same place is the same row, whatever its columns say
+    -- old and new are put into their tables at the same time: the same place is the same row, whatever its columns say.
+    -- One without the other (a trigger swallowed what was to move to another partition) fits no tenant, and is refused.
     insert into app.audit_log
            (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
     select case when w.old_row ->> 'tenant_id' = v_context[1] and w.new_row ->> 'tenant_id' = v_context[1] then v_context[1]::uuid
@@ -1331,8 +1332,8 @@ begin
            case when tg_nargs = 0 then w.old_row else app.audited_image(w.old_row, 'old_row', tg_argv, v_context[1], w.id) end,
            case when tg_nargs = 0 then w.new_row else app.audited_image(w.new_row, 'new_row', tg_argv, v_context[1], w.id) end
       from (select app.uuidv7() as id, o.row as old_row, n.row as new_row
-              from (select row_number() over () as place, to_jsonb(r) as row from old_rows r) o
-              full join (select row_number() over () as place, to_jsonb(r) as row from written_rows r) n using (place)
+              from (select row_number() over () as place, to_jsonb(r) as row from affected_rows r) o
+              full join (select row_number() over () as place, to_jsonb(r) as row from new_rows r) n using (place)
              order by place) w;
   else
     insert into app.audit_log
@@ -1343,7 +1344,7 @@ begin
            lower(tg_op), tg_table_name, (w.row ->> 'id')::uuid,
            case when tg_op = 'DELETE' then case when tg_nargs = 0 then w.row else app.audited_image(w.row, 'old_row', tg_argv, v_context[1], w.id) end end,
            case when tg_op = 'INSERT' then case when tg_nargs = 0 then w.row else app.audited_image(w.row, 'new_row', tg_argv, v_context[1], w.id) end end
-      from (select app.uuidv7() as id, to_jsonb(r) as row from written_rows r) w;
+      from (select app.uuidv7() as id, to_jsonb(r) as row from affected_rows r) w;
   end if;
   return null;
 end $function$;
@@ -1568,11 +1569,11 @@ begin
   for v_trigger in select tgname from pg_trigger where tgrelid = p_table and tgfoid = 'app.audit()'::regprocedure and not tgisinternal loop
     execute format('drop trigger %I on %s', v_trigger, p_table);
   end loop;
-  execute format('create or replace trigger audit_insert after insert on %s referencing new table as written_rows
+  execute format('create or replace trigger audit_insert after insert on %s referencing new table as affected_rows
                     for each statement execute function %s', p_table, v_function);
-  execute format('create or replace trigger audit_update after update on %s referencing old table as old_rows new table as written_rows
+  execute format('create or replace trigger audit_update after update on %s referencing old table as affected_rows new table as new_rows
                     for each statement execute function %s', p_table, v_function);
-  execute format('create or replace trigger audit_delete after delete on %s referencing old table as written_rows
+  execute format('create or replace trigger audit_delete after delete on %s referencing old table as affected_rows
                     for each statement execute function %s', p_table, v_function);
   execute format('alter table %s enable always trigger audit_insert, enable always trigger audit_update, enable always trigger audit_delete', p_table);
 end $function$;

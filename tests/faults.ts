@@ -261,7 +261,7 @@ export const faults: readonly Fault[] = [
   },
   {
     title: 'an audit trigger under a condition',
-    sql: `create or replace trigger audit_insert after insert on app.memberships referencing new table as written_rows
+    sql: `create or replace trigger audit_insert after insert on app.memberships referencing new table as affected_rows
             for each statement when (current_user <> 'app_worker') execute function app.audit();
           alter table app.memberships enable always trigger audit_insert`,
     broken: unaudited('app.memberships'),
@@ -276,14 +276,14 @@ export const faults: readonly Fault[] = [
     title: 'an audit trigger that is not shown the rows, and one that is shown half of them',
     sql: `create or replace trigger audit_insert after insert on app.projects for each statement execute function app.audit();
           alter table app.projects enable always trigger audit_insert;
-          create or replace trigger audit_update after update on app.memberships referencing new table as written_rows
+          create or replace trigger audit_update after update on app.memberships referencing old table as affected_rows
             for each statement execute function app.audit();
           alter table app.memberships enable always trigger audit_update`,
     broken: unaudited('app.memberships', 'app.projects'),
   },
   {
     title: 'an audit trigger that is shown the old rows for the new ones',
-    sql: `create or replace trigger audit_update after update on app.projects referencing old table as written_rows new table as old_rows
+    sql: `create or replace trigger audit_update after update on app.projects referencing old table as new_rows new table as affected_rows
             for each statement execute function app.audit();
           alter table app.projects enable always trigger audit_update`,
     broken: unaudited('app.projects'),
@@ -294,7 +294,7 @@ export const faults: readonly Fault[] = [
           create function app.audit_nothing() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp
             as $$ begin return null; end $$;
           reset role;
-          create or replace trigger audit_insert after insert on app.projects referencing new table as written_rows
+          create or replace trigger audit_insert after insert on app.projects referencing new table as affected_rows
             for each statement execute function app.audit_nothing();
           alter table app.projects enable always trigger audit_insert`,
     broken: unaudited('app.projects'),
@@ -319,7 +319,7 @@ export const faults: readonly Fault[] = [
   },
   {
     title: 'audit triggers that keep different columns out of the log',
-    sql: `create or replace trigger audit_delete after delete on app.idempotency_keys referencing old table as written_rows
+    sql: `create or replace trigger audit_delete after delete on app.idempotency_keys referencing old table as affected_rows
             for each statement execute function app.audit('headers', 'fingerprint');
           alter table app.idempotency_keys enable always trigger audit_delete`,
     broken: unaudited('app.idempotency_keys'),

@@ -17,7 +17,7 @@ with recursive log as (
          (array_agg(t.tgargs order by t.tgnargs desc, t.tgargs))[1] as most
     from pg_trigger t
     cross join lateral (select t.tgqual is null and t.tgattr::text = '' and (t.tgtype, coalesce(t.tgoldtable, ''), coalesce(t.tgnewtable, ''))
-                               in ((4, '', 'written_rows'), (16, 'old_rows', 'written_rows'), (8, 'written_rows', ''))) f (is_whole)
+                               in ((4, '', 'affected_rows'), (16, 'affected_rows', 'new_rows'), (8, 'affected_rows', ''))) f (is_whole)
    where t.tgfoid = to_regprocedure('app.audit()') and not t.tgisinternal
    group by t.tgrelid
 ), looked_at as (

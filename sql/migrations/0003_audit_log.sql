@@ -198,7 +198,7 @@ declare
   v_address bytea;
   v_key     bytea;
 begin
-  perform from written_rows limit 1;
+  perform from affected_rows limit 1;
   if not found then
     return null;
   end if;
@@ -213,7 +213,8 @@ begin
   end if;
 
   if tg_op = 'UPDATE' then
-    -- old and new are put into their tables at the same time: the same place is the same row, whatever its columns say
+    -- old and new are put into their tables at the same time: the same place is the same row, whatever its columns say.
+    -- One without the other (a trigger swallowed what was to move to another partition) fits no tenant, and is refused.
     insert into app.audit_log
            (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
     select case when w.old_row ->> 'tenant_id' = v_context[1] and w.new_row ->> 'tenant_id' = v_context[1] then v_context[1]::uuid
@@ -224,8 +225,8 @@ begin
            case when tg_nargs = 0 then w.old_row else app.audited_image(w.old_row, 'old_row', tg_argv, v_context[1], w.id) end,
            case when tg_nargs = 0 then w.new_row else app.audited_image(w.new_row, 'new_row', tg_argv, v_context[1], w.id) end
       from (select app.uuidv7() as id, o.row as old_row, n.row as new_row
-              from (select row_number() over () as place, to_jsonb(r) as row from old_rows r) o
-              full join (select row_number() over () as place, to_jsonb(r) as row from written_rows r) n using (place)
+              from (select row_number() over () as place, to_jsonb(r) as row from affected_rows r) o
+              full join (select row_number() over () as place, to_jsonb(r) as row from new_rows r) n using (place)
              order by place) w;
   else
     insert into app.audit_log
@@ -236,7 +237,7 @@ begin
            lower(tg_op), tg_table_name, (w.row ->> 'id')::uuid,
            case when tg_op = 'DELETE' then case when tg_nargs = 0 then w.row else app.audited_image(w.row, 'old_row', tg_argv, v_context[1], w.id) end end,
            case when tg_op = 'INSERT' then case when tg_nargs = 0 then w.row else app.audited_image(w.row, 'new_row', tg_argv, v_context[1], w.id) end end
-      from (select app.uuidv7() as id, to_jsonb(r) as row from written_rows r) w;
+      from (select app.uuidv7() as id, to_jsonb(r) as row from affected_rows r) w;
   end if;
   return null;
 end $$;
@@ -258,11 +259,11 @@ begin
   for v_trigger in select tgname from pg_trigger where tgrelid = p_table and tgfoid = 'app.audit()'::regprocedure and not tgisinternal loop
     execute format('drop trigger %I on %s', v_trigger, p_table);
   end loop;
-  execute format('create or replace trigger audit_insert after insert on %s referencing new table as written_rows
+  execute format('create or replace trigger audit_insert after insert on %s referencing new table as affected_rows
                     for each statement execute function %s', p_table, v_function);
-  execute format('create or replace trigger audit_update after update on %s referencing old table as old_rows new table as written_rows
+  execute format('create or replace trigger audit_update after update on %s referencing old table as affected_rows new table as new_rows
                     for each statement execute function %s', p_table, v_function);
-  execute format('create or replace trigger audit_delete after delete on %s referencing old table as written_rows
+  execute format('create or replace trigger audit_delete after delete on %s referencing old table as affected_rows
                     for each statement execute function %s', p_table, v_function);
   execute format('alter table %s enable always trigger audit_insert, enable always trigger audit_update, enable always trigger audit_delete', p_table);
 end $$;
