@@ -340,6 +340,13 @@ export const faults: readonly Fault[] = [
     ],
   },
   {
+    title: 'a table of a tenant that is written by logical replication',
+    sql: `create subscription planted connection 'dbname=nowhere' publication planted with (connect = false);
+          insert into pg_subscription_rel (srsubid, srrelid, srsubstate)
+            select oid, 'app.projects'::regclass, 'r' from pg_subscription where subname = 'planted'`,
+    broken: [['no_subscription_writes_to_a_tenant_table', 'app.projects']],
+  },
+  {
     title: 'a version that nobody counts',
     sql: 'alter table app.users disable trigger version',
     broken: [['every_version_is_counted_by_a_trigger', 'app.users']],

@@ -64,7 +64,7 @@ const entriesOf = async (sql: string): Promise<Entry[]> => {
   await superuser.query(sql)
   const { rows } = await superuser.query<Entry>(
     `select action || ' ' || table_name as it, old_row ->> 'name' as old, new_row ->> 'name' as new
-       from app.audit_log where tenant_id = $1 order by xact, id offset $2`,
+       from app.audit_log where tenant_id = $1 order by at, id offset $2`,
     [acme, Number(last[0].n) - Number(await ofOthers())],
   )
   return rows
@@ -74,7 +74,7 @@ const ofOthers = async () =>
 
 const add = (...names: string[]) => superuser.query('insert into app.things (name) select unnest($1::text[])', [names])
 
-test('each row of an insert has an entry of its own, in their order, with its own id and time', async () => {
+test('each row of an insert has an entry of its own, in their order, with an id and a time of its own', async () => {
   await enter(acme)
   const entries = await entriesOf(
     `insert into app.things (name) select 'n' || lpad(n::text, 4, '0') from generate_series(1, 1500) n`,
@@ -192,7 +192,7 @@ test('foreign-key actions are audited in the child, each change of a row by itse
   ])
   const { rows } = await superuser.query(
     `select old_row -> 'b' <> 'null' as b, old_row -> 'c' <> 'null' as c, new_row -> 'b' <> 'null' as later_b, new_row -> 'c' <> 'null' as later_c
-       from app.audit_log where tenant_id = $1 and table_name = 'links' and action = 'update' order by xact, id`,
+       from app.audit_log where tenant_id = $1 and table_name = 'links' and action = 'update' order by at, id`,
     [acme],
   )
   expect(rows).toHaveLength(2)
@@ -218,7 +218,7 @@ test('columns that come and go between two statements of a session are those of 
   )
   const { rows } = await superuser.query(
     `select old_row ->> 'colour' as old, new_row ->> 'colour' as new, new_row ? 'gone' as gone
-       from app.audit_log where tenant_id = $1 and table_name = 'things' order by xact, id`,
+       from app.audit_log where tenant_id = $1 and table_name = 'things' order by at, id`,
     [acme],
   )
 
