@@ -1,6 +1,6 @@
--- The audit log: every insert, update and delete of every tenant table, written by a trigger that no caller can skip.
+-- The audit log: every insert, update and delete of every tenant table, written by triggers that no caller can skip.
 
--- What it says about a person (the address they came from, the columns that a trigger names) is kept under that person's
+-- What it says about a person (the address they came from, the columns that its table's triggers name) is kept under that person's
 -- key. Destroying the key erases it from every entry, and changes none: entries are sealed, and are never changed.
 
 set local role app_owner;
