@@ -397,8 +397,12 @@ grant select (tenant_id, id, caller_id, key, status, created_at, expires_at) on 
 
 CREATE INDEX idempotency_keys_expiry ON app.idempotency_keys USING btree (tenant_id, expires_at);
 
-CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON app.idempotency_keys FOR EACH ROW EXECUTE FUNCTION app.audit('headers', 'body', 'fingerprint');
-alter table app.idempotency_keys enable always trigger audit;
+CREATE TRIGGER audit_delete AFTER DELETE ON app.idempotency_keys REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('headers', 'body', 'fingerprint');
+alter table app.idempotency_keys enable always trigger audit_delete;
+CREATE TRIGGER audit_insert AFTER INSERT ON app.idempotency_keys REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('headers', 'body', 'fingerprint');
+alter table app.idempotency_keys enable always trigger audit_insert;
+CREATE TRIGGER audit_update AFTER UPDATE ON app.idempotency_keys REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('headers', 'body', 'fingerprint');
+alter table app.idempotency_keys enable always trigger audit_update;
 
 
 -- app.memberships -----------------------------------------------------------------------------------------------------
@@ -442,8 +446,12 @@ grant select on app.memberships to app_worker;
 
 CREATE INDEX memberships_user ON app.memberships USING btree (user_id, tenant_id);
 
-CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON app.memberships FOR EACH ROW EXECUTE FUNCTION app.audit();
-alter table app.memberships enable always trigger audit;
+CREATE TRIGGER audit_delete AFTER DELETE ON app.memberships REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.memberships enable always trigger audit_delete;
+CREATE TRIGGER audit_insert AFTER INSERT ON app.memberships REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.memberships enable always trigger audit_insert;
+CREATE TRIGGER audit_update AFTER UPDATE ON app.memberships REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.memberships enable always trigger audit_update;
 CREATE TRIGGER version BEFORE UPDATE ON app.memberships FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.memberships enable always trigger version;
 
@@ -546,8 +554,12 @@ CREATE INDEX projects_created ON app.projects USING btree (tenant_id, created_at
 CREATE INDEX projects_status ON app.projects USING btree (tenant_id, status, created_at, id);
 CREATE INDEX projects_updated ON app.projects USING btree (tenant_id, updated_at, id);
 
-CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON app.projects FOR EACH ROW EXECUTE FUNCTION app.audit();
-alter table app.projects enable always trigger audit;
+CREATE TRIGGER audit_delete AFTER DELETE ON app.projects REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.projects enable always trigger audit_delete;
+CREATE TRIGGER audit_insert AFTER INSERT ON app.projects REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.projects enable always trigger audit_insert;
+CREATE TRIGGER audit_update AFTER UPDATE ON app.projects REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.projects enable always trigger audit_update;
 CREATE TRIGGER version BEFORE UPDATE ON app.projects FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.projects enable always trigger version;
 
@@ -705,8 +717,12 @@ grant insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
 grant update (audit_retention_days, legal_hold_since, legal_hold_reason) on app.tenants to app_gate;
 
-CREATE TRIGGER audit AFTER INSERT OR DELETE OR UPDATE ON app.tenants FOR EACH ROW EXECUTE FUNCTION app.audit();
-alter table app.tenants enable always trigger audit;
+CREATE TRIGGER audit_delete AFTER DELETE ON app.tenants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.tenants enable always trigger audit_delete;
+CREATE TRIGGER audit_insert AFTER INSERT ON app.tenants REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.tenants enable always trigger audit_insert;
+CREATE TRIGGER audit_update AFTER UPDATE ON app.tenants REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.tenants enable always trigger audit_update;
 CREATE TRIGGER version BEFORE UPDATE ON app.tenants FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.tenants enable always trigger version;
 
@@ -1282,65 +1298,54 @@ CREATE OR REPLACE FUNCTION app.audit()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 declare
-  v_context    text[] := app.context();
-  v_old        jsonb  := case when tg_op <> 'INSERT' then to_jsonb(old) end;
-  v_new        jsonb  := case when tg_op <> 'DELETE' then to_jsonb(new) end;
-  v_id         uuid   := app.uuidv7();
-  v_personal   boolean := false;
-  v_person     text;    -- the column that names them: each image's own, since an update may name another
-  v_old_id     uuid;
-  v_new_id     uuid;
-  v_old_key    bytea;
-  v_new_key    bytea;
-  v_actor_id   uuid;
-  v_key        bytea;
-  v_address    bytea;
+  v_context text[];
+  v_address bytea;
+  v_key     bytea;
 begin
-  if v_context is null then
-    raise exception 'a write to %.% without a context', tg_table_schema, tg_table_name using errcode = 'BH008';
-  end if;
-  if coalesce(v_new, v_old) ->> 'tenant_id' is distinct from v_context[1]
-     or coalesce(v_old, v_new) ->> 'tenant_id' is distinct from v_context[1] then
-    raise exception 'a write to %.% in another tenant', tg_table_schema, tg_table_name using errcode = 'BH007';
+  perform from affected_rows limit 1;
+  if not found then
+    return null;
   end if;
 
-  for i in 0 .. tg_nargs - 1 loop
-    if tg_argv[i] = 'personal' then
-      v_personal := true;
-    elsif v_personal and v_person is null then
-      v_person := tg_argv[i];
-      if v_old is not null then
-        v_old_id  := coalesce(v_old ->> v_person, v_context[1])::uuid;
-        v_old_key := sha256(app.personal_key(v_old_id) || uuid_send(v_id));
-      end if;
-      if v_new is not null then
-        v_new_id  := coalesce(v_new ->> v_person, v_context[1])::uuid;
-        v_new_key := sha256(app.personal_key(v_new_id) || uuid_send(v_id));
-      end if;
-    elsif v_personal then
-      v_old := app.replace_personal(v_old, tg_argv[i], v_old_key, v_old_id, 'old_row');
-      v_new := app.replace_personal(v_new, tg_argv[i], v_new_key, v_new_id, 'new_row');
-    else
-      v_old := case when v_old ->> tg_argv[i] is null then v_old else jsonb_set(v_old, array[tg_argv[i]], '"[redacted]"') end;
-      v_new := case when v_new ->> tg_argv[i] is null then v_new else jsonb_set(v_new, array[tg_argv[i]], '"[redacted]"') end;
-    end if;
-  end loop;
-
-  if v_context[7] is not null then
-    v_actor_id := coalesce(v_context[3], v_context[1])::uuid;
-    select key into v_key from app.personal_keys where subject_id = v_actor_id;
+  v_context := app.context();
+  v_address := app.pad_personal(v_context[7]);
+  if v_address is not null then
+    select key into v_key from app.personal_keys where subject_id = coalesce(v_context[3], v_context[1])::uuid;
     if not found then
-      v_key := app.personal_key(v_actor_id);
+      v_key := app.personal_key(coalesce(v_context[3], v_context[1])::uuid);
     end if;
-    v_address := app.conceal(sha256(v_key || uuid_send(v_id)), 'address', v_context[7]);
   end if;
 
-  insert into app.audit_log
-         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
-  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_address,
-          lower(tg_op), tg_table_name, (coalesce(v_new, v_old) ->> 'id')::uuid, v_old, v_new);
+  if tg_op = 'UPDATE' then
+    -- old and new are put into their tables at the same time: the same place is the same row, whatever its columns say.
+    -- One without the other (a trigger swallowed what was to move to another partition) fits no tenant, and is refused.
+    insert into app.audit_log
+           (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
+    select case when w.old_row ->> 'tenant_id' = v_context[1] and w.new_row ->> 'tenant_id' = v_context[1] then v_context[1]::uuid
+                else app.refuse_write(tg_relid, v_context) end,
+           w.id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6],
+           app.xor_personal(sha256(v_key || uuid_send(w.id)), 'address', v_address),
+           'update', tg_table_name, (w.new_row ->> 'id')::uuid,
+           case when tg_nargs = 0 then w.old_row else app.audited_image(w.old_row, 'old_row', tg_argv, v_context[1], w.id) end,
+           case when tg_nargs = 0 then w.new_row else app.audited_image(w.new_row, 'new_row', tg_argv, v_context[1], w.id) end
+      from (select app.uuidv7() as id, o.row as old_row, n.row as new_row
+              from (select row_number() over () as place, to_jsonb(r) as row from affected_rows r) o
+              full join (select row_number() over () as place, to_jsonb(r) as row from new_rows r) n using (place)
+             order by place) w;
+  else
+    insert into app.audit_log
+           (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
+    select case when w.row ->> 'tenant_id' = v_context[1] then v_context[1]::uuid else app.refuse_write(tg_relid, v_context) end,
+           w.id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6],
+           app.xor_personal(sha256(v_key || uuid_send(w.id)), 'address', v_address),
+           lower(tg_op), tg_table_name, (w.row ->> 'id')::uuid,
+           case when tg_op = 'DELETE' then case when tg_nargs = 0 then w.row else app.audited_image(w.row, 'old_row', tg_argv, v_context[1], w.id) end end,
+           case when tg_op = 'INSERT' then case when tg_nargs = 0 then w.row else app.audited_image(w.row, 'new_row', tg_argv, v_context[1], w.id) end end
+      from (select app.uuidv7() as id, to_jsonb(r) as row from affected_rows r) w;
+  end if;
   return null;
 end $function$;
 alter function app.audit() owner to app_audit;
@@ -1552,6 +1557,29 @@ AS $function$ select coalesce((select s.position from app.audit_streams s where 
 alter function app.audit_stream_position(p_name text) owner to app_audit;
 grant execute on function app.audit_stream_position(p_name text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.audit_table(p_table regclass, VARIADIC p_names text[] DEFAULT '{}'::text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_function text := format('app.audit(%s)', (select string_agg(quote_literal(name), ', ' order by n) from unnest(p_names) with ordinality u (name, n)));
+  v_trigger  name;
+begin
+  for v_trigger in select tgname from pg_trigger where tgrelid = p_table and tgfoid = 'app.audit()'::regprocedure and not tgisinternal loop
+    execute format('drop trigger %I on %s', v_trigger, p_table);
+  end loop;
+  execute format('create or replace trigger audit_insert after insert on %s referencing new table as affected_rows
+                    for each statement execute function %s', p_table, v_function);
+  execute format('create or replace trigger audit_update after update on %s referencing old table as affected_rows new table as new_rows
+                    for each statement execute function %s', p_table, v_function);
+  execute format('create or replace trigger audit_delete after delete on %s referencing old table as affected_rows
+                    for each statement execute function %s', p_table, v_function);
+  execute format('alter table %s enable always trigger audit_insert, enable always trigger audit_update, enable always trigger audit_delete', p_table);
+end $function$;
+alter function app.audit_table(p_table regclass, VARIADIC p_names text[]) owner to app_gate;
+grant execute on function app.audit_table(p_table regclass, VARIADIC p_names text[]) to app_owner;
+
 CREATE OR REPLACE FUNCTION app.audit_visit(p_person text, p_reason text)
  RETURNS uuid
  LANGUAGE plpgsql
@@ -1571,6 +1599,34 @@ begin
 end $function$;
 alter function app.audit_visit(p_person text, p_reason text) owner to app_audit;
 grant execute on function app.audit_visit(p_person text, p_reason text) to app_gate;
+
+CREATE OR REPLACE FUNCTION app.audited_image(p_row jsonb, p_image text, p_names text[], p_tenant_id text, p_entry_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STRICT
+AS $function$
+declare
+  v_row       jsonb   := p_row;
+  v_personal  boolean := false;
+  v_person_id uuid;
+  v_entry_key bytea;
+  v_name      text;
+begin
+  foreach v_name in array p_names loop
+    if v_name = 'personal' then
+      v_personal := true;
+    elsif v_personal and v_person_id is null then
+      v_person_id := coalesce(p_row ->> v_name, p_tenant_id)::uuid;
+      v_entry_key := sha256(app.personal_key(v_person_id) || uuid_send(p_entry_id));
+    elsif v_personal then
+      v_row := app.replace_personal(v_row, v_name, v_entry_key, v_person_id, p_image);
+    elsif v_row ->> v_name is not null then
+      v_row := jsonb_set(v_row, array[v_name], '"[redacted]"');
+    end if;
+  end loop;
+  return v_row;
+end $function$;
+alter function app.audited_image(p_row jsonb, p_image text, p_names text[], p_tenant_id text, p_entry_id uuid) owner to app_audit;
 
 CREATE OR REPLACE FUNCTION app.can(p_permission text)
  RETURNS boolean
@@ -1650,11 +1706,9 @@ CREATE OR REPLACE FUNCTION app.conceal(p_entry_key bytea, p_field text, p_value 
  RETURNS bytea
  LANGUAGE plpgsql
  IMMUTABLE PARALLEL SAFE
- SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  return app.xor_personal(p_entry_key, p_field,
-    convert_to(p_value, 'UTF8') || '\x80' || decode(repeat('00', 31 - octet_length(p_value) % 32), 'hex'));
+  return app.xor_personal(p_entry_key, p_field, app.pad_personal(p_value));
 end $function$;
 alter function app.conceal(p_entry_key bytea, p_field text, p_value text) owner to app_audit;
 
@@ -2541,6 +2595,16 @@ end $function$;
 alter function app.oldest_audit_month(OUT month text, OUT kept text) owner to app_audit;
 grant execute on function app.oldest_audit_month(OUT month text, OUT kept text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.pad_personal(p_value text)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE STRICT
+AS $function$
+begin
+  return convert_to(p_value, 'UTF8') || '\x80' || decode(repeat('00', 31 - octet_length(p_value) % 32), 'hex');
+end $function$;
+alter function app.pad_personal(p_value text) owner to app_audit;
+
 CREATE OR REPLACE FUNCTION app.person_of(p_secret bytea, OUT session_id uuid, OUT user_id uuid)
  RETURNS record
  LANGUAGE plpgsql
@@ -2614,6 +2678,18 @@ end $function$;
 alter function app.refuse_change() owner to app_gate;
 grant execute on function app.refuse_change() to app_audit;
 grant execute on function app.refuse_change() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.refuse_write(p_table regclass, p_context text[])
+ RETURNS uuid
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if p_context is null then
+    raise exception 'a write to % without a context', p_table using errcode = 'BH008';
+  end if;
+  raise exception 'a write to % in another tenant', p_table using errcode = 'BH007';
+end $function$;
+alter function app.refuse_write(p_table regclass, p_context text[]) owner to app_audit;
 
 CREATE OR REPLACE FUNCTION app.register(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_tenant_slug text, p_slug_is_wish boolean, p_request_id text, p_address inet, p_user_agent text, OUT user_id uuid, OUT tenant_id uuid, OUT tenant_slug text)
  RETURNS record
@@ -3191,16 +3267,13 @@ CREATE OR REPLACE FUNCTION app.xor_personal(p_entry_key bytea, p_field text, p_b
  IMMUTABLE PARALLEL SAFE STRICT
 AS $function$
 declare
-  v_out     bytea := '';
-  v_block   bit(256);
+  v_stream bytea := sha256(p_entry_key || convert_to(p_field || '|0', 'UTF8'));
 begin
-  for i in 0 .. length(p_blocks) / 32 - 1 loop
-    v_block := ('x' || encode(substring(p_blocks from i * 32 + 1 for 32), 'hex'))::bit(256)
-             # ('x' || encode(sha256(p_entry_key || convert_to(p_field || '|' || i, 'UTF8')), 'hex'))::bit(256);
-    v_out := v_out || int8send(substring(v_block from 1 for 64)::bit(64)::int8) || int8send(substring(v_block from 65 for 64)::bit(64)::int8)
-                   || int8send(substring(v_block from 129 for 64)::bit(64)::int8) || int8send(substring(v_block from 193 for 64)::bit(64)::int8);
+  for i in 1 .. length(p_blocks) / 32 - 1 loop
+    v_stream := v_stream || sha256(p_entry_key || convert_to(p_field || '|' || i, 'UTF8'));
   end loop;
-  return v_out;
+  -- what bits are sent as begins with their number, in four bytes
+  return substring(varbit_send(('x' || encode(p_blocks, 'hex'))::varbit # ('x' || encode(v_stream, 'hex'))::varbit) from 5);
 end $function$;
 alter function app.xor_personal(p_entry_key bytea, p_field text, p_blocks bytea) owner to app_audit;
 

@@ -45,9 +45,7 @@ beforeAll(async () => {
     alter table app.contacts enable row level security, force row level security;
     create policy wall on app.contacts as restrictive to public
       using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()));
-    create trigger audit after insert or update or delete on app.contacts for each row
-      execute function app.audit('pin', 'personal', 'user_id', 'email', 'Full name', 'extra');
-    alter table app.contacts enable always trigger audit;
+    select app.audit_table('app.contacts', 'pin', 'personal', 'user_id', 'email', 'Full name', 'extra');
     reset role`)
 })
 

@@ -47,7 +47,7 @@ const planted: readonly { title: string; mend: string; broken: { law: string; ob
   },
   {
     title: 'an audit trigger that sleeps in replica mode',
-    mend: 'alter table app.projects enable always trigger audit',
+    mend: 'alter table app.projects enable always trigger audit_update',
     broken: { law: 'every_tenant_table_is_audited', object: 'app.projects' },
   },
   {

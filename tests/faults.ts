@@ -17,6 +17,8 @@ const wall = (table: string) => `
   create policy wall on ${table} as restrictive to public
     using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()));`
 
+const unaudited = (...tables: string[]) => tables.map((table) => ['every_tenant_table_is_audited', table] as const)
+
 /** A new function of app_gate that nobody may call. */
 const gateFunction = (definition: string) => `
   set local role app_gate;
@@ -287,51 +289,111 @@ export const faults: readonly Fault[] = [
 
   {
     title: 'no audit trigger',
-    sql: 'drop trigger audit on app.projects',
-    broken: [['every_tenant_table_is_audited', 'app.projects']],
+    sql: 'drop trigger audit_insert on app.projects; drop trigger audit_update on app.projects; drop trigger audit_delete on app.projects',
+    broken: unaudited('app.projects'),
   },
   {
     title: 'an audit trigger that sleeps in replica mode',
-    sql: 'alter table app.projects enable trigger audit',
-    broken: [['every_tenant_table_is_audited', 'app.projects']],
+    sql: 'alter table app.projects enable trigger audit_update',
+    broken: unaudited('app.projects'),
   },
   {
-    title: 'an audit trigger that leaves deletes out',
-    sql: `create or replace trigger audit after insert or update on app.projects for each row execute function app.audit();
-          alter table app.projects enable always trigger audit`,
-    broken: [['every_tenant_table_is_audited', 'app.projects']],
+    title: 'audit triggers that are disabled, one each',
+    sql: `alter table app.projects disable trigger audit_insert; alter table app.tenants disable trigger audit_update;
+          alter table app.memberships disable trigger audit_delete`,
+    broken: unaudited('app.memberships', 'app.projects', 'app.tenants'),
+  },
+  {
+    title: 'audit triggers that are missing, one each',
+    sql: `drop trigger audit_insert on app.projects; drop trigger audit_update on app.tenants; drop trigger audit_delete on app.memberships`,
+    broken: unaudited('app.memberships', 'app.projects', 'app.tenants'),
   },
   {
     title: 'an audit trigger under a condition',
-    sql: `drop trigger audit on app.memberships;
-          create trigger audit after insert or update or delete on app.memberships for each row
-            when (current_user <> 'app_worker') execute function app.audit();
-          alter table app.memberships enable always trigger audit`,
-    broken: [['every_tenant_table_is_audited', 'app.memberships']],
+    sql: `create or replace trigger audit_insert after insert on app.memberships referencing new table as affected_rows
+            for each statement when (current_user <> 'app_worker') execute function app.audit();
+          alter table app.memberships enable always trigger audit_insert`,
+    broken: unaudited('app.memberships'),
+  },
+  {
+    title: 'an audit trigger for one column',
+    sql: `create or replace trigger audit_update after update of name on app.projects for each statement execute function app.audit();
+          alter table app.projects enable always trigger audit_update`,
+    broken: unaudited('app.projects'),
+  },
+  {
+    title: 'an audit trigger that is not shown the rows, and one that is shown half of them',
+    sql: `create or replace trigger audit_insert after insert on app.projects for each statement execute function app.audit();
+          alter table app.projects enable always trigger audit_insert;
+          create or replace trigger audit_update after update on app.memberships referencing old table as affected_rows
+            for each statement execute function app.audit();
+          alter table app.memberships enable always trigger audit_update`,
+    broken: unaudited('app.memberships', 'app.projects'),
+  },
+  {
+    title: 'an audit trigger that is shown the old rows for the new ones',
+    sql: `create or replace trigger audit_update after update on app.projects referencing old table as new_rows new table as affected_rows
+            for each statement execute function app.audit();
+          alter table app.projects enable always trigger audit_update`,
+    broken: unaudited('app.projects'),
+  },
+  {
+    title: 'an audit trigger in name only',
+    sql: `set local role app_gate;
+          create function app.audit_nothing() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp
+            as $$ begin return null; end $$;
+          reset role;
+          create or replace trigger audit_insert after insert on app.projects referencing new table as affected_rows
+            for each statement execute function app.audit_nothing();
+          alter table app.projects enable always trigger audit_insert`,
+    broken: unaudited('app.projects'),
+  },
+  {
+    title: 'an audit trigger for each row beside the others',
+    sql: `create trigger audit after insert or update or delete on app.projects for each row execute function app.audit();
+          alter table app.projects enable always trigger audit`,
+    broken: unaudited('app.projects'),
+  },
+  {
+    title: 'a partition of a tenant table, which a statement can name, too',
+    sql: `set local role app_owner;
+          create table app.events (tenant_id uuid not null default app.tenant_id(), id uuid not null default app.uuidv7(),
+            primary key (tenant_id, id)) partition by hash (tenant_id);
+          create table app.events_0 partition of app.events for values with (modulus 1, remainder 0);
+          alter table app.events enable row level security, force row level security;
+          alter table app.events_0 enable row level security, force row level security;
+          ${wall('app.events')} ${wall('app.events_0')}
+          select app.audit_table('app.events')`,
+    broken: unaudited('app.events_0'),
+  },
+  {
+    title: 'audit triggers that keep different columns out of the log',
+    sql: `create or replace trigger audit_delete after delete on app.idempotency_keys referencing old table as affected_rows
+            for each statement execute function app.audit('headers', 'fingerprint');
+          alter table app.idempotency_keys enable always trigger audit_delete`,
+    broken: unaudited('app.idempotency_keys'),
   },
   {
     title: 'a secret column, misspelt where it is kept out of the log',
-    sql: `create or replace trigger audit after insert or update or delete on app.idempotency_keys for each row
-            execute function app.audit('headers', 'bodies', 'fingerprint');
-          alter table app.idempotency_keys enable always trigger audit`,
-    broken: [['every_column_that_an_audit_trigger_names_exists', 'audit on app.idempotency_keys']],
+    sql: `select app.audit_table('app.idempotency_keys', 'headers', 'bodies', 'fingerprint')`,
+    broken: [['every_column_that_an_audit_trigger_names_exists', 'app.idempotency_keys']],
   },
   {
     title: 'a personal column that is gone, and a person who is none',
-    sql: `create or replace trigger audit after insert or update or delete on app.memberships for each row
-            execute function app.audit('personal', 'user_id', 'email');
-          alter table app.memberships enable always trigger audit;
-          create or replace trigger audit after insert or update or delete on app.projects for each row
-            execute function app.audit('personal', 'name', 'description');
-          alter table app.projects enable always trigger audit;
-          create or replace trigger audit after insert or update or delete on app.tenants for each row
-            execute function app.audit('personal', 'id');
-          alter table app.tenants enable always trigger audit`,
+    sql: `select app.audit_table('app.memberships', 'personal', 'user_id', 'email'),
+                 app.audit_table('app.projects', 'personal', 'name', 'description'), app.audit_table('app.tenants', 'personal', 'id')`,
     broken: [
-      ['every_column_that_an_audit_trigger_names_exists', 'audit on app.memberships'],
-      ['every_column_that_an_audit_trigger_names_exists', 'audit on app.projects'],
-      ['every_column_that_an_audit_trigger_names_exists', 'audit on app.tenants'],
+      ['every_column_that_an_audit_trigger_names_exists', 'app.memberships'],
+      ['every_column_that_an_audit_trigger_names_exists', 'app.projects'],
+      ['every_column_that_an_audit_trigger_names_exists', 'app.tenants'],
     ],
+  },
+  {
+    title: 'a table of a tenant that is written by logical replication',
+    sql: `create subscription planted connection 'dbname=nowhere' publication planted with (connect = false);
+          insert into pg_subscription_rel (srsubid, srrelid, srsubstate)
+            select oid, 'app.projects'::regclass, 'r' from pg_subscription where subname = 'planted'`,
+    broken: [['no_subscription_writes_to_a_tenant_table', 'app.projects']],
   },
   {
     title: 'a version that nobody counts',
@@ -705,9 +767,7 @@ export const harmless: readonly { title: string; sql: string }[] = [
   },
   {
     title: 'columns that the log keeps under a personal key, which an auditor reads in the table',
-    sql: `drop trigger audit on app.memberships;
-          create trigger audit after insert or update or delete on app.memberships for each row execute function app.audit('personal', 'user_id', 'role');
-          alter table app.memberships enable always trigger audit`,
+    sql: `select app.audit_table('app.memberships', 'personal', 'user_id', 'role')`,
   },
   {
     title: 'a table made as the conventions say',
@@ -720,9 +780,8 @@ export const harmless: readonly { title: string; sql: string }[] = [
           ${wall('app.invoices')}
           create policy read on app.invoices for select to app_api using ((select app.can('projects:read')));
           grant select, insert (number) on app.invoices to app_api;
-          create trigger audit after insert or update or delete on app.invoices for each row execute function app.audit();
+          select app.audit_table('app.invoices');
           create trigger version before update on app.invoices for each row execute function app.count_version();
-          alter table app.invoices enable always trigger audit;
           alter table app.invoices enable always trigger version`,
   },
 ]

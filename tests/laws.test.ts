@@ -86,6 +86,8 @@ const undecided: Readonly<Record<string, string>> = {
   'a reference into a tenant from outside the wall': 'the table gets a tenant, or gives the reference up',
   'a foreign key violated by existing rows, added by an owner whom row security binds':
     'what becomes of rows that refer to nothing, nobody knows but who made them',
+  'audit triggers that keep different columns out of the log': 'what one of them leaves in may be meant',
+  'a table of a tenant that is written by logical replication': 'whether it is needed, only who made it knows',
   'a secret column, misspelt where it is kept out of the log': 'which column was meant, its name does not say',
   'a personal column that is gone, and a person who is none': 'which columns are meant, their names do not say',
   'a function in an untrusted language': 'it is written anew, or dropped',

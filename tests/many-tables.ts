@@ -45,9 +45,8 @@ const table = (number: number): string => {
     grant select, delete, insert (${writable}), update (${writable}) on ${it} to app_api;
     grant select on ${it} to app_worker;
     create index on ${it} (tenant_id, created_at, id);
-    create trigger audit after insert or update or delete on ${it} for each row execute function app.audit();
+    select app.audit_table('${it}');
     create trigger version before update on ${it} for each row execute function app.count_version();
-    alter table ${it} enable always trigger audit;
     alter table ${it} enable always trigger version;`
 }
 

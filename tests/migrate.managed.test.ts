@@ -169,9 +169,9 @@ test('rows that a new reference does not find are found, though its owner did no
   add(`set local role app_owner;
        alter table app.projects add parent_id uuid;
        alter table app.projects no force row level security;
-       alter table app.projects disable trigger audit;
+       alter table app.projects disable trigger audit_update;
        update app.projects set parent_id = gen_random_uuid() where name = 'gemini';
-       alter table app.projects enable always trigger audit;
+       alter table app.projects enable always trigger audit_update;
        alter table app.projects force row level security;
        alter table app.projects add constraint parent foreign key (tenant_id, parent_id) references app.projects;`)
 

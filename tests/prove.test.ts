@@ -238,7 +238,8 @@ describe('tables that nobody named', () => {
       create table app.odd_${number} partition of app.odd for values with (modulus 2, remainder ${number});
       alter table app.odd_${number} enable row level security, force row level security;
       create policy wall on app.odd_${number} as restrictive to public
-        using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()));`
+        using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()));
+      select app.audit_table('app.odd_${number}');`
     const { findings } = await proving(`
       ${manyTables(1)
         .replaceAll('t000', 'odd')

@@ -295,14 +295,32 @@ export const sabotages: readonly Sabotage[] = [
     noAttack: 'every name inside is written with its schema',
   },
 
-  // The audit trigger
+  // The audit triggers
 
   { title: 'no audit trigger', ...planted('no audit trigger'), attacks: [[unrecorded, 'app.projects']] },
+  ...['insert', 'update', 'delete'].flatMap((kind): Sabotage[] =>
+    [
+      { title: `no audit trigger after ${kind}`, sql: `drop trigger audit_${kind} on app.projects` },
+      {
+        title: `a disabled audit trigger after ${kind}`,
+        sql: `alter table app.projects disable trigger audit_${kind}`,
+      },
+    ].map((each) => ({
+      ...each,
+      laws: [['every_tenant_table_is_audited', 'app.projects']],
+      attacks: [[unrecorded, 'app.projects']],
+    })),
+  ),
   {
-    title: 'a disabled audit trigger',
-    sql: 'alter table app.projects disable trigger audit',
-    laws: [['every_tenant_table_is_audited', 'app.projects']],
+    title: 'an audit trigger in name only',
+    ...planted('an audit trigger in name only'),
     attacks: [[unrecorded, 'app.projects']],
+  },
+  {
+    title: 'an audit trigger under a condition',
+    ...planted('an audit trigger under a condition'),
+    attacks: [],
+    noAttack: 'app_worker may not insert memberships',
   },
   {
     title: 'an audit trigger that is O and not A',
@@ -342,6 +360,18 @@ export const sabotages: readonly Sabotage[] = [
     ...planted('the files of the server, for everybody'),
     attacks: [],
     noAttack: 'what is in a file is no row',
+  },
+  {
+    title: 'a partition that is not audited',
+    ...planted('a partition of a tenant table, which a statement can name, too'),
+    attacks: [],
+    noAttack: 'partitions are granted to nobody',
+  },
+  {
+    title: 'audit triggers without the rows',
+    ...planted('an audit trigger that is not shown the rows, and one that is shown half of them'),
+    attacks: [],
+    noAttack: 'it fails, and the write with it',
   },
 ]
 

@@ -40,9 +40,12 @@ export const benchAudit = async ({ ownerUrl, workerUrl, seconds, turns }: Option
 }
 
 const enter = `select app.seal($1, 'system', null, 'owner', null, 'bench', '192.0.2.7')`
-const triggers = (enabled: boolean) => `alter table app.projects ${enabled ? 'enable always' : 'disable'} trigger audit`
+const triggers = (enabled: boolean) =>
+  `alter table app.projects ${['insert', 'update', 'delete']
+    .map((kind) => `${enabled ? 'enable always' : 'disable'} trigger audit_${kind}`)
+    .join(', ')}`
 
-/** Rows of one statement, in a transaction that is rolled back, with the audit trigger and without it. */
+/** Rows of one statement, in a transaction that is rolled back, with the audit triggers and without them. */
 const costOfARow = async (owner: pg.Pool, [tenant]: string[], turns: number): Promise<string> => {
   const rows = 5_000
   const write = async (audited: boolean): Promise<number> => {

@@ -1,11 +1,13 @@
--- What the audit log redacts is secret (the arguments of a table's audit trigger name it, up to the word personal):
+-- What the audit log redacts is secret (the arguments of a table's audit triggers name it, up to the word personal):
 -- app_auditor, who reads tenants' rows, is granted the other columns of such a table, and not the table.
 
 with redacting as (
-  select t.tgrelid, a.args[: coalesce(array_position(a.args, 'personal') - 1, cardinality(a.args))] as names
+  select t.tgrelid, array_agg(distinct name.name) as names
     from pg_trigger t
     cross join lateral (select string_to_array(encode(t.tgargs, 'escape'), '\000')) a (args)
+    cross join lateral unnest(a.args[: coalesce(array_position(a.args, 'personal') - 1, cardinality(a.args))]) name (name)
    where t.tgfoid = to_regprocedure('app.audit()')
+   group by t.tgrelid
 ), looked_at as (
   select format('%I.%I.%I', n.nspname, c.relname, a.attname) as object,
          case when has_column_privilege(r.oid, c.oid, a.attnum, 'select') then 'app_auditor reads it' end as detail,

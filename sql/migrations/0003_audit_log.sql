@@ -1,6 +1,6 @@
--- The audit log: every insert, update and delete of every tenant table, written by a trigger that no caller can skip.
+-- The audit log: every insert, update and delete of every tenant table, written by triggers that no caller can skip.
 
--- What it says about a person (the address they came from, the columns that a trigger names) is kept under that person's
+-- What it says about a person (the address they came from, the columns that its table's triggers name) is kept under that person's
 -- key. Destroying the key erases it from every entry, and changes none: entries are sealed, and are never changed.
 
 set local role app_owner;
@@ -92,27 +92,30 @@ create function app.xor_personal(p_entry_key bytea, p_field text, p_blocks bytea
   language plpgsql immutable parallel safe strict
   as $$
 declare
-  v_out     bytea := '';
-  v_block   bit(256);
+  v_stream bytea := sha256(p_entry_key || convert_to(p_field || '|0', 'UTF8'));
 begin
-  for i in 0 .. length(p_blocks) / 32 - 1 loop
-    v_block := ('x' || encode(substring(p_blocks from i * 32 + 1 for 32), 'hex'))::bit(256)
-             # ('x' || encode(sha256(p_entry_key || convert_to(p_field || '|' || i, 'UTF8')), 'hex'))::bit(256);
-    v_out := v_out || int8send(substring(v_block from 1 for 64)::bit(64)::int8) || int8send(substring(v_block from 65 for 64)::bit(64)::int8)
-                   || int8send(substring(v_block from 129 for 64)::bit(64)::int8) || int8send(substring(v_block from 193 for 64)::bit(64)::int8);
+  for i in 1 .. length(p_blocks) / 32 - 1 loop
+    v_stream := v_stream || sha256(p_entry_key || convert_to(p_field || '|' || i, 'UTF8'));
   end loop;
-  return v_out;
+  -- what bits are sent as begins with their number, in four bytes
+  return substring(varbit_send(('x' || encode(p_blocks, 'hex'))::varbit # ('x' || encode(v_stream, 'hex'))::varbit) from 5);
 end $$;
 
 -- Padded with 80 00 … to whole blocks (ISO/IEC 7816-4): its length tells little, and 32 bytes cannot be made to fit
--- another key. Null under a key that was destroyed.
-create function app.conceal(p_entry_key bytea, p_field text, p_value text) returns bytea
-  language plpgsql immutable parallel safe
-  set search_path = pg_catalog, pg_temp
+-- another key.
+create function app.pad_personal(p_value text) returns bytea
+  language plpgsql immutable parallel safe strict
   as $$
 begin
-  return app.xor_personal(p_entry_key, p_field,
-    convert_to(p_value, 'UTF8') || '\x80' || decode(repeat('00', 31 - octet_length(p_value) % 32), 'hex'));
+  return convert_to(p_value, 'UTF8') || '\x80' || decode(repeat('00', 31 - octet_length(p_value) % 32), 'hex');
+end $$;
+
+-- Null under a key that was destroyed.
+create function app.conceal(p_entry_key bytea, p_field text, p_value text) returns bytea
+  language plpgsql immutable parallel safe
+  as $$
+begin
+  return app.xor_personal(p_entry_key, p_field, app.pad_personal(p_value));
 end $$;
 
 create function app.reveal(p_entry_key bytea, p_field text, p_blocks bytea) returns text
@@ -142,75 +145,131 @@ begin
     || jsonb_build_object('@personal', coalesce(p_row -> '@personal', '[]') || to_jsonb(p_column));
 end $$;
 
--- Definer, and the log's owner: inside a foreign-key action row security is off, so the row's tenant is compared here too.
--- Arguments of the trigger: the columns whose values stay out of the log; after the word personal, the column that names
--- a person, and the columns that are kept under that person's key.
+-- An image without what the arguments of its table's triggers name: columns whose values stay out of the log; after the
+-- word personal, the column that names a person, and the columns that are kept under that person's key. Whom it names is
+-- each image's own: an update may name another.
+create function app.audited_image(p_row jsonb, p_image text, p_names text[], p_tenant_id text, p_entry_id uuid) returns jsonb
+  language plpgsql volatile strict
+  as $$
+declare
+  v_row       jsonb   := p_row;
+  v_personal  boolean := false;
+  v_person_id uuid;
+  v_entry_key bytea;
+  v_name      text;
+begin
+  foreach v_name in array p_names loop
+    if v_name = 'personal' then
+      v_personal := true;
+    elsif v_personal and v_person_id is null then
+      v_person_id := coalesce(p_row ->> v_name, p_tenant_id)::uuid;
+      v_entry_key := sha256(app.personal_key(v_person_id) || uuid_send(p_entry_id));
+    elsif v_personal then
+      v_row := app.replace_personal(v_row, v_name, v_entry_key, v_person_id, p_image);
+    elsif v_row ->> v_name is not null then
+      v_row := jsonb_set(v_row, array[v_name], '"[redacted]"');
+    end if;
+  end loop;
+  return v_row;
+end $$;
+
+-- Volatile, or a planner that knows its arguments would ask it beforehand.
+create function app.refuse_write(p_table regclass, p_context text[]) returns uuid
+  language plpgsql volatile
+  as $$
+begin
+  if p_context is null then
+    raise exception 'a write to % without a context', p_table using errcode = 'BH008';
+  end if;
+  raise exception 'a write to % in another tenant', p_table using errcode = 'BH007';
+end $$;
+
+-- What a statement wrote, as one statement of the log: a trigger for each row costs three times as much. So a table has
+-- three of these, which app.audit_table makes: PostgreSQL shows the rows of a statement to no trigger of several kinds.
+-- Definer, and the log's owner: inside a foreign-key action row security is off, so each row's tenant is compared here too.
 create function app.audit() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
   set timezone = 'UTC'  -- rows are kept as text: the same, whoever wrote them
+  set plan_cache_mode = 'force_generic_plan'  -- planning takes longer than one row
   as $$
 declare
-  v_context    text[] := app.context();
-  v_old        jsonb  := case when tg_op <> 'INSERT' then to_jsonb(old) end;
-  v_new        jsonb  := case when tg_op <> 'DELETE' then to_jsonb(new) end;
-  v_id         uuid   := app.uuidv7();
-  v_personal   boolean := false;
-  v_person     text;    -- the column that names them: each image's own, since an update may name another
-  v_old_id     uuid;
-  v_new_id     uuid;
-  v_old_key    bytea;
-  v_new_key    bytea;
-  v_actor_id   uuid;
-  v_key        bytea;
-  v_address    bytea;
+  v_context text[];
+  v_address bytea;
+  v_key     bytea;
 begin
-  if v_context is null then
-    raise exception 'a write to %.% without a context', tg_table_schema, tg_table_name using errcode = 'BH008';
-  end if;
-  if coalesce(v_new, v_old) ->> 'tenant_id' is distinct from v_context[1]
-     or coalesce(v_old, v_new) ->> 'tenant_id' is distinct from v_context[1] then
-    raise exception 'a write to %.% in another tenant', tg_table_schema, tg_table_name using errcode = 'BH007';
+  perform from affected_rows limit 1;
+  if not found then
+    return null;
   end if;
 
-  for i in 0 .. tg_nargs - 1 loop
-    if tg_argv[i] = 'personal' then
-      v_personal := true;
-    elsif v_personal and v_person is null then
-      v_person := tg_argv[i];
-      if v_old is not null then
-        v_old_id  := coalesce(v_old ->> v_person, v_context[1])::uuid;
-        v_old_key := sha256(app.personal_key(v_old_id) || uuid_send(v_id));
-      end if;
-      if v_new is not null then
-        v_new_id  := coalesce(v_new ->> v_person, v_context[1])::uuid;
-        v_new_key := sha256(app.personal_key(v_new_id) || uuid_send(v_id));
-      end if;
-    elsif v_personal then
-      v_old := app.replace_personal(v_old, tg_argv[i], v_old_key, v_old_id, 'old_row');
-      v_new := app.replace_personal(v_new, tg_argv[i], v_new_key, v_new_id, 'new_row');
-    else
-      v_old := case when v_old ->> tg_argv[i] is null then v_old else jsonb_set(v_old, array[tg_argv[i]], '"[redacted]"') end;
-      v_new := case when v_new ->> tg_argv[i] is null then v_new else jsonb_set(v_new, array[tg_argv[i]], '"[redacted]"') end;
-    end if;
-  end loop;
-
-  if v_context[7] is not null then
-    v_actor_id := coalesce(v_context[3], v_context[1])::uuid;
-    select key into v_key from app.personal_keys where subject_id = v_actor_id;
+  v_context := app.context();
+  v_address := app.pad_personal(v_context[7]);
+  if v_address is not null then
+    select key into v_key from app.personal_keys where subject_id = coalesce(v_context[3], v_context[1])::uuid;
     if not found then
-      v_key := app.personal_key(v_actor_id);
+      v_key := app.personal_key(coalesce(v_context[3], v_context[1])::uuid);
     end if;
-    v_address := app.conceal(sha256(v_key || uuid_send(v_id)), 'address', v_context[7]);
   end if;
 
-  insert into app.audit_log
-         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
-  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6], v_address,
-          lower(tg_op), tg_table_name, (coalesce(v_new, v_old) ->> 'id')::uuid, v_old, v_new);
+  if tg_op = 'UPDATE' then
+    -- old and new are put into their tables at the same time: the same place is the same row, whatever its columns say.
+    -- One without the other (a trigger swallowed what was to move to another partition) fits no tenant, and is refused.
+    insert into app.audit_log
+           (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
+    select case when w.old_row ->> 'tenant_id' = v_context[1] and w.new_row ->> 'tenant_id' = v_context[1] then v_context[1]::uuid
+                else app.refuse_write(tg_relid, v_context) end,
+           w.id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6],
+           app.xor_personal(sha256(v_key || uuid_send(w.id)), 'address', v_address),
+           'update', tg_table_name, (w.new_row ->> 'id')::uuid,
+           case when tg_nargs = 0 then w.old_row else app.audited_image(w.old_row, 'old_row', tg_argv, v_context[1], w.id) end,
+           case when tg_nargs = 0 then w.new_row else app.audited_image(w.new_row, 'new_row', tg_argv, v_context[1], w.id) end
+      from (select app.uuidv7() as id, o.row as old_row, n.row as new_row
+              from (select row_number() over () as place, to_jsonb(r) as row from affected_rows r) o
+              full join (select row_number() over () as place, to_jsonb(r) as row from new_rows r) n using (place)
+             order by place) w;
+  else
+    insert into app.audit_log
+           (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
+    select case when w.row ->> 'tenant_id' = v_context[1] then v_context[1]::uuid else app.refuse_write(tg_relid, v_context) end,
+           w.id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6],
+           app.xor_personal(sha256(v_key || uuid_send(w.id)), 'address', v_address),
+           lower(tg_op), tg_table_name, (w.row ->> 'id')::uuid,
+           case when tg_op = 'DELETE' then case when tg_nargs = 0 then w.row else app.audited_image(w.row, 'old_row', tg_argv, v_context[1], w.id) end end,
+           case when tg_op = 'INSERT' then case when tg_nargs = 0 then w.row else app.audited_image(w.row, 'new_row', tg_argv, v_context[1], w.id) end end
+      from (select app.uuidv7() as id, to_jsonb(r) as row from affected_rows r) w;
+  end if;
   return null;
 end $$;
 grant execute on function app.audit() to app_owner;
+
+set local role app_gate;
+
+-- Has every change of a table's rows written to the log, without what p_names are (see app.audited_image). A partition has
+-- to be named too: a statement's trigger fires for the table that the statement names, and is not handed down. The owner's
+-- to call, as whom it runs; a second call takes the place of the first.
+create function app.audit_table(p_table regclass, variadic p_names text[] default '{}') returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  as $$
+declare
+  v_function text := format('app.audit(%s)', (select string_agg(quote_literal(name), ', ' order by n) from unnest(p_names) with ordinality u (name, n)));
+  v_trigger  name;
+begin
+  for v_trigger in select tgname from pg_trigger where tgrelid = p_table and tgfoid = 'app.audit()'::regprocedure and not tgisinternal loop
+    execute format('drop trigger %I on %s', v_trigger, p_table);
+  end loop;
+  execute format('create or replace trigger audit_insert after insert on %s referencing new table as affected_rows
+                    for each statement execute function %s', p_table, v_function);
+  execute format('create or replace trigger audit_update after update on %s referencing old table as affected_rows new table as new_rows
+                    for each statement execute function %s', p_table, v_function);
+  execute format('create or replace trigger audit_delete after delete on %s referencing old table as affected_rows
+                    for each statement execute function %s', p_table, v_function);
+  execute format('alter table %s enable always trigger audit_insert, enable always trigger audit_update, enable always trigger audit_delete', p_table);
+end $$;
+grant execute on function app.audit_table(regclass, text[]) to app_owner;
+
+set local role app_audit;
 
 -- The client's address of a context, under the actor's key or else the tenant's, for the entry of this id.
 create function app.conceal_address(p_context text[], p_entry_id uuid) returns bytea

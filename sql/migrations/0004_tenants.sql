@@ -30,7 +30,6 @@ create policy audit on app.tenants for select to app_auditor using (true);
 grant select, insert on app.tenants to app_gate;
 grant select on app.tenants to app_api, app_worker, app_auditor;
 
-create trigger audit after insert or update or delete on app.tenants for each row execute function app.audit();
+select app.audit_table('app.tenants');
 create trigger version before update on app.tenants for each row execute function app.count_version();
-alter table app.tenants enable always trigger audit;
 alter table app.tenants enable always trigger version;

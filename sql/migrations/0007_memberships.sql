@@ -31,7 +31,6 @@ grant select on app.memberships to app_api, app_worker, app_auditor;
 
 create index memberships_user on app.memberships (user_id, tenant_id);  -- whose tenants are these: asked at login only
 
-create trigger audit after insert or update or delete on app.memberships for each row execute function app.audit();
+select app.audit_table('app.memberships');
 create trigger version before update on app.memberships for each row execute function app.count_version();
-alter table app.memberships enable always trigger audit;
 alter table app.memberships enable always trigger version;

@@ -36,7 +36,6 @@ create index projects_created on app.projects (tenant_id, created_at, id);
 create index projects_updated on app.projects (tenant_id, updated_at, id);
 create index projects_status  on app.projects (tenant_id, status, created_at, id);
 
-create trigger audit after insert or update or delete on app.projects for each row execute function app.audit();
+select app.audit_table('app.projects');
 create trigger version before update on app.projects for each row execute function app.count_version();
-alter table app.projects enable always trigger audit;
 alter table app.projects enable always trigger version;

@@ -37,5 +37,4 @@ grant select (tenant_id, id, caller_id, key, status, created_at, expires_at) on 
 
 create index idempotency_keys_expiry on app.idempotency_keys (tenant_id, expires_at);
 
-create trigger audit after insert or update or delete on app.idempotency_keys for each row execute function app.audit('headers', 'body', 'fingerprint');
-alter table app.idempotency_keys enable always trigger audit;
+select app.audit_table('app.idempotency_keys', 'headers', 'body', 'fingerprint');

@@ -125,7 +125,7 @@ const isBehindWall: Condition = ({ entry, after }) =>
 const isOfConstraint = is('does', 'enforces it')
 /** Writes the audit log, or keeps a log from being changed. */
 const isGuard: Condition = ({ entry }) =>
-  ['audit', 'append_only', 'no_truncate'].includes(String(entry.name)) ||
+  ['audit_insert', 'audit_update', 'audit_delete', 'append_only', 'no_truncate'].includes(String(entry.name)) ||
   /\bapp\.(audit|refuse_change)\(/.test(String(entry.does))
 
 const isKey = is('on', 'app.context_key')

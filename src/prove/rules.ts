@@ -116,8 +116,7 @@ export const rules = {
   },
   no_write_goes_unrecorded: {
     why: 'A change that leaves no line in the audit log cannot be answered for.',
-    mend: (object) =>
-      `create trigger audit after insert or update or delete on ${object} for each row execute function app.audit();\nalter table ${object} enable always trigger audit;`,
+    mend: (object) => `select app.audit_table('${object}');`,
   },
 } as const satisfies Record<string, Rule>
 

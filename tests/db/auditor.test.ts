@@ -20,7 +20,7 @@ beforeAll(async () => {
   auditor = await connect(database.urls.auditor)
   const { rows } = await superuser.query<(typeof tables)[number]>(
     `select format('%I.%I', n.nspname, c.relname) as name, array_agg(a.attname::text order by a.attnum) as columns,
-            coalesce((select string_to_array(rtrim(encode(t.tgargs, 'escape'), '\\000'), '\\000') from pg_trigger t
+            coalesce((select distinct string_to_array(rtrim(encode(t.tgargs, 'escape'), '\\000'), '\\000') from pg_trigger t
                        where t.tgrelid = c.oid and t.tgfoid = 'app.audit()'::regprocedure and t.tgnargs > 0), '{}') as redacted
        from pg_class c join pg_namespace n on n.oid = c.relnamespace
        join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped

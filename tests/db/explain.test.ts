@@ -43,7 +43,7 @@ const notes = `
   create policy audit  on app.notes for select to app_auditor using (true);
   grant select, delete, insert (title, state), update (title, state) on app.notes to app_api;
   grant select on app.notes to app_auditor;
-  create trigger audit after insert or update or delete on app.notes for each row execute function app.audit();
+  select app.audit_table('app.notes');
   insert into app.permissions (name, description) values
     ('notes:read', 'See notes.'), ('notes:write', 'Write notes.'), ('notes:delete', 'Delete notes.');
   insert into app.role_permissions (role, permission) values

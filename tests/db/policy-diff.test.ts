@@ -415,11 +415,17 @@ const cases: readonly [title: string, to: Snapshot, ...classes: Class[]][] = [
   ],
 
   // Triggers and rules
-  ['an audit trigger that is gone', remove('triggers', { ...projects, name: 'audit' }), 'dangerous'],
-  ['an audit trigger that sleeps', set('triggers', { ...projects, name: 'audit' }, { enabled: 'origin' }), 'dangerous'],
+  ['an audit trigger that is gone', remove('triggers', { ...projects, name: 'audit_update' }), 'dangerous'],
+  [
+    'an audit trigger that sleeps',
+    set('triggers', { ...projects, name: 'audit_update' }, { enabled: 'origin' }),
+    'dangerous',
+  ],
   [
     'an audit trigger under another name',
-    changed((draft) => void Object.assign(find(draft, 'triggers', { ...projects, name: 'audit' }), { name: 'z' })),
+    changed(
+      (draft) => void Object.assign(find(draft, 'triggers', { ...projects, name: 'audit_update' }), { name: 'z' }),
+    ),
     'dangerous',
     'review',
   ],

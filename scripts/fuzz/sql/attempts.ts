@@ -349,7 +349,8 @@ const define: Maker = (words, random) => {
       `create policy hole on ${name} using (true)`,
       // these two wait for a lock before they ask whose the table is
       `create trigger hole after insert on app.memberships for each row execute function app.audit()`,
-      `drop trigger audit on ${name}`,
+      `select app.audit_table('app.memberships', 'role')`,
+      `drop trigger audit_insert on ${name}`,
       `create rule hole as on select to app.memberships do instead select 1`,
       `create or replace function app.tenant_id() returns uuid language sql as 'select ${quote(words.known.tenantId).replaceAll("'", "''")}::uuid'`,
       `create function public.hole() returns setof ${name} language sql security definer as 'select * from ${name}'`,
