@@ -155,9 +155,11 @@ const glance = (text: string, begin: number, end: number, openings: Openings): G
 export async function* checkpointsOf(file: string): AsyncIterable<string> {
   let note: string[] = []
   let first = true
+  let blank = true
   for await (const { bytes, bounds } of linesOf(file)) {
     for (const [from, to] of bounds) {
       const line = bytes.toString('utf8', from, to)
+      if (line.trim() !== '') blank = false
       if (line.startsWith('{') && note.length === 0) {
         const value = parseJson(line)
         if (value === undefined && first) {
@@ -176,6 +178,8 @@ export async function* checkpointsOf(file: string): AsyncIterable<string> {
       first = false
     }
   }
+  // an answer without checkpoints is one; a file without anything is none, and what it was to hold would not be missed
+  if (blank) throw new UnreadableFile(`${file} holds no checkpoints`)
   if (note.length > 0) yield `${note.join('\n')}\n`
 }
 

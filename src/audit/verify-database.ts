@@ -1,7 +1,7 @@
 /** Verification of every tenant's log where it stands, for those who run the database. */
 import type pg from 'pg'
 import { formatCheckpoint, formatNote, makeVerifier, type PublicKey } from './checkpoint.ts'
-import { checkpointsOf, filesIn } from './files.ts'
+import { checkpointsOf, filesIn, UnreadableFile } from './files.ts'
 import { type Chain, makeChains, type Report, range, type Sealing, sweep, type Totals, tenantOf } from './verify.ts'
 
 type Options = {
@@ -29,7 +29,7 @@ const ROWS_AT_ONCE = 5_000
 /**
  * Holds each tenant's entries against its seals, and these against the checkpoints that were kept outside, all as of one
  * moment. What is hashed is put together here and by functions of PostgreSQL itself, since those of the schema could have
- * been replaced. Changes nothing. Throws UnreadableFile for a folder with something else in it.
+ * been replaced. Changes nothing. Throws UnreadableFile for a folder without checkpoints, or with something else in it.
  */
 export const verifyDatabase = async (options: Options, report: Report): Promise<DatabaseTotals> => {
   const { client } = options
@@ -70,12 +70,19 @@ const verify = async (
   }
 
   let kept = 0
+  let foreign = 0
   for (const file of folder === undefined ? [] : filesIn(folder)) {
     for await (const note of checkpointsOf(file)) {
-      if (!wanted(tenantOf(note) ?? only ?? '')) continue
-      add(note, file)
-      kept++
+      if (wanted(tenantOf(note) ?? only ?? '')) {
+        add(note, file)
+        kept++
+      } else foreign++
     }
+  }
+  // a folder that is not mounted would prove what it should have refuted
+  if (folder !== undefined && kept === 0 && (foreign === 0 || batches > 0)) {
+    const whose = foreign === 0 ? '' : ` of tenant ${tenant}`
+    throw new UnreadableFile(`no file in ${folder} holds a checkpoint${whose}: it proves nothing`)
   }
   for (const id of await tenantsIn(client)) if (wanted(id)) of(id)
 

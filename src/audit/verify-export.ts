@@ -16,6 +16,7 @@ export const verifyExport = async (
   const { chains, add, of } = makeChains(makeVerifier(keys), report)
   for (const source of checkpoints) for await (const note of checkpointsOf(source)) add(note, source)
   if (chains.size === 0) throw new UnreadableFile('there are no checkpoints in the files that were given')
+  const known = new Set(chains.keys())
 
   let tenantId = chains.size === 1 ? ([...chains.keys()][0] as string) : ''
   let entries: ReturnType<typeof sweep> | undefined
@@ -40,6 +41,8 @@ export const verifyExport = async (
         continue
       }
       tenantId ||= line.tenantId
+      if (!known.has(tenantId))
+        throw new UnreadableFile(`there is no checkpoint of tenant ${tenantId}, whose export it is`)
       if (!entries) {
         checkChain()
         entries = sweep(of(tenantId), report)

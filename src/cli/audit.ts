@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { makeVerifier, publicKeyOf } from '../audit/checkpoint.ts'
-import { readKeys } from '../audit/files.ts'
+import { readKeys, UnreadableFile } from '../audit/files.ts'
 import { flawOf, parseProof } from '../audit/proof.ts'
 import type { Finding, Report } from '../audit/verify.ts'
 import { verifyDatabase } from '../audit/verify-database.ts'
@@ -36,17 +36,23 @@ keys   prints the public halves of AUDIT_KEYS as a JWK set: what --key takes. Gi
        nobody who could change the database could change it
 
 --key FILE is a JWK, a JWK set or PEM, and never comes from the database that is verified. Exit code 1: something is wrong;
-every finding names tenant and batch.
+every finding names tenant and batch. 2: a file or folder that was given is not there, or holds no checkpoints, and nothing
+was verified.
 
 ${helpOfKeeping}`,
 
   async run([what, ...args], env) {
     if (what === 'keys') return printKeys(args, env)
-    if (what === 'verify') return verify(args, env)
+    if (what === 'verify') return verify(args, env).catch(refuse)
     const command = Object.hasOwn(keeping, what ?? '') ? keeping[what ?? ''] : undefined
     if (command) return command.run(args, env)
     throw new UsageError(`audit ${what ?? ''}: npm run cli -- help audit says what there is`)
   },
+}
+
+/** What was given cannot be used, so nothing was verified: that is no verdict about the log. */
+const refuse = (error: unknown): never => {
+  throw error instanceof UnreadableFile ? new UsageError(error.message) : error
 }
 
 const printKeys = (args: string[], env: Environment): number => {
@@ -107,7 +113,7 @@ type Keys = ReturnType<typeof readKeys>
 
 const verifyProof = (file: string, keys: Keys): number => {
   const proof = parseProof(readText(file))
-  if (!proof) throw new Error(`${file} is no answer of GET /audit/proof/{id}`)
+  if (!proof) throw new UnreadableFile(`${file} is no answer of GET /audit/proof/{id}`)
   const flaw = flawOf(proof, makeVerifier(keys))
   const { tenant_id, id } = JSON.parse(flaw === undefined ? proof.entry : '{}') as Record<string, string>
   say(
@@ -122,7 +128,7 @@ const readText = (file: string): string => {
   try {
     return readFileSync(file, 'utf8')
   } catch (error) {
-    throw new Error(`${file} cannot be read (${(error as NodeJS.ErrnoException).code})`)
+    throw new UnreadableFile(`${file} cannot be read (${(error as NodeJS.ErrnoException).code})`)
   }
 }
 
@@ -140,7 +146,7 @@ const verifyFile = async ({ export: file = '', checkpoint = [], sealed }: Option
 }
 
 const verifyAll = async ({ tenant, checkpoints: folder, sealed }: Options, keys: Keys, env: Environment) => {
-  if (folder !== undefined && !existsSync(folder)) throw new Error(`there is no folder ${folder}`)
+  if (folder !== undefined && !existsSync(folder)) throw new UnreadableFile(`there is no folder ${folder}`)
   const { databases } = readConfig(env, 'cli')
   const client = new pg.Client({
     connectionString: databases.owner,

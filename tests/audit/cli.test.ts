@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -164,7 +164,7 @@ describe('verify --proof', () => {
       stdout: `broken: the entry is not the one at 1 of batch 2 of tenant ${it.acme}\n`,
     })
     expect(await run(['verify', '--proof', key, '--key', key])).toMatchObject({
-      code: 1,
+      code: 2,
       stderr: expect.stringContaining('is no answer of GET /audit/proof/{id}'),
     })
   })
@@ -186,19 +186,79 @@ test.each([
   expect(await run(args)).toMatchObject({ code: 2, stdout: '', stderr: `${message}\n` })
 })
 
-test('files that are not there are said', async () => {
+test('2: files that are not there are said', async () => {
   const given = (name: string) =>
     ['--export', log, '--checkpoint', checkpoints, '--key', key].map((each, at, all) =>
       all[at - 1] === name ? '/nowhere' : each,
     )
   for (const name of ['--export', '--checkpoint', '--key']) {
     expect(await run(['verify', ...given(name)]), name).toMatchObject({
-      code: 1,
+      code: 2,
       stderr: '/nowhere cannot be read (ENOENT)\n',
     })
   }
   expect(await run(['verify', '--database', '--key', key, '--checkpoints', '/nowhere'], database())).toMatchObject({
-    code: 1,
+    code: 2,
     stderr: 'there is no folder /nowhere\n',
+  })
+})
+
+describe('2: a place without checkpoints proves nothing', () => {
+  const folderWith = async (name: string, content?: string): Promise<string> => {
+    const path = join(folder, name)
+    await mkdir(path)
+    if (content !== undefined) await writeFile(join(path, 'first.ndjson'), content)
+    return path
+  }
+  const beside = (path: string, ...more: string[]) =>
+    run(['verify', '--database', '--key', key, '--checkpoints', path, ...more], database())
+
+  test('a folder that is empty, or is a file, or whose files hold none', async () => {
+    const said = (path: string) => ({
+      code: 2,
+      stdout: '',
+      stderr: `no file in ${path} holds a checkpoint: it proves nothing\n`,
+    })
+    for (const path of [await folderWith('empty'), log, await folderWith('answers', '{"data": []}\n')]) {
+      expect(await beside(path), path).toMatchObject(said(path))
+    }
+    const blank = await folderWith('blank', '\n')
+    expect(await beside(blank)).toMatchObject({
+      code: 2,
+      stderr: `${join(blank, 'first.ndjson')} holds no checkpoints\n`,
+    })
+  })
+
+  test('a folder that has none of the one tenant that is asked for', async () => {
+    const notes = JSON.parse(await readFile(checkpoints, 'utf8')).data as object[]
+    const foreign = await folderWith('foreign', notes.map((note) => `${JSON.stringify(note)}\n`).join(''))
+    expect(await beside(foreign, '--tenant', 'globex')).toMatchObject({
+      code: 2,
+      stderr: `no file in ${foreign} holds a checkpoint of tenant globex: it proves nothing\n`,
+    })
+    expect(await beside(foreign, '--tenant', 'acme')).toMatchObject({ code: 0 })
+  })
+
+  test('for an export: files without any, beside others too, and those of other tenants', async () => {
+    const offline = (...files: string[]) =>
+      run(['verify', '--export', log, ...files.flatMap((file) => ['--checkpoint', file]), '--key', key])
+    const [blank, none] = [join(folder, 'blank.json'), join(folder, 'none.json')]
+    await writeFile(blank, '')
+    await writeFile(none, '{"data": []}')
+
+    expect(await offline(none)).toMatchObject({
+      code: 2,
+      stderr: 'there are no checkpoints in the files that were given\n',
+    })
+    expect(await offline(checkpoints, blank)).toMatchObject({ code: 2, stderr: `${blank} holds no checkpoints\n` })
+    expect(await offline(checkpoints, none)).toMatchObject({ code: 0 })
+    const strangers = join(folder, 'strangers.json')
+    const text = await readFile(checkpoints, 'utf8')
+    const others = [it.globex, '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11'].map((id) => text.replaceAll(it.acme, id))
+    await writeFile(strangers, others.map((page) => `${page}\n`).join(''))
+    expect(await offline(strangers)).toMatchObject({
+      code: 2,
+      stderr: `there is no checkpoint of tenant ${it.acme}, whose export it is\n`,
+    })
   })
 })
