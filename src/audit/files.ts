@@ -2,7 +2,7 @@
 import { createPublicKey, type JsonWebKey } from 'node:crypto'
 import { createReadStream, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type PublicKey, publicKeyOf } from './checkpoint.ts'
+import { type Beside, type PublicKey, publicKeyOf } from './checkpoint.ts'
 import { leafHash } from './merkle.ts'
 import { type Concealing, falseOpenings, type Openings } from './personal.ts'
 
@@ -148,11 +148,14 @@ const glance = (text: string, begin: number, end: number, openings: Openings): G
 
 // Checkpoints
 
+/** A signed note, and what else its file says of it. */
+export type Kept = { note: string; beside: Beside }
+
 /**
  * The checkpoints of a file: answers of GET /audit/checkpoints (one, or one a line), lines that each hold one under
  * `checkpoint`, or the notes themselves, one behind the other. Throws UnreadableFile for anything else.
  */
-export async function* checkpointsOf(file: string): AsyncIterable<string> {
+export async function* checkpointsOf(file: string): AsyncIterable<Kept> {
   let note: string[] = []
   let first = true
   let blank = true
@@ -170,7 +173,7 @@ export async function* checkpointsOf(file: string): AsyncIterable<string> {
       } else {
         const ended = note.at(-1)?.startsWith('— ') === true
         if (ended && !line.startsWith('— ')) {
-          yield `${note.join('\n')}\n`
+          yield { note: `${note.join('\n')}\n`, beside: {} }
           note = []
         }
         if (note.length > 0 || line !== '') note.push(line)
@@ -180,7 +183,7 @@ export async function* checkpointsOf(file: string): AsyncIterable<string> {
   }
   // an answer without checkpoints is one; a file without anything is none, and what it was to hold would not be missed
   if (blank) throw new UnreadableFile(`${file} holds no checkpoints`)
-  if (note.length > 0) yield `${note.join('\n')}\n`
+  if (note.length > 0) yield { note: `${note.join('\n')}\n`, beside: {} }
 }
 
 const parseJson = (text: string): unknown => {
@@ -191,9 +194,9 @@ const parseJson = (text: string): unknown => {
   }
 }
 
-function* notesIn(value: unknown, file: string): Iterable<string> {
-  const { checkpoint, data, entry } = (value ?? {}) as { checkpoint?: unknown; data?: unknown; entry?: unknown }
-  if (typeof checkpoint === 'string') yield checkpoint
+function* notesIn(value: unknown, file: string): Iterable<Kept> {
+  const { checkpoint, data, entry, ...beside } = (value ?? {}) as Record<string, unknown>
+  if (typeof checkpoint === 'string') yield { note: checkpoint, beside }
   else if (Array.isArray(data)) for (const each of data) yield* notesIn(each, file)
   else if (entry === undefined) throw new UnreadableFile(`${file} holds no checkpoints`)
 }

@@ -72,9 +72,9 @@ const verify = async (
   let kept = 0
   let foreign = 0
   for (const file of folder === undefined ? [] : filesIn(folder)) {
-    for await (const note of checkpointsOf(file)) {
+    for await (const { note, beside } of checkpointsOf(file)) {
       if (wanted(tenantOf(note) ?? only ?? '')) {
-        add(note, file)
+        add(note, file, beside)
         kept++
       } else foreign++
     }

@@ -14,7 +14,8 @@ export const verifyExport = async (
   report: Report,
 ): Promise<Verified> => {
   const { chains, add, of } = makeChains(makeVerifier(keys), report)
-  for (const source of checkpoints) for await (const note of checkpointsOf(source)) add(note, source)
+  for (const source of checkpoints)
+    for await (const { note, beside } of checkpointsOf(source)) add(note, source, beside)
   if (chains.size === 0) throw new UnreadableFile('there are no checkpoints in the files that were given')
   const known = new Set(chains.keys())
 

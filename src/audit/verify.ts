@@ -3,7 +3,16 @@
  * order (xact, id), are held against it. It looks at every entry once, and keeps a tree for each batch that is open then;
  * of each checkpoint it keeps some 150 bytes.
  */
-import { type Checkpoint, firstPrevious, hashOf, parseCheckpoint, parseNote, type Verifier } from './checkpoint.ts'
+import {
+  type Beside,
+  type Checkpoint,
+  falseField,
+  firstPrevious,
+  hashOf,
+  parseCheckpoint,
+  parseNote,
+  type Verifier,
+} from './checkpoint.ts'
 import { HASH_BYTES, makeTree, type Tree } from './merkle.ts'
 
 export type Finding = {
@@ -17,6 +26,7 @@ export type Finding = {
 
 export type Problem =
   | 'checkpoint_unreadable'
+  | 'checkpoint_false'
   | 'signature_bad'
   | 'signature_unknown'
   | 'chain_forked'
@@ -47,8 +57,11 @@ const MOST_BATCHES = 2 ** 27
 export type Chain = {
   readonly tenantId: string
   readonly length: number
-  /** Adds one; the same again changes nothing. `where` says in findings where it came from. */
-  add(note: string, where: string): void
+  /**
+   * Adds one; the same again changes nothing. `where` says in findings where it came from, and `beside` what is said of it
+   * there, which has to be what it says itself.
+   */
+  add(note: string, where: string, beside?: Beside): void
   /** Reports where it does not hold together. */
   check(): void
   /** Ranges of batches whose checkpoints are missing, both ends included. */
@@ -80,9 +93,9 @@ export const makeChains = (verifier: Verifier, report: Report) => {
     chains,
     of,
     /** Adds a signed note to the chain that its text names. */
-    add(note: string, where: string): void {
+    add(note: string, where: string, beside?: Beside): void {
       const tenantId = tenantOf(note)
-      if (tenantId) of(tenantId).add(note, where)
+      if (tenantId) of(tenantId).add(note, where, beside)
       else report({ tenantId: '', batch: null, problem: 'checkpoint_unreadable', detail: `${where} is no checkpoint` })
     },
   }
@@ -165,7 +178,7 @@ const makeChain = (tenantId: string, verifier: Verifier, report: Report): Chain 
     get lastEra() {
       return length > 0 ? number(length, 'era') : 1
     },
-    add(raw, where) {
+    add(raw, where, beside = {}) {
       const note = parseNote(raw)
       const checkpoint = note && parseCheckpoint(note.text)
       if (!note || !checkpoint || checkpoint.batch < 1 || checkpoint.batch > MOST_BATCHES) {
@@ -174,6 +187,8 @@ const makeChain = (tenantId: string, verifier: Verifier, report: Report): Chain 
       }
       const text = hashOf(note.text)
       const { batch } = checkpoint
+      const field = falseField(beside, note, checkpoint)
+      if (field) find(batch, 'checkpoint_false', `what stands beside it as ${field} is not what it says (${where})`)
       if (present[batch - 1] === 1 && hash(batch, 'text').equals(text)) return
       const verdict = verifier(note)
       if (verdict !== 'good') {

@@ -51,7 +51,8 @@ beforeAll(async () => {
   )
   const path = inclusionPath(1, Buffer.concat(leaves.map(({ leaf }) => leaf))).map((hash) => hash.toString('hex'))
   const checkpoint = notes[0]?.checkpoint
-  const answer = { id: 'x', entry: leaves[1]?.entry, leaf_index: 1, tree_size: leaves.length, path, checkpoint }
+  const { id } = JSON.parse(leaves[1]?.entry ?? '{}')
+  const answer = { id, entry: leaves[1]?.entry, leaf_index: 1, tree_size: leaves.length, path, checkpoint }
   await writeFile(proof, JSON.stringify(answer))
   await publishCheckpoints(it.worker, folderSink(kept), new AbortController().signal)
   await writeFile(key, (await run(['keys'], { AUDIT_KEYS: keysVariable() })).stdout)
@@ -168,6 +169,18 @@ describe('verify --proof', () => {
       stderr: expect.stringContaining('is no answer of GET /audit/proof/{id}'),
     })
   })
+})
+
+test('1: a proof that names another entry than the one that it proves', async () => {
+  const other = join(folder, 'other.json')
+  const { id, ...rest } = JSON.parse(await readFile(proof, 'utf8'))
+  await writeFile(other, JSON.stringify({ id: '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11', ...rest }))
+  expect(await run(['verify', '--proof', other, '--key', key])).toMatchObject({
+    code: 1,
+    stdout: `broken: its id is not that of its entry, ${id}\n`,
+  })
+  await writeFile(other, JSON.stringify(rest))
+  expect(await run(['verify', '--proof', other, '--key', key])).toMatchObject({ code: 0 })
 })
 
 test.each([

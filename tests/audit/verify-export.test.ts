@@ -279,7 +279,7 @@ describe('checkpoints', () => {
       'answers, one a line',
       () => [notes.slice(3), notes.slice(0, 3)].map((part) => JSON.stringify(page(part))).join('\n'),
     ],
-    ['checkpoints, one a line', () => notes.map((note) => JSON.stringify({ batch: 1, checkpoint: note })).join('\n')],
+    ['checkpoints, one a line', () => notes.map((note) => JSON.stringify(answerOf(note))).join('\n')],
     [
       'an export with checkpoints in it',
       () => [...lines, ...notes.map((checkpoint) => JSON.stringify({ checkpoint }))].join('\n'),
@@ -290,7 +290,37 @@ describe('checkpoints', () => {
     expect(await findingsOf({ checkpoints: [await put(write())] })).toEqual([])
   })
 
-  const page = (some: string[]) => ({ data: some.map((checkpoint) => ({ batch: 0, checkpoint })), next_cursor: null })
+  /** As the API answers a checkpoint, and a file of those that were kept has it. */
+  const answerOf = (checkpoint: string) => {
+    const { text, signatures } = parseNote(checkpoint) ?? { text: '', signatures: [] }
+    const it = parseCheckpoint(text) as Checkpoint
+    return {
+      ...{ id: '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11', tenant_id: it.tenantId, batch: it.batch, kind: it.kind },
+      ...{ month: it.month, era: it.era, from_xact: it.fromXact, to_xact: it.toXact },
+      ...{ entries: it.entries, total: it.total, root: it.root.toString('hex'), previous: it.previous.toString('hex') },
+      ...{ sealed_at: it.sealedAt.replace(/\.?0*Z$/, 'Z'), key_id: signatures[0]?.keyId, checkpoint },
+    }
+  }
+  const page = (some: string[]) => ({ data: some.map(answerOf), next_cursor: null })
+
+  test('what stands beside one is what it says, field by field', async () => {
+    const others = {
+      ...{ tenant_id: '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11', batch: 4, kind: 'retired', month: '2020-01', era: 2 },
+      ...{ from_xact: 1, to_xact: '9', entries: 0, total: null, root: '00'.repeat(32), previous: 'ff'.repeat(32) },
+      ...{ sealed_at: '2020-01-01T00:00:00Z', key_id: 'other' },
+    }
+    const { id, checkpoint, ...answered } = answerOf(notes[2] as string)
+    expect(Object.keys(others)).toEqual(Object.keys(answered))
+    for (const [field, value] of Object.entries(others)) {
+      const { data } = page(notes)
+      const changed = { data: data.with(2, { ...answerOf(notes[2] as string), [field]: value }) }
+      const again = await put(JSON.stringify(changed))
+      const finding = found(3, 'checkpoint_false', `beside it as ${field} is`)
+      expect(await findingsOf({ checkpoints: [again] }), field).toEqual([finding])
+      // also when the same checkpoint was read already
+      expect(await findingsOf({ checkpoints: [await put(notes.join('')), again] }), field).toEqual([finding])
+    }
+  })
 
   test('and may stand among the lines of the export', async () => {
     const mixed = lines.flatMap((line, at) =>
