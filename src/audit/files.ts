@@ -4,7 +4,7 @@ import { createReadStream, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Beside, type PublicKey, publicKeyOf } from './checkpoint.ts'
 import { leafHash } from './merkle.ts'
-import { type Concealing, falseOpenings, type Openings } from './personal.ts'
+import { type Concealing, falseOpenings, isOpened, type Openings } from './personal.ts'
 
 /** A file is not what it is given as; the message is for its reader. */
 export class UnreadableFile extends Error {
@@ -71,6 +71,8 @@ export type Line = {
   leaf: Buffer
   /** The fields whose openings do not open what stands in the entry. */
   falseOpenings: string[]
+  /** Whether everything personal in it is opened. */
+  opened: boolean
 }
 
 const HEAD = '{"personal": '
@@ -96,6 +98,7 @@ export const parseLine = ({ bytes, text }: Lines, [from, to]: Lines['bounds'][nu
       xact,
       leaf: leafHash(bytes.subarray(begin, end)),
       falseOpenings: falseOpenings(entry, openings),
+      opened: isOpened(entry, openings),
     }
   } catch {
     return undefined
@@ -122,11 +125,12 @@ const UUID_LENGTH = 36
 const XACT = ', "xact": '
 const ADDRESS = ', "address": '
 const TENANT = ', "tenant_id": "'
+const PERSONAL = '"@personal": ['
 
 /**
  * What is needed of an entry, by where it stands in one that the database wrote: parsing the whole takes longer than all
  * else. That it did is taken for granted here, and not later: an entry with other bytes has another hash. Undefined when it
- * does not begin so, or more has been opened than the address.
+ * does not begin so, or there is more to open than the address.
  */
 const glance = (text: string, begin: number, end: number, openings: Openings): Glance | undefined => {
   for (const field in openings) if (field !== 'address') return undefined
@@ -136,6 +140,8 @@ const glance = (text: string, begin: number, end: number, openings: Openings): G
   const addressAt = text.indexOf(ADDRESS, xactAt) + ADDRESS.length
   const tenantAt = text.lastIndexOf(TENANT, end) + TENANT.length
   if (xactAt < begin || addressAt < begin || addressAt >= end || tenantAt < begin) return undefined
+
+  if (text.slice(begin, end).includes(PERSONAL)) return undefined
 
   const idAt = begin + ID_AT
   return {

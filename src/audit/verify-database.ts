@@ -2,6 +2,7 @@
 import type pg from 'pg'
 import { formatCheckpoint, formatNote, makeVerifier, type PublicKey } from './checkpoint.ts'
 import { checkpointsOf, filesIn, UnreadableFile } from './files.ts'
+import { opens } from './personal.ts'
 import { type Chain, makeChains, type Report, range, type Sealing, sweep, type Totals, tenantOf } from './verify.ts'
 
 type Options = {
@@ -22,6 +23,8 @@ export type DatabaseTotals = Totals & {
   batches: number
   /** Checkpoints of the folder. */
   kept: number
+  /** Entries with something personal whose key was destroyed. */
+  unopened: number
 }
 
 const ROWS_AT_ONCE = 5_000
@@ -86,7 +89,7 @@ const verify = async (
   }
   for (const id of await tenantsIn(client)) if (wanted(id)) of(id)
 
-  const totals = { verified: 0, unsealed: 0, unsealedSince: Number.POSITIVE_INFINITY, retired: 0 }
+  const totals = { verified: 0, unsealed: 0, unsealedSince: Number.POSITIVE_INFINITY, retired: 0, unopened: 0 }
   for (const chain of chains.values()) {
     const inDatabase = sealed.get(chain.tenantId) ?? 0
     const find = (batch: number | null, problem: 'seal_missing' | 'not_sealed', detail: string) =>
@@ -108,6 +111,7 @@ const verify = async (
     totals.unsealed += found.unsealed
     totals.unsealedSince = Math.min(totals.unsealedSince, found.unsealedSince)
     totals.retired += found.retired
+    totals.unopened += found.unopened
   }
   const names = new Map([...slugs].map(([slug, id]) => [id, slug]))
   return { ...totals, tenants: new Map([...chains.keys()].map((id) => [id, names.get(id) ?? ''])), batches, kept }
@@ -221,15 +225,54 @@ const leaf = `sha256('\\x00'::bytea || convert_to(jsonb_build_object(
   'address', encode(e.address, 'hex'), 'action', e.action, 'table', e.table_name,
   'row_id', e.row_id, 'old_row', e.old_row, 'new_row', e.new_row)::text, 'UTF8'))`
 
-const sweepTenant = async (client: pg.ClientBase, chain: Chain, sealing: Sealing, report: Report): Promise<Totals> => {
+/**
+ * What stands concealed in an entry: field, value, whose it is, whether a key of theirs is known, and the entry's own, which
+ * is all that leaves the server. Somebody may have written anything there, and none of it is an error here.
+ */
+const concealed = `(
+  select jsonb_agg(jsonb_build_array(f.field, f.value, f.subject_id, k.subject_id is not null, encode(sha256(k.key || uuid_send(e.id)), 'hex')))
+    from (select 'address' as field, coalesce(e.actor_id, e.tenant_id) as subject_id, encode(e.address, 'hex') as value where e.address is not null
+          union all
+          select i.name || '.' || c.name,
+                 case when i.fields -> c.name ->> 'personal_to' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then (i.fields -> c.name ->> 'personal_to')::uuid end,
+                 i.fields -> c.name ->> 'value'
+            from (values ('old_row', e.old_row), ('new_row', e.new_row)) i (name, fields),
+                 jsonb_array_elements_text(case when jsonb_typeof(i.fields -> '@personal') = 'array' then i.fields -> '@personal' else '[]' end) c (name)
+           where e.action <> 'read' and (e.old_row ? '@personal' or e.new_row ? '@personal') and i.fields -> c.name ->> 'value' is not null) f
+    left join app.personal_keys k on k.subject_id = f.subject_id)`
+
+type EntryRow = {
+  id: string
+  xact: string
+  leaf: Buffer
+  concealed: [field: string, value: string, subjectId: string | null, known: boolean, entryKey: string | null][] | null
+}
+
+const sweepTenant = async (client: pg.ClientBase, chain: Chain, sealing: Sealing, report: Report) => {
   const entries = sweep(chain, report, sealing)
-  await eachRow<{ id: string; xact: string; leaf: Buffer }>(
+  const closed = new Map<string | null, { count: number; batch: number | null; first: string }>()
+  let unopened = 0
+  await eachRow<EntryRow>(
     client,
-    `select e.id::text, e.xact::text, ${leaf} as leaf from app.audit_log e where e.tenant_id = $1 order by e.xact, e.id`,
+    `select e.id::text, e.xact::text, ${leaf} as leaf, ${concealed} as concealed
+       from app.audit_log e where e.tenant_id = $1 order by e.xact, e.id`,
     [chain.tenantId],
-    ({ id, xact, leaf }) => entries.add({ id, xact: Number(xact), leaf }),
+    ({ id, xact, leaf, concealed }) => {
+      const batch = entries.add({ id, xact: Number(xact), leaf })
+      if (concealed?.some(([, , , known, key]) => known && key === null)) unopened++
+      for (const [field, value, subjectId, known, key] of concealed ?? []) {
+        const isErased = known && key === null
+        if (isErased || (key !== null && opens(Buffer.from(key, 'hex'), field, Buffer.from(value, 'hex')))) continue
+        const of = closed.get(subjectId) ?? { count: 0, batch, first: `${field} of ${id}` }
+        closed.set(subjectId, { ...of, count: of.count + 1 })
+      }
+    },
   )
-  return entries.end()
+  for (const [subjectId, { count, batch, first }] of closed) {
+    const detail = `${count} ${count === 1 ? 'value opens' : 'values open'} under no key of ${subjectId ?? 'nobody'}, who was not erased; the first is ${first}`
+    report({ tenantId: chain.tenantId, batch, problem: 'personal_unreadable', detail })
+  }
+  return { ...entries.end(), unopened }
 }
 
 /** Some thousand rows at a time, however many there are. */

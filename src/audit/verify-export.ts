@@ -3,7 +3,12 @@ import { makeVerifier, type PublicKey } from './checkpoint.ts'
 import { checkpointsOf, linesOf, parseLine, UnreadableFile } from './files.ts'
 import { makeChains, type Problem, type Report, range, sweep, type Totals } from './verify.ts'
 
-export type Verified = Totals & { tenantId: string; batches: number }
+export type Verified = Totals & {
+  tenantId: string
+  batches: number
+  /** Entries with something personal that the export does not open: it was erased, or left out. */
+  unopened: number
+}
 
 /**
  * Holds an export against the checkpoints of its tenant in `checkpoints`, all of which must lie on one chain, signed under
@@ -21,7 +26,7 @@ export const verifyExport = async (
 
   let tenantId = chains.size === 1 ? ([...chains.keys()][0] as string) : ''
   let entries: ReturnType<typeof sweep> | undefined
-  let [number, foreign, unreadable] = [0, 0, 0]
+  let [number, foreign, unreadable, unopened] = [0, 0, 0, 0]
   const falsely = new Map<number | null, string>()
 
   const find = (batch: number | null, problem: Problem, detail: string) => report({ tenantId, batch, problem, detail })
@@ -53,6 +58,7 @@ export const verifyExport = async (
         continue
       }
       const batch = entries.add(line)
+      if (!line.opened) unopened++
       const [field] = line.falseOpenings
       if (field && !falsely.has(batch))
         falsely.set(batch, `line ${number}: what it says of ${field} is not what the entry holds`)
@@ -64,7 +70,7 @@ export const verifyExport = async (
   if (unreadable) find(null, 'entry_unreadable', `line ${unreadable} is no line of an export`)
   if (foreign) find(null, 'entry_extra', `line ${foreign} is an entry of another tenant`)
   for (const [batch, detail] of falsely) find(batch, 'opening_false', detail)
-  return { ...totals, tenantId, batches: of(tenantId).length }
+  return { ...totals, tenantId, batches: of(tenantId).length, unopened }
 }
 
 /** An export may have checkpoints among its lines. */

@@ -40,6 +40,7 @@ export type Problem =
   | 'entry_misplaced'
   | 'entry_unreadable'
   | 'opening_false'
+  | 'personal_unreadable'
   | 'not_sealed'
 
 export type Report = (finding: Finding) => void

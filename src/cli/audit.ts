@@ -134,15 +134,15 @@ const readText = (file: string): string => {
 
 const verifyFile = async ({ export: file = '', checkpoint = [], sealed }: Options, keys: Keys): Promise<number> => {
   const findings = collect()
-  const { verified, unsealed, retired, tenantId, batches } = await verifyExport(
+  const { verified, tenantId, batches, ...rest } = await verifyExport(
     { file, checkpoints: checkpoint, keys },
     findings.add,
   )
   findings.print(new Map())
   say(
-    `${verified} entries of tenant ${tenantId} in ${batches} batches${words({ unsealed, retired })}: ${findings.verdict()}`,
+    `${verified} entries of tenant ${tenantId} in ${batches} batches${words({ ...rest, without: 'erased, or left out of the export' })}: ${findings.verdict()}`,
   )
-  return findings.count > 0 || (sealed && unsealed > 0) ? 1 : 0
+  return findings.count > 0 || (sealed && rest.unsealed > 0) ? 1 : 0
 }
 
 const verifyAll = async ({ tenant, checkpoints: folder, sealed }: Options, keys: Keys, env: Environment) => {
@@ -164,7 +164,7 @@ const verifyAll = async ({ tenant, checkpoints: folder, sealed }: Options, keys:
     const { verified, batches, kept, tenants } = totals
     const outside = folder === undefined ? '' : `, beside ${kept} checkpoints that were kept`
     say(
-      `${verified} entries of ${tenants.size} tenants in ${batches} batches${words(totals)}${outside}: ${findings.verdict()}`,
+      `${verified} entries of ${tenants.size} tenants in ${batches} batches${words({ ...totals, without: 'erased' })}${outside}: ${findings.verdict()}`,
     )
     return findings.count > 0 || (sealed && totals.unsealed > 0) ? 1 : 0
   } finally {
@@ -172,8 +172,12 @@ const verifyAll = async ({ tenant, checkpoints: folder, sealed }: Options, keys:
   }
 }
 
-const words = ({ unsealed, retired }: { unsealed: number; retired: number }): string =>
-  (retired > 0 ? `, ${retired} more were retired` : '') + (unsealed > 0 ? `, ${unsealed} more are not sealed yet` : '')
+type Counts = { unsealed: number; retired: number; unopened: number; without: string }
+
+const words = ({ unsealed, retired, unopened, without }: Counts): string =>
+  (unopened > 0 ? `, ${unopened} with something personal that was ${without}` : '') +
+  (retired > 0 ? `, ${retired} more were retired` : '') +
+  (unsealed > 0 ? `, ${unsealed} more are not sealed yet` : '')
 
 /** More say no more. */
 const MOST_LINES = 200
