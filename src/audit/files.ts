@@ -68,6 +68,7 @@ export type Line = {
   tenantId: string
   id: string
   xact: number
+  at: string
   leaf: Buffer
   /** The fields whose openings do not open what stands in the entry. */
   falseOpenings: string[]
@@ -90,12 +91,14 @@ export const parseLine = ({ bytes, text }: Lines, [from, to]: Lines['bounds'][nu
     const openings = readOpenings(bytes, text, from + HEAD.length, middle)
     const entry =
       glance(text, begin, end, openings) ?? (JSON.parse(bytes.toString('utf8', begin, end)) as Partial<Glance>)
-    const { tenant_id: tenantId, id, xact } = entry
-    if (typeof tenantId !== 'string' || typeof id !== 'string' || typeof xact !== 'number') return undefined
+    const { tenant_id: tenantId, id, xact, at } = entry
+    if (typeof tenantId !== 'string' || typeof id !== 'string' || typeof at !== 'string') return undefined
+    if (typeof xact !== 'number') return undefined
     return {
       tenantId,
       id,
       xact,
+      at,
       leaf: leafHash(bytes.subarray(begin, end)),
       falseOpenings: falseOpenings(entry, openings),
       opened: isOpened(entry, openings),
@@ -115,7 +118,7 @@ const readOpenings = (bytes: Buffer, text: string, from: number, to: number): Op
   return (JSON.parse(bytes.toString('utf8', from, to)) ?? {}) as Openings
 }
 
-type Glance = Concealing & { tenant_id: string; id: string; xact: number }
+type Glance = Concealing & { tenant_id: string; id: string; xact: number; at: string }
 
 // how app.audit_entry begins: jsonb writes its keys in an order of its own, the shortest first
 const BEGINNING = '{"v": 1, "at": "'
@@ -146,6 +149,7 @@ const glance = (text: string, begin: number, end: number, openings: Openings): G
   const idAt = begin + ID_AT
   return {
     id: text.slice(idAt, idAt + UUID_LENGTH),
+    at: text.slice(begin + BEGINNING.length, idAt - AFTER_TIME.length),
     xact: Number(text.slice(xactAt, text.indexOf(',', xactAt))),
     tenant_id: text.slice(tenantAt, tenantAt + UUID_LENGTH),
     address: text[addressAt] === '"' ? text.slice(addressAt + 1, text.indexOf('"', addressAt + 1)) : null,

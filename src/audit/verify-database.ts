@@ -3,7 +3,17 @@ import type pg from 'pg'
 import { formatCheckpoint, formatNote, makeVerifier, type PublicKey } from './checkpoint.ts'
 import { checkpointsOf, filesIn, UnreadableFile } from './files.ts'
 import { opens } from './personal.ts'
-import { type Chain, makeChains, type Report, range, type Sealing, sweep, type Totals, tenantOf } from './verify.ts'
+import {
+  type Chain,
+  makeChains,
+  PATIENCE_MS,
+  type Report,
+  range,
+  type Sealing,
+  sweep,
+  type Totals,
+  tenantOf,
+} from './verify.ts'
 
 type Options = {
   /** A superuser, or a member of app_audit. */
@@ -52,7 +62,7 @@ export const verifyInTransaction = async (options: Options, report: Report): Pro
 }
 
 const verify = async (
-  { client, keys, tenant, folder, patienceMs = 600_000 }: Options,
+  { client, keys, tenant, folder, patienceMs = PATIENCE_MS }: Options,
   report: Report,
 ): Promise<DatabaseTotals> => {
   const slugs = await readSlugs(client)
@@ -98,7 +108,7 @@ const verify = async (
     if (inDatabase < chain.length) {
       find(inDatabase + 1, 'seal_missing', `it is not in the database; a checkpoint of batch ${chain.length} was kept`)
     }
-    const found = await sweepTenant(client, chain, sealing, report)
+    const found = await sweepTenant(client, chain, sealing, patienceMs, report)
     if (found.unsealed > 0 && found.unsealedSince < sealing.now - patienceMs) {
       const since = new Date(found.unsealedSince).toISOString()
       find(
@@ -244,21 +254,28 @@ const concealed = `(
 type EntryRow = {
   id: string
   xact: string
+  at: string
   leaf: Buffer
   concealed: [field: string, value: string, subjectId: string | null, known: boolean, entryKey: string | null][] | null
 }
 
-const sweepTenant = async (client: pg.ClientBase, chain: Chain, sealing: Sealing, report: Report) => {
-  const entries = sweep(chain, report, sealing)
+const sweepTenant = async (
+  client: pg.ClientBase,
+  chain: Chain,
+  sealing: Sealing,
+  patienceMs: number,
+  report: Report,
+) => {
+  const entries = sweep(chain, report, sealing, patienceMs)
   const closed = new Map<string | null, { count: number; batch: number | null; first: string }>()
   let unopened = 0
   await eachRow<EntryRow>(
     client,
-    `select e.id::text, e.xact::text, ${leaf} as leaf, ${concealed} as concealed
+    `select e.id::text, e.xact::text, to_char(e.at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at, ${leaf} as leaf, ${concealed} as concealed
        from app.audit_log e where e.tenant_id = $1 order by e.xact, e.id`,
     [chain.tenantId],
-    ({ id, xact, leaf, concealed }) => {
-      const batch = entries.add({ id, xact: Number(xact), leaf })
+    ({ id, xact, at, leaf, concealed }) => {
+      const batch = entries.add({ id, xact: Number(xact), at, leaf })
       if (concealed?.some(([, , , known, key]) => known && key === null)) unopened++
       for (const [field, value, subjectId, known, key] of concealed ?? []) {
         const isErased = known && key === null

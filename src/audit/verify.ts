@@ -38,6 +38,7 @@ export type Problem =
   | 'entry_changed'
   | 'entry_extra'
   | 'entry_misplaced'
+  | 'entry_late'
   | 'entry_unreadable'
   | 'opening_false'
   | 'personal_unreadable'
@@ -236,6 +237,8 @@ export const range = (first: number, last: number): string =>
 export type Entry = {
   id: string
   xact: number
+  /** When it says that it was written, RFC 3339. */
+  at: string
   /** Of the leaf: `leafHash` of the entry's bytes. */
   leaf: Buffer
 }
@@ -268,10 +271,13 @@ export type Totals = {
   retired: number
 }
 
+/** How long an entry may wait to be sealed, in ms: a transaction that stays open for longer is looked at. */
+export const PATIENCE_MS = 600_000
+
 type Open = { batch: number; tree: Tree }
 
 /** Holds the entries of one tenant against its chain, which is complete by now. */
-export const sweep = (chain: Chain, report: Report, sealing?: Sealing): Sweep => {
+export const sweep = (chain: Chain, report: Report, sealing?: Sealing, patienceMs = PATIENCE_MS): Sweep => {
   const find = (batch: number | null, problem: Problem, detail: string) =>
     report({ tenantId: chain.tenantId, batch, problem, detail })
 
@@ -293,6 +299,8 @@ export const sweep = (chain: Chain, report: Report, sealing?: Sealing): Sweep =>
   let lastId = ''
   let [verified, unsealed, retired] = [0, 0, 0]
   let unsealedSince = Number.POSITIVE_INFINITY
+  const late = { n: 0, first: '' }
+  const lateBelow = Date.parse(chain.sealedAt) - patienceMs
   const strays = new Map<number | null, number>()
   const misplaced = new Set<number | null>()
   const missing: { batch: number; found: number; of: number }[] = []
@@ -376,7 +384,7 @@ export const sweep = (chain: Chain, report: Report, sealing?: Sealing): Sweep =>
   }
 
   return {
-    add({ id, xact, leaf }) {
+    add({ id, xact, at, leaf }) {
       if (xact < lastXact || (xact === lastXact && id <= lastId)) {
         const batch = nearest(chain, batches, xact)
         if (!misplaced.has(batch)) {
@@ -398,7 +406,12 @@ export const sweep = (chain: Chain, report: Report, sealing?: Sealing): Sweep =>
       }
       if (isLater(xact, id)) {
         unsealed++
-        unsealedSince = Math.min(unsealedSince, timeOf(id))
+        const since = Math.min(timeOf(id), Date.parse(at) || 0)
+        unsealedSince = Math.min(unsealedSince, since)
+        if (since < lateBelow) {
+          late.n++
+          late.first ||= id
+        }
       } else {
         const batch = nearest(chain, batches, xact)
         strays.set(batch, (strays.get(batch) ?? 0) + 1)
@@ -409,6 +422,14 @@ export const sweep = (chain: Chain, report: Report, sealing?: Sealing): Sweep =>
       advance(Number.POSITIVE_INFINITY)
       for (const [batch, n] of strays) {
         find(batch, 'entry_extra', `${count(n)} of its time ${n === 1 ? 'is' : 'are'} in no batch`)
+      }
+      if (late.n > 0) {
+        find(
+          null,
+          'entry_late',
+          `${count(late.n)} behind the last checkpoint, of ${chain.sealedAt}, ${late.n === 1 ? 'says it was' : 'say they were'} written long before it: ` +
+            `a transaction was open for so long, or sealing lags far behind, or somebody put in what never happened. The first is ${late.first}`,
+        )
       }
       reportMissing(missing, chain, find)
       return { verified, unsealed, unsealedSince, retired }

@@ -186,6 +186,47 @@ describe('entries', () => {
 
 const EMPTIED = '{"personal": {}, "entry"'
 
+test('what is behind the last checkpoint, and says it was written long before it, is found', async () => {
+  const last = JSON.parse(lines.at(-1) as string).entry
+  const behind = (id: string, at: string) =>
+    (lines.at(-1) as string)
+      .replace(last.id, id)
+      .replace(last.at, at)
+      .replace(/"xact": \d+/, `"xact": ${last.xact + 1_000_000}`)
+  const [later, hours] = [last.id.replace(/....$/, 'ffff'), 3 * 3_600_000]
+  const idOf = (ms: number) =>
+    ms
+      .toString(16)
+      .padStart(12, '0')
+      .replace(/^(.{8})(.{4})$/, '$1-$2-7000-8000-000000000000')
+  const long = new Date(Date.parse(last.at) - hours).toISOString()
+  const short = new Date(Date.parse(last.at) - 60_000).toISOString()
+  const verdict = (id: string, at: string) =>
+    verified({
+      lines: [
+        ...lines.map((line) => line.replace(/^\{"personal": \{.*\}, "entry"/, EMPTIED)),
+        behind(id, at).replace(/^\{"personal": \{.*\}, "entry"/, EMPTIED),
+      ],
+    })
+
+  for (const [id, at] of [
+    [idOf(Date.parse(last.at) - hours), long],
+    [idOf(Date.parse(last.at) - hours), last.at],
+    [later, long],
+    [later, 'no time'],
+  ] as const) {
+    expect((await verdict(id, at)).findings, `${id} ${at}`).toEqual([
+      found(null, 'entry_late', new RegExp(`^1 entry behind .* The first is ${id}$`)),
+    ])
+  }
+  for (const [id, at] of [
+    [later, last.at],
+    [idOf(Date.parse(last.at) - 60_000), short],
+  ] as const) {
+    expect(await verdict(id, at), `${id} ${at}`).toMatchObject({ findings: [], totals: { unsealed: 1 } })
+  }
+})
+
 describe('what is said beside an entry', () => {
   const replaced = async (from: RegExp, to: string) =>
     findingsOf({ lines: lines.map((line, at) => (at === lines.length - 1 ? line.replace(from, to) : line)) })
