@@ -108,6 +108,13 @@ export const parseLine = ({ bytes, text }: Lines, [from, to]: Lines['bounds'][nu
   }
 }
 
+/** What a copy as text, not as bytes, has made of a file, by its first line; undefined for none of that. */
+export const changeOf = ({ text }: Lines, [from, to]: Lines['bounds'][number]): string | undefined => {
+  if (text.startsWith('\xef\xbb\xbf', from)) return 'it begins with a byte order mark'
+  if (text.startsWith('\xff\xfe', from) || text.startsWith('\xfe\xff', from)) return 'it is in UTF-16'
+  return text[to - 1] === '\r' ? 'its lines end in CR LF' : undefined
+}
+
 /** The usual: an address, and nothing else, in plain letters. */
 const addressOnly = /\{"address": \{"key": "([0-9a-f]{64})", "value": "([ !#-[\]-~]*)"\}\}/y
 

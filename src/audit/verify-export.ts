@@ -1,6 +1,6 @@
 /** Verification of an export, offline. */
 import { makeVerifier, type PublicKey } from './checkpoint.ts'
-import { checkpointsOf, linesOf, parseLine, UnreadableFile } from './files.ts'
+import { changeOf, checkpointsOf, linesOf, parseLine, UnreadableFile } from './files.ts'
 import { makeChains, type Problem, type Report, range, sweep, type Totals } from './verify.ts'
 
 export type Verified = Totals & {
@@ -42,6 +42,9 @@ export const verifyExport = async (
       number++
       const line = parseLine(lines, bounds)
       if (!line) {
+        const change = number === 1 ? changeOf(lines, bounds) : undefined
+        if (change)
+          throw new UnreadableFile(`${file} is not as it was exported: ${change}. Verify the bytes as they came`)
         const [from, to] = bounds
         if (to > from && !lines.text.startsWith(CHECKPOINT, from)) unreadable ||= number
         continue
@@ -64,6 +67,7 @@ export const verifyExport = async (
         falsely.set(batch, `line ${number}: what it says of ${field} is not what the entry holds`)
     }
   }
+  if (!entries && unreadable) throw new UnreadableFile(`${file} is no export as JSON lines: no line of it is an entry`)
   if (!entries) checkChain()
   const totals = (entries ?? sweep(of(tenantId), report)).end()
 

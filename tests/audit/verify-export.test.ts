@@ -186,6 +186,21 @@ describe('entries', () => {
 
 const EMPTIED = '{"personal": {}, "entry"'
 
+test('a copy that was converted as text is no log that was shortened', async () => {
+  const read = async (content: string | Buffer) => {
+    const file = join(folder, `copy-${++files}`)
+    await writeFile(file, content)
+    const checkpoints = [await put(notes.join(''))]
+    return verifyExport({ file, checkpoints, keys: [publicKeyOf(it.signer)] }, () => {})
+  }
+  const text = `${lines.join('\n')}\n`
+  await expect(read(text.replaceAll('\n', '\r\n'))).rejects.toThrow('is not as it was exported: its lines end in CR LF')
+  await expect(read(`\uFEFF${text}`)).rejects.toThrow('it begins with a byte order mark')
+  await expect(read(Buffer.from(`\uFEFF${text}`, 'utf16le'))).rejects.toThrow('it is in UTF-16')
+  await expect(read('xact,id,at\r\n')).rejects.toMatchObject({ name: 'UnreadableFile' })
+  await expect(read('xact,id,at\n1,2,3\n')).rejects.toThrow('is no export as JSON lines')
+})
+
 test('what is behind the last checkpoint, and says it was written long before it, is found', async () => {
   const last = JSON.parse(lines.at(-1) as string).entry
   const behind = (id: string, at: string) =>
