@@ -74,6 +74,7 @@ const verify = async (
   const sealing = await readSealing(client)
   const batches = await readSeals(client, only, (note) => add(note, 'the database'))
   await checkPositions(client, report)
+  await checkSealing(client, report)
   const sealed = new Map<string, number>()
   for (const { tenantId, length, gaps } of chains.values()) {
     sealed.set(tenantId, length)
@@ -211,6 +212,31 @@ const checkPositions = async (client: pg.ClientBase, report: Report): Promise<vo
     problem: 'seal_missing',
     detail: `of ${last} seals that were made ${all} are in the database`,
   })
+}
+
+/**
+ * How far sealing says that it has come is how far the seals reach. Moved back, it makes what continues no chain, and stops;
+ * moved on, it passes over what was never sealed.
+ */
+const checkSealing = async (client: pg.ClientBase, report: Report): Promise<void> => {
+  const { rows } = await client.query<Record<'name' | 'here' | 'sealed', string>>(
+    `select w.name, w.here, w.sealed
+       from app.audit_sealing now
+      cross join lateral (select coalesce(max(s.era), 1) as era, coalesce(max(s.position), 0) as position,
+                                 min(s.era_from::text) filter (where s.era = now.era) as era_from,
+                                 coalesce(max(s.to_xact) filter (where s.era = now.era and s.kind = 'entries'), 0) as sealed_to
+                            from app.audit_seals s) sealed
+      cross join lateral (values
+        ('era', now.era::text, sealed.era::text, now.era < sealed.era),
+        ('era_from', now.era_from::text, sealed.era_from, now.era_from::text <> sealed.era_from),
+        ('sealed_to', now.sealed_to::text, sealed.sealed_to::text, now.sealed_to <> sealed.sealed_to),
+        ('position', now.position::text, sealed.position::text, now.position < sealed.position)) w (name, here, sealed, differs)
+      where w.differs`,
+  )
+  for (const { name, here, sealed } of rows) {
+    const detail = `${name} of app.audit_sealing is ${here}, and of the seals ${sealed}: somebody moved it, and nothing is sealed as it should be`
+    report({ tenantId: '', batch: null, problem: 'sealing_moved', detail })
+  }
 }
 
 /** Whose entries there are. One at a time from the index: the log is long, and they are few. */

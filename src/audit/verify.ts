@@ -33,6 +33,7 @@ export type Problem =
   | 'chain_broken'
   | 'checkpoint_missing'
   | 'seal_missing'
+  | 'sealing_moved'
   | 'log_shortened'
   | 'entry_missing'
   | 'entry_changed'

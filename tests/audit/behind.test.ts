@@ -45,3 +45,29 @@ test('an entry that says it was written hours before the last seal, and is not s
     expect((await it.verify()).findings).toEqual([])
   }
 })
+
+test.each([
+  ['sealed_to', 'sealed_to = sealed_to - 1'],
+  ['sealed_to', 'sealed_to = sealed_to + 1000000'],
+  ['position', 'position = position - 1'],
+  ['era', 'era = 0'],
+  ['era_from', `era_from = '00000000-0000-0000-0000-000000000001'`],
+])('sealing that was moved is found: %s, %s', async (name, change) => {
+  await it.write(it.acme)
+  await it.seal()
+  expect((await it.verify()).findings).toEqual([])
+  const { rows } = await it.superuser.query('select * from app.audit_sealing')
+  const { era, era_from, sealed_to, position } = rows[0]
+
+  await it.superuser.query(`update app.audit_sealing set ${change}, xact = pg_current_xact_id()::text::int8`)
+  const { findings } = await it.verify()
+  await it.superuser.query(
+    `update app.audit_sealing set era = $1, era_from = $2, sealed_to = $3, position = $4, xact = pg_current_xact_id()::text::int8`,
+    [era, era_from, sealed_to, position],
+  )
+
+  expect(findings).toContainEqual({
+    ...{ tenantId: '', batch: null, problem: 'sealing_moved' },
+    detail: expect.stringMatching(new RegExp(`^${name} of app.audit_sealing is `)),
+  })
+})
