@@ -9,6 +9,7 @@ import type { Finding, Report } from '../audit/verify.ts'
 import { verifyDatabase } from '../audit/verify-database.ts'
 import { verifyExport } from '../audit/verify-export.ts'
 import { type Environment, readConfig } from '../config.ts'
+import { isDatabaseError } from '../errors.ts'
 import { helpOfKeeping, keeping } from './audit-keeping.ts'
 import { type Command, UsageError } from './command.ts'
 
@@ -145,6 +146,15 @@ const verifyFile = async ({ export: file = '', checkpoint = [], sealed }: Option
   return findings.count > 0 || (sealed && rest.unsealed > 0) ? 1 : 0
 }
 
+const UNDEFINED = ['3F000', '42P01', '42703', '42704'] // schema, table, column, role
+const explain = (error: unknown): never => {
+  if (!isDatabaseError(error)) throw error
+  const hint = UNDEFINED.includes(error.code)
+    ? 'is this database migrated? `npm run cli -- migrate` makes what is missing'
+    : error.code === '42501' && 'it is verified by a superuser, or the login that migrated'
+  throw hint ? new Error(`nothing can be verified here (${error.message}): ${hint}`) : error
+}
+
 const verifyAll = async ({ tenant, checkpoints: folder, sealed }: Options, keys: Keys, env: Environment) => {
   if (folder !== undefined && !existsSync(folder)) throw new UnreadableFile(`there is no folder ${folder}`)
   const { databases } = readConfig(env, 'cli')
@@ -159,7 +169,7 @@ const verifyAll = async ({ tenant, checkpoints: folder, sealed }: Options, keys:
     await client.connect().catch((error: Error & { code?: string }) => {
       throw new Error(`DATABASE_OWNER_URL cannot be reached: ${error.message || error.code}`)
     })
-    const totals = await verifyDatabase({ client, keys, tenant, folder }, findings.add)
+    const totals = await verifyDatabase({ client, keys, tenant, folder }, findings.add).catch(explain)
     findings.print(totals.tenants)
     const { verified, batches, kept, tenants } = totals
     const outside = folder === undefined ? '' : `, beside ${kept} checkpoints that were kept`

@@ -146,6 +146,20 @@ describe('verify --database', () => {
     expect(stdout).not.toContain('acme')
   })
 
+  test('1: a database that is not migrated, and a login that may not: a line each', async () => {
+    const empty = new URL(it.database.urls.superuser)
+    empty.pathname = '/template1'
+    const as = (url: string) => run(['verify', '--database', '--key', key], { DATABASE_OWNER_URL: url })
+    expect(await as(empty.href)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/^nothing can be verified here \(.*\): is this database migrated\? .*\n$/),
+    })
+    expect(await as(it.database.urls.worker)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/^nothing can be verified here \(.*\): it is verified by a superuser, or .*\n$/),
+    })
+  })
+
   test('1: nobody answers', async () => {
     const nowhere = { DATABASE_OWNER_URL: 'postgres://postgres:secret@127.0.0.1:1/nowhere' }
     const { code, stderr } = await run(['verify', '--database', '--key', key], nowhere)
