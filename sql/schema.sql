@@ -2005,6 +2005,7 @@ declare
   v_verdict    record;
   v_reason     text;
   v_because    text;
+  v_again      text;
 begin
   select * into v_found from app.explain_permission(v_permission);
   if v_found.description is null then
@@ -2041,7 +2042,7 @@ begin
 
   if v_table.is_walled then
     select coalesce(jsonb_agg(jsonb_build_object(
-             'policy', p.polname, 'phase', phase, 'permissive', p.polpermissive, 'expression', expression, 'command', p.polcmd,
+             'oid', p.oid, 'policy', p.polname, 'phase', phase, 'permissive', p.polpermissive, 'expression', expression, 'command', p.polcmd,
              'using', pg_get_expr(p.polqual, p.polrelid), 'check', pg_get_expr(p.polwithcheck, p.polrelid))
              order by array_position(v_phases, phase), p.polpermissive, p.polname), '[]')
       into v_parts
@@ -2122,6 +2123,16 @@ begin
                    when v_verdict.phase is not null then 'policy_refuses'
                    when v_verdict.depending is not null then 'depends_on_row'
                    else 'allowed' end;
+  -- a policy that looks at a column that may be written may refuse the row with another value in it
+  if v_command = 'update' and v_row = 'visible' then
+    select string_agg(distinct format('%s, %s', part ->> 'policy', part ->> 'expression'), '; ') into v_again
+      from jsonb_array_elements(v_parts) part
+     where part ->> 'phase' in ('sees', 'writes')
+       and exists (select from pg_depend d
+                    where d.classid = 'pg_policy'::regclass and d.objid = (part ->> 'oid')::oid
+                      and d.refclassid = 'pg_class'::regclass and d.refobjid = v_table.oid and d.refobjsubid > 0
+                      and has_column_privilege(c_role, d.refobjid, d.refobjsubid::int2, 'update'));
+  end if;
   v_because := case v_reason
     when 'permission_missing' then format('The role %s does not have %s; %s.', v_found.context ->> 'role', v_permission,
       coalesce('it belongs to ' || nullif(array_to_string(v_found.roles, ', '), ''), 'no role has it'))
@@ -2137,7 +2148,8 @@ begin
     else format('The role %s has %s%s.', v_found.context ->> 'role', v_permission, case
       when cardinality(v_phases) = 0 then ''
       when not v_table.is_walled then format(', and row security does not bind %s on %s', c_role, v_table.name)
-      when v_row is not null then format(', and the policies on %s pass for this row', v_table.name)
+      when v_row is not null then format(', and the policies on %s pass for this row', v_table.name) || case when v_command = 'update'
+        then coalesce(' as it is; as it is then, it has to pass again: ' || v_again, '') else '' end
       when v_verdict.depending is not null then format(', and on %s it depends on the row: %s', v_table.name, v_verdict.depending)
       else format(', and the policies on %s pass for %s of the tenant', v_table.name,
         case v_command when 'insert' then 'a new row' else 'every row' end) end)
@@ -2930,25 +2942,32 @@ AS $function$
 declare
   v_tenant_id uuid := app.enter_as_system(p_slug, 'audit retention');
 begin
+  if p_days not between 30 and 36500 then
+    raise exception 'an audit log is kept for 30 to 36500 days, and not for %', p_days using errcode = '22023';
+  end if;
   update app.tenants t set audit_retention_days = p_days where t.tenant_id = v_tenant_id;
   perform app.log_security('audit_retention_set', null, v_tenant_id, null, null, null, null,
                            jsonb_build_object('days', p_days, 'by', session_user));
 end $function$;
 alter function app.set_audit_retention(p_slug text, p_days integer) owner to app_gate;
-comment on function app.set_audit_retention(p_slug text, p_days integer) is 'How many days this tenant''s audit log is kept; null for ever. Raises 02000, 23514.';
+comment on function app.set_audit_retention(p_slug text, p_days integer) is 'How many days this tenant''s audit log is kept; null for ever. Raises 02000, 22023.';
 grant execute on function app.set_audit_retention(p_slug text, p_days integer) to app_owner;
 
 CREATE OR REPLACE FUNCTION app.set_legal_hold(p_slug text, p_held boolean, p_reason text)
- RETURNS void
+ RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_tenant_id uuid := app.enter_as_system(p_slug, 'legal hold');
+  v_tenant_id uuid    := app.enter_as_system(p_slug, 'legal hold');
+  v_was_held  boolean := (select t.legal_hold_since is not null from app.tenants t where t.tenant_id = v_tenant_id for update);
 begin
-  if coalesce(btrim(p_reason), '') = '' then
-    raise exception 'a legal hold and its end need a reason' using errcode = '22023';
+  if coalesce(btrim(p_reason), '') = '' or char_length(p_reason) > 1000 then
+    raise exception 'a legal hold and its end need a reason, of 1000 characters at most' using errcode = '22023';
+  end if;
+  if not p_held and not v_was_held then
+    return false; -- nothing ends, and no log says that something did
   end if;
   update app.tenants t
      set legal_hold_since  = case when p_held then coalesce(t.legal_hold_since, now()) end,
@@ -2956,9 +2975,10 @@ begin
    where t.tenant_id = v_tenant_id;
   perform app.log_security(case when p_held then 'legal_hold_set' else 'legal_hold_released' end, null, v_tenant_id, null, null, null, null,
                            jsonb_build_object('reason', p_reason, 'by', session_user));
+  return v_was_held;
 end $function$;
 alter function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) owner to app_gate;
-comment on function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) is 'Keeps this tenant''s audit log from being dropped or erased, or no longer. Raises 02000, 22023.';
+comment on function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) is 'Keeps this tenant''s audit log from being dropped or erased, or no longer; answers whether it was kept before. Raises 02000, 22023.';
 grant execute on function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) to app_owner;
 
 CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)

@@ -459,6 +459,14 @@ describe('npm run cli -- prove', () => {
       code: 2,
       stderr: 'there is no format xml: table, json, sarif, html\n',
     })
+    for (const [output, message] of [
+      ['/nowhere/x', '/nowhere/x cannot be written (ENOENT)'],
+      [tmpdir(), `${tmpdir()} is a folder: --output names a file`],
+    ] as const) {
+      // before the database is asked anything: there is none
+      const nobody = { DATABASE_OWNER_URL: 'postgres://nobody@127.0.0.1:1/nowhere' }
+      expect(await run(['--output', output], nobody)).toMatchObject({ code: 2, stderr: `${message}\n` })
+    }
     expect(await run([], {})).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(/^DATABASE_OWNER_URL is missing.*\n$/),

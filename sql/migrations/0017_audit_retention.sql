@@ -38,22 +38,29 @@ create function app.set_audit_retention(p_slug text, p_days int) returns void
 declare
   v_tenant_id uuid := app.enter_as_system(p_slug, 'audit retention');
 begin
+  if p_days not between 30 and 36500 then
+    raise exception 'an audit log is kept for 30 to 36500 days, and not for %', p_days using errcode = '22023';
+  end if;
   update app.tenants t set audit_retention_days = p_days where t.tenant_id = v_tenant_id;
   perform app.log_security('audit_retention_set', null, v_tenant_id, null, null, null, null,
                            jsonb_build_object('days', p_days, 'by', session_user));
 end $$;
-comment on function app.set_audit_retention is 'How many days this tenant''s audit log is kept; null for ever. Raises 02000, 23514.';
+comment on function app.set_audit_retention is 'How many days this tenant''s audit log is kept; null for ever. Raises 02000, 22023.';
 
--- With a reason it is on hold, since now or since it was; p_held false ends it.
-create function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) returns void
+-- With a reason it is on hold, since now or since it was; p_held false ends it. Answers whether it was on hold before.
+create function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
 declare
-  v_tenant_id uuid := app.enter_as_system(p_slug, 'legal hold');
+  v_tenant_id uuid    := app.enter_as_system(p_slug, 'legal hold');
+  v_was_held  boolean := (select t.legal_hold_since is not null from app.tenants t where t.tenant_id = v_tenant_id for update);
 begin
-  if coalesce(btrim(p_reason), '') = '' then
-    raise exception 'a legal hold and its end need a reason' using errcode = '22023';
+  if coalesce(btrim(p_reason), '') = '' or char_length(p_reason) > 1000 then
+    raise exception 'a legal hold and its end need a reason, of 1000 characters at most' using errcode = '22023';
+  end if;
+  if not p_held and not v_was_held then
+    return false; -- nothing ends, and no log says that something did
   end if;
   update app.tenants t
      set legal_hold_since  = case when p_held then coalesce(t.legal_hold_since, now()) end,
@@ -61,8 +68,9 @@ begin
    where t.tenant_id = v_tenant_id;
   perform app.log_security(case when p_held then 'legal_hold_set' else 'legal_hold_released' end, null, v_tenant_id, null, null, null, null,
                            jsonb_build_object('reason', p_reason, 'by', session_user));
+  return v_was_held;
 end $$;
-comment on function app.set_legal_hold is 'Keeps this tenant''s audit log from being dropped or erased, or no longer. Raises 02000, 22023.';
+comment on function app.set_legal_hold is 'Keeps this tenant''s audit log from being dropped or erased, or no longer; answers whether it was kept before. Raises 02000, 22023.';
 
 grant execute on function app.set_audit_retention(text, int), app.set_legal_hold(text, boolean, text) to app_owner;
 

@@ -78,6 +78,7 @@ declare
   v_verdict    record;
   v_reason     text;
   v_because    text;
+  v_again      text;
 begin
   select * into v_found from app.explain_permission(v_permission);
   if v_found.description is null then
@@ -114,7 +115,7 @@ begin
 
   if v_table.is_walled then
     select coalesce(jsonb_agg(jsonb_build_object(
-             'policy', p.polname, 'phase', phase, 'permissive', p.polpermissive, 'expression', expression, 'command', p.polcmd,
+             'oid', p.oid, 'policy', p.polname, 'phase', phase, 'permissive', p.polpermissive, 'expression', expression, 'command', p.polcmd,
              'using', pg_get_expr(p.polqual, p.polrelid), 'check', pg_get_expr(p.polwithcheck, p.polrelid))
              order by array_position(v_phases, phase), p.polpermissive, p.polname), '[]')
       into v_parts
@@ -195,6 +196,16 @@ begin
                    when v_verdict.phase is not null then 'policy_refuses'
                    when v_verdict.depending is not null then 'depends_on_row'
                    else 'allowed' end;
+  -- a policy that looks at a column that may be written may refuse the row with another value in it
+  if v_command = 'update' and v_row = 'visible' then
+    select string_agg(distinct format('%s, %s', part ->> 'policy', part ->> 'expression'), '; ') into v_again
+      from jsonb_array_elements(v_parts) part
+     where part ->> 'phase' in ('sees', 'writes')
+       and exists (select from pg_depend d
+                    where d.classid = 'pg_policy'::regclass and d.objid = (part ->> 'oid')::oid
+                      and d.refclassid = 'pg_class'::regclass and d.refobjid = v_table.oid and d.refobjsubid > 0
+                      and has_column_privilege(c_role, d.refobjid, d.refobjsubid::int2, 'update'));
+  end if;
   v_because := case v_reason
     when 'permission_missing' then format('The role %s does not have %s; %s.', v_found.context ->> 'role', v_permission,
       coalesce('it belongs to ' || nullif(array_to_string(v_found.roles, ', '), ''), 'no role has it'))
@@ -210,7 +221,8 @@ begin
     else format('The role %s has %s%s.', v_found.context ->> 'role', v_permission, case
       when cardinality(v_phases) = 0 then ''
       when not v_table.is_walled then format(', and row security does not bind %s on %s', c_role, v_table.name)
-      when v_row is not null then format(', and the policies on %s pass for this row', v_table.name)
+      when v_row is not null then format(', and the policies on %s pass for this row', v_table.name) || case when v_command = 'update'
+        then coalesce(' as it is; as it is then, it has to pass again: ' || v_again, '') else '' end
       when v_verdict.depending is not null then format(', and on %s it depends on the row: %s', v_table.name, v_verdict.depending)
       else format(', and the policies on %s pass for %s of the tenant', v_table.name,
         case v_command when 'insert' then 'a new row' else 'every row' end) end)

@@ -117,6 +117,27 @@ export const microseconds = (time: string): string => {
   return `${second}.${fraction.padEnd(6, '0')}Z`
 }
 
+/** What an answer of the API, or a line of a file, says beside a checkpoint. */
+export type Beside = Readonly<Record<string, unknown>>
+
+/**
+ * The first of the fields beside a checkpoint that says something else than the checkpoint; undefined when none does. `id`
+ * is no part of what is signed, and says nothing; nor do fields that the API does not answer.
+ */
+export const falseField = (beside: Beside, { signatures }: Note, it: Checkpoint): string | undefined => {
+  const signed: Beside = {
+    ...{ tenant_id: it.tenantId, batch: it.batch, kind: it.kind, month: it.month, era: it.era },
+    ...{ from_xact: it.fromXact, to_xact: it.toXact, entries: it.entries, total: it.total },
+    ...{ root: it.root.toString('hex'), previous: it.previous.toString('hex') },
+  }
+  const isSaid = (field: string, value: unknown): boolean => {
+    if (field === 'sealed_at') return typeof value === 'string' && microseconds(value) === it.sealedAt
+    if (field === 'key_id') return signatures.some(({ keyId }) => keyId === value)
+    return !Object.hasOwn(signed, field) || signed[field] === value
+  }
+  return Object.keys(beside).find((field) => !isSaid(field, beside[field]))
+}
+
 export const hashOf = (text: string): Buffer => sha256(text)
 
 /** What the chain of a tenant has come to: null before its first checkpoint. */

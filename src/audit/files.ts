@@ -2,9 +2,9 @@
 import { createPublicKey, type JsonWebKey } from 'node:crypto'
 import { createReadStream, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type PublicKey, publicKeyOf } from './checkpoint.ts'
+import { type Beside, type PublicKey, publicKeyOf } from './checkpoint.ts'
 import { leafHash } from './merkle.ts'
-import { type Concealing, falseOpenings, type Openings } from './personal.ts'
+import { type Concealing, falseOpenings, isOpened, type Openings } from './personal.ts'
 
 /** A file is not what it is given as; the message is for its reader. */
 export class UnreadableFile extends Error {
@@ -68,9 +68,12 @@ export type Line = {
   tenantId: string
   id: string
   xact: number
+  at: string
   leaf: Buffer
   /** The fields whose openings do not open what stands in the entry. */
   falseOpenings: string[]
+  /** Whether everything personal in it is opened. */
+  opened: boolean
 }
 
 const HEAD = '{"personal": '
@@ -88,18 +91,28 @@ export const parseLine = ({ bytes, text }: Lines, [from, to]: Lines['bounds'][nu
     const openings = readOpenings(bytes, text, from + HEAD.length, middle)
     const entry =
       glance(text, begin, end, openings) ?? (JSON.parse(bytes.toString('utf8', begin, end)) as Partial<Glance>)
-    const { tenant_id: tenantId, id, xact } = entry
-    if (typeof tenantId !== 'string' || typeof id !== 'string' || typeof xact !== 'number') return undefined
+    const { tenant_id: tenantId, id, xact, at } = entry
+    if (typeof tenantId !== 'string' || typeof id !== 'string' || typeof at !== 'string') return undefined
+    if (typeof xact !== 'number') return undefined
     return {
       tenantId,
       id,
       xact,
+      at,
       leaf: leafHash(bytes.subarray(begin, end)),
       falseOpenings: falseOpenings(entry, openings),
+      opened: isOpened(entry, openings),
     }
   } catch {
     return undefined
   }
+}
+
+/** What a copy as text, not as bytes, has made of a file, by its first line; undefined for none of that. */
+export const changeOf = ({ text }: Lines, [from, to]: Lines['bounds'][number]): string | undefined => {
+  if (text.startsWith('\xef\xbb\xbf', from)) return 'it begins with a byte order mark'
+  if (text.startsWith('\xff\xfe', from) || text.startsWith('\xfe\xff', from)) return 'it is in UTF-16'
+  return text[to - 1] === '\r' ? 'its lines end in CR LF' : undefined
 }
 
 /** The usual: an address, and nothing else, in plain letters. */
@@ -112,7 +125,7 @@ const readOpenings = (bytes: Buffer, text: string, from: number, to: number): Op
   return (JSON.parse(bytes.toString('utf8', from, to)) ?? {}) as Openings
 }
 
-type Glance = Concealing & { tenant_id: string; id: string; xact: number }
+type Glance = Concealing & { tenant_id: string; id: string; xact: number; at: string }
 
 // how app.audit_entry begins: jsonb writes its keys in an order of its own, the shortest first
 const BEGINNING = '{"v": 1, "at": "'
@@ -122,11 +135,12 @@ const UUID_LENGTH = 36
 const XACT = ', "xact": '
 const ADDRESS = ', "address": '
 const TENANT = ', "tenant_id": "'
+const PERSONAL = '"@personal": ['
 
 /**
  * What is needed of an entry, by where it stands in one that the database wrote: parsing the whole takes longer than all
  * else. That it did is taken for granted here, and not later: an entry with other bytes has another hash. Undefined when it
- * does not begin so, or more has been opened than the address.
+ * does not begin so, or there is more to open than the address.
  */
 const glance = (text: string, begin: number, end: number, openings: Openings): Glance | undefined => {
   for (const field in openings) if (field !== 'address') return undefined
@@ -137,9 +151,12 @@ const glance = (text: string, begin: number, end: number, openings: Openings): G
   const tenantAt = text.lastIndexOf(TENANT, end) + TENANT.length
   if (xactAt < begin || addressAt < begin || addressAt >= end || tenantAt < begin) return undefined
 
+  if (text.slice(begin, end).includes(PERSONAL)) return undefined
+
   const idAt = begin + ID_AT
   return {
     id: text.slice(idAt, idAt + UUID_LENGTH),
+    at: text.slice(begin + BEGINNING.length, idAt - AFTER_TIME.length),
     xact: Number(text.slice(xactAt, text.indexOf(',', xactAt))),
     tenant_id: text.slice(tenantAt, tenantAt + UUID_LENGTH),
     address: text[addressAt] === '"' ? text.slice(addressAt + 1, text.indexOf('"', addressAt + 1)) : null,
@@ -148,16 +165,21 @@ const glance = (text: string, begin: number, end: number, openings: Openings): G
 
 // Checkpoints
 
+/** A signed note, and what else its file says of it. */
+export type Kept = { note: string; beside: Beside }
+
 /**
  * The checkpoints of a file: answers of GET /audit/checkpoints (one, or one a line), lines that each hold one under
  * `checkpoint`, or the notes themselves, one behind the other. Throws UnreadableFile for anything else.
  */
-export async function* checkpointsOf(file: string): AsyncIterable<string> {
+export async function* checkpointsOf(file: string): AsyncIterable<Kept> {
   let note: string[] = []
   let first = true
+  let blank = true
   for await (const { bytes, bounds } of linesOf(file)) {
     for (const [from, to] of bounds) {
       const line = bytes.toString('utf8', from, to)
+      if (line.trim() !== '') blank = false
       if (line.startsWith('{') && note.length === 0) {
         const value = parseJson(line)
         if (value === undefined && first) {
@@ -168,7 +190,7 @@ export async function* checkpointsOf(file: string): AsyncIterable<string> {
       } else {
         const ended = note.at(-1)?.startsWith('— ') === true
         if (ended && !line.startsWith('— ')) {
-          yield `${note.join('\n')}\n`
+          yield { note: `${note.join('\n')}\n`, beside: {} }
           note = []
         }
         if (note.length > 0 || line !== '') note.push(line)
@@ -176,7 +198,9 @@ export async function* checkpointsOf(file: string): AsyncIterable<string> {
       first = false
     }
   }
-  if (note.length > 0) yield `${note.join('\n')}\n`
+  // an answer without checkpoints is one; a file without anything is none, and what it was to hold would not be missed
+  if (blank) throw new UnreadableFile(`${file} holds no checkpoints`)
+  if (note.length > 0) yield { note: `${note.join('\n')}\n`, beside: {} }
 }
 
 const parseJson = (text: string): unknown => {
@@ -187,9 +211,9 @@ const parseJson = (text: string): unknown => {
   }
 }
 
-function* notesIn(value: unknown, file: string): Iterable<string> {
-  const { checkpoint, data, entry } = (value ?? {}) as { checkpoint?: unknown; data?: unknown; entry?: unknown }
-  if (typeof checkpoint === 'string') yield checkpoint
+function* notesIn(value: unknown, file: string): Iterable<Kept> {
+  const { checkpoint, data, entry, ...beside } = (value ?? {}) as Record<string, unknown>
+  if (typeof checkpoint === 'string') yield { note: checkpoint, beside }
   else if (Array.isArray(data)) for (const each of data) yield* notesIn(each, file)
   else if (entry === undefined) throw new UnreadableFile(`${file} holds no checkpoints`)
 }

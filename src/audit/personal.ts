@@ -17,6 +17,11 @@ export const conceal = (entryKey: Buffer, field: string, value: string): string 
   out.write(value)
   out[length] = 0x80
   out.fill(0, length + 1)
+  return xorPersonal(entryKey, field, out).toString('hex')
+}
+
+/** Its own inverse; in place. */
+const xorPersonal = (entryKey: Buffer, field: string, out: Buffer): Buffer => {
   const input = Buffer.allocUnsafe(BLOCK + Buffer.byteLength(field) + 12)
   input.set(entryKey)
   for (let at = 0; at < out.length; at += BLOCK) {
@@ -24,14 +29,31 @@ export const conceal = (entryKey: Buffer, field: string, value: string): string 
     const stream = sha256(input.subarray(0, end))
     for (let i = 0; i < BLOCK; i++) out[at + i] = (out[at + i] as number) ^ (stream[i] as number)
   }
-  return out.toString('hex')
+  return out
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+/** Whether what `conceal` made opens under this key, to some text: under another one, chance would have to pad it. */
+export const opens = (entryKey: Buffer, field: string, concealed: Buffer): boolean => {
+  const padded = xorPersonal(entryKey, field, concealed)
+  let end = padded.length - 1
+  while (end >= 0 && padded[end] === 0) end--
+  if (padded.length === 0 || padded.length % BLOCK !== 0 || padded[end] !== 0x80 || padded.length - end > BLOCK)
+    return false
+  try {
+    utf8.decode(padded.subarray(0, end))
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** What an export says beside an entry: by field the value, and the key that opens it (hex). */
 export type Openings = Readonly<Record<string, { value: string; key: string } | undefined>>
 
 /** An entry, as far as something may stand concealed in it. */
-export type Concealing = { address?: unknown; old_row?: unknown; new_row?: unknown }
+export type Concealing = { action?: unknown; address?: unknown; old_row?: unknown; new_row?: unknown }
 
 /** What stands concealed in an entry, hex, by the field's name; undefined where it stands in clear, or not at all. */
 const concealedIn = (entry: Concealing, field: string): unknown => {
@@ -54,4 +76,17 @@ export const falseOpenings = (entry: Concealing, openings: Openings): string[] =
     if (!opens) found.push(field)
   }
   return found
+}
+
+/** Whether everything that stands concealed in the entry is opened: what was erased is not, nor what somebody left out. */
+export const isOpened = (entry: Concealing, openings: Openings): boolean =>
+  concealedFields(entry).every((field) => openings[field] !== undefined)
+
+const concealedFields = (entry: Concealing): string[] => {
+  const images = entry.action === 'read' ? [] : (['old_row', 'new_row'] as const) // what was asked is nobody's row
+  const columns = images.flatMap((image) => {
+    const names = (entry[image] as { '@personal'?: unknown } | null | undefined)?.['@personal']
+    return Array.isArray(names) ? names.map((name) => `${image}.${name}`) : []
+  })
+  return typeof entry.address === 'string' ? ['address', ...columns] : columns
 }

@@ -4,6 +4,8 @@ import { leafHash, rootFromPath } from './merkle.ts'
 
 /** As GET /audit/proof/{id} answers. */
 export type Proof = {
+  /** Of the entry; undefined where only the rest was kept. */
+  id: string | undefined
   /** The bytes of the entry, as they were sealed. */
   entry: string
   leaf_index: number
@@ -28,7 +30,9 @@ export const flawOf = (proof: Proof, verifier: Verifier): string | undefined => 
   if (size !== checkpoint.entries) return `${name} has ${checkpoint.entries} entries, and not ${size}`
   const path = proof.path.map((hash) => Buffer.from(hash, 'hex'))
   const root = rootFromPath(leafHash(Buffer.from(entry)), { index, size, path })
-  return root?.equals(checkpoint.root) ? undefined : `the entry is not the one at ${index} of ${name}`
+  if (!root?.equals(checkpoint.root)) return `the entry is not the one at ${index} of ${name}`
+  const { id } = JSON.parse(entry) as { id: string }
+  return proof.id === undefined || proof.id === id ? undefined : `its id is not that of its entry, ${id}`
 }
 
 /** Undefined for what is no proof. */
@@ -39,11 +43,12 @@ export const parseProof = (text: string): Proof | undefined => {
   } catch {
     return undefined
   }
-  const { entry, leaf_index, tree_size, path, checkpoint } = value ?? {}
+  const { id, entry, leaf_index, tree_size, path, checkpoint } = value ?? {}
+  if (id !== undefined && typeof id !== 'string') return undefined
   if (typeof entry !== 'string' || typeof checkpoint !== 'string') return undefined
   if (!isCount(leaf_index) || !isCount(tree_size) || !Array.isArray(path)) return undefined
   if (!path.every((hash) => typeof hash === 'string' && /^[0-9a-f]{64}$/.test(hash))) return undefined
-  return { entry, leaf_index, tree_size, path, checkpoint }
+  return { id, entry, leaf_index, tree_size, path, checkpoint }
 }
 
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0

@@ -1,8 +1,19 @@
 /** Verification of every tenant's log where it stands, for those who run the database. */
 import type pg from 'pg'
 import { formatCheckpoint, formatNote, makeVerifier, type PublicKey } from './checkpoint.ts'
-import { checkpointsOf, filesIn } from './files.ts'
-import { type Chain, makeChains, type Report, range, type Sealing, sweep, type Totals, tenantOf } from './verify.ts'
+import { checkpointsOf, filesIn, UnreadableFile } from './files.ts'
+import { opens } from './personal.ts'
+import {
+  type Chain,
+  makeChains,
+  PATIENCE_MS,
+  type Report,
+  range,
+  type Sealing,
+  sweep,
+  type Totals,
+  tenantOf,
+} from './verify.ts'
 
 type Options = {
   /** A superuser, or a member of app_audit. */
@@ -22,6 +33,8 @@ export type DatabaseTotals = Totals & {
   batches: number
   /** Checkpoints of the folder. */
   kept: number
+  /** Entries with something personal whose key was destroyed. */
+  unopened: number
 }
 
 const ROWS_AT_ONCE = 5_000
@@ -29,7 +42,7 @@ const ROWS_AT_ONCE = 5_000
 /**
  * Holds each tenant's entries against its seals, and these against the checkpoints that were kept outside, all as of one
  * moment. What is hashed is put together here and by functions of PostgreSQL itself, since those of the schema could have
- * been replaced. Changes nothing. Throws UnreadableFile for a folder with something else in it.
+ * been replaced. Changes nothing. Throws UnreadableFile for a folder without checkpoints, or with something else in it.
  */
 export const verifyDatabase = async (options: Options, report: Report): Promise<DatabaseTotals> => {
   const { client } = options
@@ -49,7 +62,7 @@ export const verifyInTransaction = async (options: Options, report: Report): Pro
 }
 
 const verify = async (
-  { client, keys, tenant, folder, patienceMs = 600_000 }: Options,
+  { client, keys, tenant, folder, patienceMs = PATIENCE_MS }: Options,
   report: Report,
 ): Promise<DatabaseTotals> => {
   const slugs = await readSlugs(client)
@@ -61,6 +74,7 @@ const verify = async (
   const sealing = await readSealing(client)
   const batches = await readSeals(client, only, (note) => add(note, 'the database'))
   await checkPositions(client, report)
+  await checkSealing(client, report)
   const sealed = new Map<string, number>()
   for (const { tenantId, length, gaps } of chains.values()) {
     sealed.set(tenantId, length)
@@ -70,16 +84,23 @@ const verify = async (
   }
 
   let kept = 0
+  let foreign = 0
   for (const file of folder === undefined ? [] : filesIn(folder)) {
-    for await (const note of checkpointsOf(file)) {
-      if (!wanted(tenantOf(note) ?? only ?? '')) continue
-      add(note, file)
-      kept++
+    for await (const { note, beside } of checkpointsOf(file)) {
+      if (wanted(tenantOf(note) ?? only ?? '')) {
+        add(note, file, beside)
+        kept++
+      } else foreign++
     }
+  }
+  // a folder that is not mounted would prove what it should have refuted
+  if (folder !== undefined && kept === 0 && (foreign === 0 || batches > 0)) {
+    const whose = foreign === 0 ? '' : ` of tenant ${tenant}`
+    throw new UnreadableFile(`no file in ${folder} holds a checkpoint${whose}: it proves nothing`)
   }
   for (const id of await tenantsIn(client)) if (wanted(id)) of(id)
 
-  const totals = { verified: 0, unsealed: 0, unsealedSince: Number.POSITIVE_INFINITY, retired: 0 }
+  const totals = { verified: 0, unsealed: 0, unsealedSince: Number.POSITIVE_INFINITY, retired: 0, unopened: 0 }
   for (const chain of chains.values()) {
     const inDatabase = sealed.get(chain.tenantId) ?? 0
     const find = (batch: number | null, problem: 'seal_missing' | 'not_sealed', detail: string) =>
@@ -88,7 +109,7 @@ const verify = async (
     if (inDatabase < chain.length) {
       find(inDatabase + 1, 'seal_missing', `it is not in the database; a checkpoint of batch ${chain.length} was kept`)
     }
-    const found = await sweepTenant(client, chain, sealing, report)
+    const found = await sweepTenant(client, chain, sealing, patienceMs, report)
     if (found.unsealed > 0 && found.unsealedSince < sealing.now - patienceMs) {
       const since = new Date(found.unsealedSince).toISOString()
       find(
@@ -101,6 +122,7 @@ const verify = async (
     totals.unsealed += found.unsealed
     totals.unsealedSince = Math.min(totals.unsealedSince, found.unsealedSince)
     totals.retired += found.retired
+    totals.unopened += found.unopened
   }
   const names = new Map([...slugs].map(([slug, id]) => [id, slug]))
   return { ...totals, tenants: new Map([...chains.keys()].map((id) => [id, names.get(id) ?? ''])), batches, kept }
@@ -192,6 +214,31 @@ const checkPositions = async (client: pg.ClientBase, report: Report): Promise<vo
   })
 }
 
+/**
+ * How far sealing says that it has come is how far the seals reach. Moved back, it makes what continues no chain, and stops;
+ * moved on, it passes over what was never sealed.
+ */
+const checkSealing = async (client: pg.ClientBase, report: Report): Promise<void> => {
+  const { rows } = await client.query<Record<'name' | 'here' | 'sealed', string>>(
+    `select w.name, w.here, w.sealed
+       from app.audit_sealing now
+      cross join lateral (select coalesce(max(s.era), 1) as era, coalesce(max(s.position), 0) as position,
+                                 min(s.era_from::text) filter (where s.era = now.era) as era_from,
+                                 coalesce(max(s.to_xact) filter (where s.era = now.era and s.kind = 'entries'), 0) as sealed_to
+                            from app.audit_seals s) sealed
+      cross join lateral (values
+        ('era', now.era::text, sealed.era::text, now.era < sealed.era),
+        ('era_from', now.era_from::text, sealed.era_from, now.era_from::text <> sealed.era_from),
+        ('sealed_to', now.sealed_to::text, sealed.sealed_to::text, now.sealed_to <> sealed.sealed_to),
+        ('position', now.position::text, sealed.position::text, now.position < sealed.position)) w (name, here, sealed, differs)
+      where w.differs`,
+  )
+  for (const { name, here, sealed } of rows) {
+    const detail = `${name} of app.audit_sealing is ${here}, and of the seals ${sealed}: somebody moved it, and nothing is sealed as it should be`
+    report({ tenantId: '', batch: null, problem: 'sealing_moved', detail })
+  }
+}
+
 /** Whose entries there are. One at a time from the index: the log is long, and they are few. */
 const tenantsIn = async (client: pg.ClientBase): Promise<string[]> => {
   const { rows } = await client.query<{ id: string }>(
@@ -214,15 +261,61 @@ const leaf = `sha256('\\x00'::bytea || convert_to(jsonb_build_object(
   'address', encode(e.address, 'hex'), 'action', e.action, 'table', e.table_name,
   'row_id', e.row_id, 'old_row', e.old_row, 'new_row', e.new_row)::text, 'UTF8'))`
 
-const sweepTenant = async (client: pg.ClientBase, chain: Chain, sealing: Sealing, report: Report): Promise<Totals> => {
-  const entries = sweep(chain, report, sealing)
-  await eachRow<{ id: string; xact: string; leaf: Buffer }>(
+/**
+ * What stands concealed in an entry: field, value, whose it is, whether a key of theirs is known, and the entry's own, which
+ * is all that leaves the server. Somebody may have written anything there, and none of it is an error here.
+ */
+const concealed = `(
+  select jsonb_agg(jsonb_build_array(f.field, f.value, f.subject_id, k.subject_id is not null, encode(sha256(k.key || uuid_send(e.id)), 'hex')))
+    from (select 'address' as field, coalesce(e.actor_id, e.tenant_id) as subject_id, encode(e.address, 'hex') as value where e.address is not null
+          union all
+          select i.name || '.' || c.name,
+                 case when i.fields -> c.name ->> 'personal_to' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then (i.fields -> c.name ->> 'personal_to')::uuid end,
+                 i.fields -> c.name ->> 'value'
+            from (values ('old_row', e.old_row), ('new_row', e.new_row)) i (name, fields),
+                 jsonb_array_elements_text(case when jsonb_typeof(i.fields -> '@personal') = 'array' then i.fields -> '@personal' else '[]' end) c (name)
+           where e.action <> 'read' and (e.old_row ? '@personal' or e.new_row ? '@personal') and i.fields -> c.name ->> 'value' is not null) f
+    left join app.personal_keys k on k.subject_id = f.subject_id)`
+
+type EntryRow = {
+  id: string
+  xact: string
+  at: string
+  leaf: Buffer
+  concealed: [field: string, value: string, subjectId: string | null, known: boolean, entryKey: string | null][] | null
+}
+
+const sweepTenant = async (
+  client: pg.ClientBase,
+  chain: Chain,
+  sealing: Sealing,
+  patienceMs: number,
+  report: Report,
+) => {
+  const entries = sweep(chain, report, sealing, patienceMs)
+  const closed = new Map<string | null, { count: number; batch: number | null; first: string }>()
+  let unopened = 0
+  await eachRow<EntryRow>(
     client,
-    `select e.id::text, e.xact::text, ${leaf} as leaf from app.audit_log e where e.tenant_id = $1 order by e.xact, e.id`,
+    `select e.id::text, e.xact::text, to_char(e.at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at, ${leaf} as leaf, ${concealed} as concealed
+       from app.audit_log e where e.tenant_id = $1 order by e.xact, e.id`,
     [chain.tenantId],
-    ({ id, xact, leaf }) => entries.add({ id, xact: Number(xact), leaf }),
+    ({ id, xact, at, leaf, concealed }) => {
+      const batch = entries.add({ id, xact: Number(xact), at, leaf })
+      if (concealed?.some(([, , , known, key]) => known && key === null)) unopened++
+      for (const [field, value, subjectId, known, key] of concealed ?? []) {
+        const isErased = known && key === null
+        if (isErased || (key !== null && opens(Buffer.from(key, 'hex'), field, Buffer.from(value, 'hex')))) continue
+        const of = closed.get(subjectId) ?? { count: 0, batch, first: `${field} of ${id}` }
+        closed.set(subjectId, { ...of, count: of.count + 1 })
+      }
+    },
   )
-  return entries.end()
+  for (const [subjectId, { count, batch, first }] of closed) {
+    const detail = `${count} ${count === 1 ? 'value opens' : 'values open'} under no key of ${subjectId ?? 'nobody'}, who was not erased; the first is ${first}`
+    report({ tenantId: chain.tenantId, batch, problem: 'personal_unreadable', detail })
+  }
+  return { ...entries.end(), unopened }
 }
 
 /** Some thousand rows at a time, however many there are. */

@@ -3,7 +3,16 @@
  * order (xact, id), are held against it. It looks at every entry once, and keeps a tree for each batch that is open then;
  * of each checkpoint it keeps some 150 bytes.
  */
-import { type Checkpoint, firstPrevious, hashOf, parseCheckpoint, parseNote, type Verifier } from './checkpoint.ts'
+import {
+  type Beside,
+  type Checkpoint,
+  falseField,
+  firstPrevious,
+  hashOf,
+  parseCheckpoint,
+  parseNote,
+  type Verifier,
+} from './checkpoint.ts'
 import { HASH_BYTES, makeTree, type Tree } from './merkle.ts'
 
 export type Finding = {
@@ -17,19 +26,23 @@ export type Finding = {
 
 export type Problem =
   | 'checkpoint_unreadable'
+  | 'checkpoint_false'
   | 'signature_bad'
   | 'signature_unknown'
   | 'chain_forked'
   | 'chain_broken'
   | 'checkpoint_missing'
   | 'seal_missing'
+  | 'sealing_moved'
   | 'log_shortened'
   | 'entry_missing'
   | 'entry_changed'
   | 'entry_extra'
   | 'entry_misplaced'
+  | 'entry_late'
   | 'entry_unreadable'
   | 'opening_false'
+  | 'personal_unreadable'
   | 'not_sealed'
 
 export type Report = (finding: Finding) => void
@@ -47,8 +60,11 @@ const MOST_BATCHES = 2 ** 27
 export type Chain = {
   readonly tenantId: string
   readonly length: number
-  /** Adds one; the same again changes nothing. `where` says in findings where it came from. */
-  add(note: string, where: string): void
+  /**
+   * Adds one; the same again changes nothing. `where` says in findings where it came from, and `beside` what is said of it
+   * there, which has to be what it says itself.
+   */
+  add(note: string, where: string, beside?: Beside): void
   /** Reports where it does not hold together. */
   check(): void
   /** Ranges of batches whose checkpoints are missing, both ends included. */
@@ -80,9 +96,9 @@ export const makeChains = (verifier: Verifier, report: Report) => {
     chains,
     of,
     /** Adds a signed note to the chain that its text names. */
-    add(note: string, where: string): void {
+    add(note: string, where: string, beside?: Beside): void {
       const tenantId = tenantOf(note)
-      if (tenantId) of(tenantId).add(note, where)
+      if (tenantId) of(tenantId).add(note, where, beside)
       else report({ tenantId: '', batch: null, problem: 'checkpoint_unreadable', detail: `${where} is no checkpoint` })
     },
   }
@@ -165,7 +181,7 @@ const makeChain = (tenantId: string, verifier: Verifier, report: Report): Chain 
     get lastEra() {
       return length > 0 ? number(length, 'era') : 1
     },
-    add(raw, where) {
+    add(raw, where, beside = {}) {
       const note = parseNote(raw)
       const checkpoint = note && parseCheckpoint(note.text)
       if (!note || !checkpoint || checkpoint.batch < 1 || checkpoint.batch > MOST_BATCHES) {
@@ -174,6 +190,8 @@ const makeChain = (tenantId: string, verifier: Verifier, report: Report): Chain 
       }
       const text = hashOf(note.text)
       const { batch } = checkpoint
+      const field = falseField(beside, note, checkpoint)
+      if (field) find(batch, 'checkpoint_false', `what stands beside it as ${field} is not what it says (${where})`)
       if (present[batch - 1] === 1 && hash(batch, 'text').equals(text)) return
       const verdict = verifier(note)
       if (verdict !== 'good') {
@@ -220,6 +238,8 @@ export const range = (first: number, last: number): string =>
 export type Entry = {
   id: string
   xact: number
+  /** When it says that it was written, RFC 3339. */
+  at: string
   /** Of the leaf: `leafHash` of the entry's bytes. */
   leaf: Buffer
 }
@@ -252,10 +272,13 @@ export type Totals = {
   retired: number
 }
 
+/** How long an entry may wait to be sealed, in ms: a transaction that stays open for longer is looked at. */
+export const PATIENCE_MS = 600_000
+
 type Open = { batch: number; tree: Tree }
 
 /** Holds the entries of one tenant against its chain, which is complete by now. */
-export const sweep = (chain: Chain, report: Report, sealing?: Sealing): Sweep => {
+export const sweep = (chain: Chain, report: Report, sealing?: Sealing, patienceMs = PATIENCE_MS): Sweep => {
   const find = (batch: number | null, problem: Problem, detail: string) =>
     report({ tenantId: chain.tenantId, batch, problem, detail })
 
@@ -277,6 +300,8 @@ export const sweep = (chain: Chain, report: Report, sealing?: Sealing): Sweep =>
   let lastId = ''
   let [verified, unsealed, retired] = [0, 0, 0]
   let unsealedSince = Number.POSITIVE_INFINITY
+  const late = { n: 0, first: '' }
+  const lateBelow = Date.parse(chain.sealedAt) - patienceMs
   const strays = new Map<number | null, number>()
   const misplaced = new Set<number | null>()
   const missing: { batch: number; found: number; of: number }[] = []
@@ -360,7 +385,7 @@ export const sweep = (chain: Chain, report: Report, sealing?: Sealing): Sweep =>
   }
 
   return {
-    add({ id, xact, leaf }) {
+    add({ id, xact, at, leaf }) {
       if (xact < lastXact || (xact === lastXact && id <= lastId)) {
         const batch = nearest(chain, batches, xact)
         if (!misplaced.has(batch)) {
@@ -382,7 +407,12 @@ export const sweep = (chain: Chain, report: Report, sealing?: Sealing): Sweep =>
       }
       if (isLater(xact, id)) {
         unsealed++
-        unsealedSince = Math.min(unsealedSince, timeOf(id))
+        const since = Math.min(timeOf(id), Date.parse(at) || 0)
+        unsealedSince = Math.min(unsealedSince, since)
+        if (since < lateBelow) {
+          late.n++
+          late.first ||= id
+        }
       } else {
         const batch = nearest(chain, batches, xact)
         strays.set(batch, (strays.get(batch) ?? 0) + 1)
@@ -393,6 +423,14 @@ export const sweep = (chain: Chain, report: Report, sealing?: Sealing): Sweep =>
       advance(Number.POSITIVE_INFINITY)
       for (const [batch, n] of strays) {
         find(batch, 'entry_extra', `${count(n)} of its time ${n === 1 ? 'is' : 'are'} in no batch`)
+      }
+      if (late.n > 0) {
+        find(
+          null,
+          'entry_late',
+          `${count(late.n)} behind the last checkpoint, of ${chain.sealedAt}, ${late.n === 1 ? 'says it was' : 'say they were'} written long before it: ` +
+            `a transaction was open for so long, or sealing lags far behind, or somebody put in what never happened. The first is ${late.first}`,
+        )
       }
       reportMissing(missing, chain, find)
       return { verified, unsealed, unsealedSince, retired }

@@ -70,8 +70,13 @@ const release: Command = {
 const setHold = (name: 'hold' | 'release', args: string[], env: Environment): Promise<number> => {
   const { tenant, reason } = optionsOf(name, args, ['tenant', 'reason'])
   return asOwner(env, async (client) => {
-    await client.query('select app.set_legal_hold($1, $2, $3)', [tenant, name === 'hold', reason])
-    say(`${tenant} is ${name === 'hold' ? 'on legal hold' : 'on legal hold no longer'}`)
+    const { rows } = await client.query<{ was: boolean }>('select app.set_legal_hold($1, $2, $3) as was', [
+      tenant,
+      name === 'hold',
+      reason,
+    ])
+    const released = rows[0]?.was ? 'is on legal hold no longer' : 'was not on legal hold: nothing was changed'
+    say(`${tenant} ${name === 'hold' ? 'is on legal hold' : released}`)
   })
 }
 
@@ -107,7 +112,6 @@ const asOwner = (env: Environment, work: (client: pg.Client) => Promise<void>): 
     await client.query('set role app_owner')
     await work(client).catch((error) => {
       if (isDatabaseError(error) && REFUSALS.includes(error.code)) throw new Error(error.message)
-      if (isDatabaseError(error) && error.code === '23514') throw new Error('the database does not take this value')
       throw error
     })
     return 0

@@ -3,12 +3,13 @@ import { existsSync, readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { makeVerifier, publicKeyOf } from '../audit/checkpoint.ts'
-import { readKeys } from '../audit/files.ts'
+import { readKeys, UnreadableFile } from '../audit/files.ts'
 import { flawOf, parseProof } from '../audit/proof.ts'
 import type { Finding, Report } from '../audit/verify.ts'
 import { verifyDatabase } from '../audit/verify-database.ts'
 import { verifyExport } from '../audit/verify-export.ts'
 import { type Environment, readConfig } from '../config.ts'
+import { isDatabaseError } from '../errors.ts'
 import { helpOfKeeping, keeping } from './audit-keeping.ts'
 import { type Command, UsageError } from './command.ts'
 
@@ -36,17 +37,23 @@ keys   prints the public halves of AUDIT_KEYS as a JWK set: what --key takes. Gi
        nobody who could change the database could change it
 
 --key FILE is a JWK, a JWK set or PEM, and never comes from the database that is verified. Exit code 1: something is wrong;
-every finding names tenant and batch.
+every finding names tenant and batch. 2: a file or folder that was given is not there, or holds no checkpoints, and nothing
+was verified.
 
 ${helpOfKeeping}`,
 
   async run([what, ...args], env) {
     if (what === 'keys') return printKeys(args, env)
-    if (what === 'verify') return verify(args, env)
+    if (what === 'verify') return verify(args, env).catch(refuse)
     const command = Object.hasOwn(keeping, what ?? '') ? keeping[what ?? ''] : undefined
     if (command) return command.run(args, env)
     throw new UsageError(`audit ${what ?? ''}: npm run cli -- help audit says what there is`)
   },
+}
+
+/** What was given cannot be used, so nothing was verified: that is no verdict about the log. */
+const refuse = (error: unknown): never => {
+  throw error instanceof UnreadableFile ? new UsageError(error.message) : error
 }
 
 const printKeys = (args: string[], env: Environment): number => {
@@ -107,7 +114,7 @@ type Keys = ReturnType<typeof readKeys>
 
 const verifyProof = (file: string, keys: Keys): number => {
   const proof = parseProof(readText(file))
-  if (!proof) throw new Error(`${file} is no answer of GET /audit/proof/{id}`)
+  if (!proof) throw new UnreadableFile(`${file} is no answer of GET /audit/proof/{id}`)
   const flaw = flawOf(proof, makeVerifier(keys))
   const { tenant_id, id } = JSON.parse(flaw === undefined ? proof.entry : '{}') as Record<string, string>
   say(
@@ -122,25 +129,34 @@ const readText = (file: string): string => {
   try {
     return readFileSync(file, 'utf8')
   } catch (error) {
-    throw new Error(`${file} cannot be read (${(error as NodeJS.ErrnoException).code})`)
+    throw new UnreadableFile(`${file} cannot be read (${(error as NodeJS.ErrnoException).code})`)
   }
 }
 
 const verifyFile = async ({ export: file = '', checkpoint = [], sealed }: Options, keys: Keys): Promise<number> => {
   const findings = collect()
-  const { verified, unsealed, retired, tenantId, batches } = await verifyExport(
+  const { verified, tenantId, batches, ...rest } = await verifyExport(
     { file, checkpoints: checkpoint, keys },
     findings.add,
   )
   findings.print(new Map())
   say(
-    `${verified} entries of tenant ${tenantId} in ${batches} batches${words({ unsealed, retired })}: ${findings.verdict()}`,
+    `${verified} entries of tenant ${tenantId} in ${batches} batches${words({ ...rest, without: 'erased, or left out of the export' })}: ${findings.verdict()}`,
   )
-  return findings.count > 0 || (sealed && unsealed > 0) ? 1 : 0
+  return findings.count > 0 || (sealed && rest.unsealed > 0) ? 1 : 0
+}
+
+const UNDEFINED = ['3F000', '42P01', '42703', '42704'] // schema, table, column, role
+const explain = (error: unknown): never => {
+  if (!isDatabaseError(error)) throw error
+  const hint = UNDEFINED.includes(error.code)
+    ? 'is this database migrated? `npm run cli -- migrate` makes what is missing'
+    : error.code === '42501' && 'it is verified by a superuser, or the login that migrated'
+  throw hint ? new Error(`nothing can be verified here (${error.message}): ${hint}`) : error
 }
 
 const verifyAll = async ({ tenant, checkpoints: folder, sealed }: Options, keys: Keys, env: Environment) => {
-  if (folder !== undefined && !existsSync(folder)) throw new Error(`there is no folder ${folder}`)
+  if (folder !== undefined && !existsSync(folder)) throw new UnreadableFile(`there is no folder ${folder}`)
   const { databases } = readConfig(env, 'cli')
   const client = new pg.Client({
     connectionString: databases.owner,
@@ -153,12 +169,12 @@ const verifyAll = async ({ tenant, checkpoints: folder, sealed }: Options, keys:
     await client.connect().catch((error: Error & { code?: string }) => {
       throw new Error(`DATABASE_OWNER_URL cannot be reached: ${error.message || error.code}`)
     })
-    const totals = await verifyDatabase({ client, keys, tenant, folder }, findings.add)
+    const totals = await verifyDatabase({ client, keys, tenant, folder }, findings.add).catch(explain)
     findings.print(totals.tenants)
     const { verified, batches, kept, tenants } = totals
     const outside = folder === undefined ? '' : `, beside ${kept} checkpoints that were kept`
     say(
-      `${verified} entries of ${tenants.size} tenants in ${batches} batches${words(totals)}${outside}: ${findings.verdict()}`,
+      `${verified} entries of ${tenants.size} tenants in ${batches} batches${words({ ...totals, without: 'erased' })}${outside}: ${findings.verdict()}`,
     )
     return findings.count > 0 || (sealed && totals.unsealed > 0) ? 1 : 0
   } finally {
@@ -166,8 +182,12 @@ const verifyAll = async ({ tenant, checkpoints: folder, sealed }: Options, keys:
   }
 }
 
-const words = ({ unsealed, retired }: { unsealed: number; retired: number }): string =>
-  (retired > 0 ? `, ${retired} more were retired` : '') + (unsealed > 0 ? `, ${unsealed} more are not sealed yet` : '')
+type Counts = { unsealed: number; retired: number; unopened: number; without: string }
+
+const words = ({ unsealed, retired, unopened, without }: Counts): string =>
+  (unopened > 0 ? `, ${unopened} with something personal that was ${without}` : '') +
+  (retired > 0 ? `, ${retired} more were retired` : '') +
+  (unsealed > 0 ? `, ${unsealed} more are not sealed yet` : '')
 
 /** More say no more. */
 const MOST_LINES = 200

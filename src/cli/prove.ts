@@ -1,5 +1,7 @@
 /** The command that proves a database's isolation: what is there, the laws, and attacks on all of it. */
-import { writeFile } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { access, stat, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { type Environment, readConfig } from '../config.ts'
@@ -36,6 +38,7 @@ Exit code 1 on any finding, 0 otherwise.
   async run(args: string[], env: Environment): Promise<number> {
     const { format, output } = optionsOf(args)
     const { databases, allowOldPostgres } = readConfig(env, 'cli')
+    if (output !== undefined) await checkWritable(output)
     const report = await withTwo(databases.owner, async (client, other) => {
       await checkVersion(client, { allowOld: allowOldPostgres, log: (line) => console.error(line) })
       return prove(client, other)
@@ -49,6 +52,15 @@ Exit code 1 on any finding, 0 otherwise.
     }
     return report.findings.length > 0 ? 1 : 0
   },
+}
+
+/** Before the attacks, which take a while: what they find is not to be lost. */
+const checkWritable = async (file: string): Promise<void> => {
+  const found = await stat(file).catch(() => undefined)
+  if (found?.isDirectory()) throw new UsageError(`${file} is a folder: --output names a file`)
+  await access(found ? file : dirname(file), constants.W_OK).catch((error: NodeJS.ErrnoException) => {
+    throw new UsageError(`${file} cannot be written (${error.code})`)
+  })
 }
 
 const optionsOf = (args: string[]): { format: Format; output: string | undefined } => {

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { type Environment, readConfig } from '../config.ts'
+import { isDatabaseError } from '../errors.ts'
 import { asRole } from '../processes.ts'
 import { type Command, UsageError } from './command.ts'
 
@@ -54,7 +55,7 @@ With a command or a file, or with a script on its standard input, it does that a
     const { options, isScript } = passedOn(args.slice(end + 1))
     const url = readConfig(env, 'psql').databases.auditor
     // whom a login is not meant for, and who may too much, does not get as far as a prompt
-    await asRole({ url, variable: 'DATABASE_AUDITOR_URL', role: 'app_auditor' })
+    await asRole({ url, variable: 'DATABASE_AUDITOR_URL', role: 'app_auditor' }, (client) => rehearse(client, visit))
 
     const { address, password } = withoutPassword(url)
     const own = {
@@ -71,6 +72,23 @@ With a command or a file, or with a script on its standard input, it does that a
     const script = isScript ? options : [...options, '--file=-']
     return runPsql(['--no-psqlrc', '--set=ON_ERROR_STOP=1', ...enter, ...script, address], own)
   },
+}
+
+/** What the database refuses a visit for, in words for people. */
+const REFUSALS = ['BH002', '22023']
+
+/** Announces the visit and takes that back: what is refused is said in a line, and not by psql with where it stood. */
+const rehearse = async (client: pg.Client, visit: ReturnType<typeof visitOf>): Promise<void> => {
+  if (!visit) return
+  await client.query('begin read write')
+  try {
+    const { BULKHEAD_TENANT: tenant, BULKHEAD_PERSON: person, BULKHEAD_REASON: reason } = visit
+    await client.query('select app.announce_visit($1, $2, $3)', [tenant, person, reason])
+  } catch (error) {
+    throw isDatabaseError(error) && REFUSALS.includes(error.code) ? new Error(error.message) : error
+  } finally {
+    await client.query('rollback')
+  }
 }
 
 const visitOf = (args: string[]) => {

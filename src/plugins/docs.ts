@@ -62,6 +62,7 @@ export const docs: FastifyPluginAsync = async (app) => {
 
 /** What @fastify/static refuses has a status, and no code by which it could be told from another server's answer. */
 const fileProblemOf = (error: unknown): unknown => {
+  if (error instanceof Problem) return error
   const code = error instanceof Error && 'status' in error ? fileProblems[Number(error.status)] : undefined
   return code === undefined ? error : new Problem(code, { cause: error })
 }

@@ -29,10 +29,21 @@ export const validation = fp(
       done(flaw && new Problem('invalid', { errors: [flaw] }))
     })
 
+    // a parameter that nobody reads is a mistake, and is said to be one; so a route that declares none takes none
+    app.addHook('onRoute', (route) => {
+      const { querystring = {} } = (route.schema ?? {}) as { querystring?: { additionalProperties?: unknown } }
+      if (Object.keys(querystring).length > 0 && querystring.additionalProperties !== false) {
+        throw new Error(`${route.url} takes query parameters that it does not know`)
+      }
+      route.schema = { querystring: NO_PARAMETERS, ...route.schema }
+    })
+
     app.setValidatorCompiler(makeValidatorCompiler())
   },
   { name: 'validation', dependencies: ['errors'] },
 )
+
+const NO_PARAMETERS = { type: 'object', properties: {}, additionalProperties: false }
 
 const PARTS: Readonly<Record<string, string>> = {
   body: 'The body',

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -51,7 +51,8 @@ beforeAll(async () => {
   )
   const path = inclusionPath(1, Buffer.concat(leaves.map(({ leaf }) => leaf))).map((hash) => hash.toString('hex'))
   const checkpoint = notes[0]?.checkpoint
-  const answer = { id: 'x', entry: leaves[1]?.entry, leaf_index: 1, tree_size: leaves.length, path, checkpoint }
+  const { id } = JSON.parse(leaves[1]?.entry ?? '{}')
+  const answer = { id, entry: leaves[1]?.entry, leaf_index: 1, tree_size: leaves.length, path, checkpoint }
   await writeFile(proof, JSON.stringify(answer))
   await publishCheckpoints(it.worker, folderSink(kept), new AbortController().signal)
   await writeFile(key, (await run(['keys'], { AUDIT_KEYS: keysVariable() })).stdout)
@@ -76,7 +77,9 @@ describe('verify --export', () => {
   test('0: a whole export, without any variable or database', async () => {
     const { code, stdout, stderr } = await run(['verify', '--export', log, '--checkpoint', checkpoints, '--key', key])
     expect(stderr).toBe('')
-    expect(stdout).toMatch(/^\d+ entries of tenant \S+ in 2 batches: nothing is wrong\n$/)
+    expect(stdout).toMatch(
+      /^\d+ entries of tenant \S+ in 2 batches, \d+ with something personal that was erased, or left out of the export: nothing is wrong\n$/,
+    )
     expect(code).toBe(0)
   })
 
@@ -143,6 +146,20 @@ describe('verify --database', () => {
     expect(stdout).not.toContain('acme')
   })
 
+  test('1: a database that is not migrated, and a login that may not: a line each', async () => {
+    const empty = new URL(it.database.urls.superuser)
+    empty.pathname = '/template1'
+    const as = (url: string) => run(['verify', '--database', '--key', key], { DATABASE_OWNER_URL: url })
+    expect(await as(empty.href)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/^nothing can be verified here \(.*\): is this database migrated\? .*\n$/),
+    })
+    expect(await as(it.database.urls.worker)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/^nothing can be verified here \(.*\): it is verified by a superuser, or .*\n$/),
+    })
+  })
+
   test('1: nobody answers', async () => {
     const nowhere = { DATABASE_OWNER_URL: 'postgres://postgres:secret@127.0.0.1:1/nowhere' }
     const { code, stderr } = await run(['verify', '--database', '--key', key], nowhere)
@@ -164,10 +181,22 @@ describe('verify --proof', () => {
       stdout: `broken: the entry is not the one at 1 of batch 2 of tenant ${it.acme}\n`,
     })
     expect(await run(['verify', '--proof', key, '--key', key])).toMatchObject({
-      code: 1,
+      code: 2,
       stderr: expect.stringContaining('is no answer of GET /audit/proof/{id}'),
     })
   })
+})
+
+test('1: a proof that names another entry than the one that it proves', async () => {
+  const other = join(folder, 'other.json')
+  const { id, ...rest } = JSON.parse(await readFile(proof, 'utf8'))
+  await writeFile(other, JSON.stringify({ id: '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11', ...rest }))
+  expect(await run(['verify', '--proof', other, '--key', key])).toMatchObject({
+    code: 1,
+    stdout: `broken: its id is not that of its entry, ${id}\n`,
+  })
+  await writeFile(other, JSON.stringify(rest))
+  expect(await run(['verify', '--proof', other, '--key', key])).toMatchObject({ code: 0 })
 })
 
 test.each([
@@ -186,19 +215,79 @@ test.each([
   expect(await run(args)).toMatchObject({ code: 2, stdout: '', stderr: `${message}\n` })
 })
 
-test('files that are not there are said', async () => {
+test('2: files that are not there are said', async () => {
   const given = (name: string) =>
     ['--export', log, '--checkpoint', checkpoints, '--key', key].map((each, at, all) =>
       all[at - 1] === name ? '/nowhere' : each,
     )
   for (const name of ['--export', '--checkpoint', '--key']) {
     expect(await run(['verify', ...given(name)]), name).toMatchObject({
-      code: 1,
+      code: 2,
       stderr: '/nowhere cannot be read (ENOENT)\n',
     })
   }
   expect(await run(['verify', '--database', '--key', key, '--checkpoints', '/nowhere'], database())).toMatchObject({
-    code: 1,
+    code: 2,
     stderr: 'there is no folder /nowhere\n',
+  })
+})
+
+describe('2: a place without checkpoints proves nothing', () => {
+  const folderWith = async (name: string, content?: string): Promise<string> => {
+    const path = join(folder, name)
+    await mkdir(path)
+    if (content !== undefined) await writeFile(join(path, 'first.ndjson'), content)
+    return path
+  }
+  const beside = (path: string, ...more: string[]) =>
+    run(['verify', '--database', '--key', key, '--checkpoints', path, ...more], database())
+
+  test('a folder that is empty, or is a file, or whose files hold none', async () => {
+    const said = (path: string) => ({
+      code: 2,
+      stdout: '',
+      stderr: `no file in ${path} holds a checkpoint: it proves nothing\n`,
+    })
+    for (const path of [await folderWith('empty'), log, await folderWith('answers', '{"data": []}\n')]) {
+      expect(await beside(path), path).toMatchObject(said(path))
+    }
+    const blank = await folderWith('blank', '\n')
+    expect(await beside(blank)).toMatchObject({
+      code: 2,
+      stderr: `${join(blank, 'first.ndjson')} holds no checkpoints\n`,
+    })
+  })
+
+  test('a folder that has none of the one tenant that is asked for', async () => {
+    const notes = JSON.parse(await readFile(checkpoints, 'utf8')).data as object[]
+    const foreign = await folderWith('foreign', notes.map((note) => `${JSON.stringify(note)}\n`).join(''))
+    expect(await beside(foreign, '--tenant', 'globex')).toMatchObject({
+      code: 2,
+      stderr: `no file in ${foreign} holds a checkpoint of tenant globex: it proves nothing\n`,
+    })
+    expect(await beside(foreign, '--tenant', 'acme')).toMatchObject({ code: 0 })
+  })
+
+  test('for an export: files without any, beside others too, and those of other tenants', async () => {
+    const offline = (...files: string[]) =>
+      run(['verify', '--export', log, ...files.flatMap((file) => ['--checkpoint', file]), '--key', key])
+    const [blank, none] = [join(folder, 'blank.json'), join(folder, 'none.json')]
+    await writeFile(blank, '')
+    await writeFile(none, '{"data": []}')
+
+    expect(await offline(none)).toMatchObject({
+      code: 2,
+      stderr: 'there are no checkpoints in the files that were given\n',
+    })
+    expect(await offline(checkpoints, blank)).toMatchObject({ code: 2, stderr: `${blank} holds no checkpoints\n` })
+    expect(await offline(checkpoints, none)).toMatchObject({ code: 0 })
+    const strangers = join(folder, 'strangers.json')
+    const text = await readFile(checkpoints, 'utf8')
+    const others = [it.globex, '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11'].map((id) => text.replaceAll(it.acme, id))
+    await writeFile(strangers, others.map((page) => `${page}\n`).join(''))
+    expect(await offline(strangers)).toMatchObject({
+      code: 2,
+      stderr: `there is no checkpoint of tenant ${it.acme}, whose export it is\n`,
+    })
   })
 })

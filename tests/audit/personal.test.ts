@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { conceal, falseOpenings } from '../../src/audit/personal.ts'
+import { conceal, falseOpenings, isOpened, opens } from '../../src/audit/personal.ts'
 import { auditStage } from './stage.ts'
 
 const it = auditStage()
@@ -15,6 +15,21 @@ test('conceals as the database does, whatever the value', async () => {
     ])
     expect(conceal(key, 'new_row.email', value)).toBe(rows[0].hex)
   }
+})
+
+test('tells whether a key opens what stands concealed', () => {
+  const field = 'new_row.email'
+  for (const value of ['', 'a', '10.1.2.3', 'x'.repeat(31), 'x'.repeat(32), 'ä'.repeat(100), '\uFEFF💥', '\0']) {
+    const key = randomBytes(32)
+    const concealed = () => Buffer.from(conceal(key, field, value), 'hex')
+    expect(opens(key, field, concealed())).toBe(true)
+    // chance pads one in 256 of such blocks, and makes hardly any of them UTF-8
+    const others = Array.from({ length: 20 }, () => opens(randomBytes(32), field, concealed()))
+    expect(others.filter(Boolean)).toEqual([])
+    expect(opens(key, 'new_row.name', concealed())).toBe(false)
+    expect(opens(key, field, concealed().subarray(1))).toBe(false)
+  }
+  expect(opens(randomBytes(32), field, Buffer.alloc(0))).toBe(false)
 })
 
 describe('openings', () => {
@@ -37,6 +52,17 @@ describe('openings', () => {
         'new_row.email': { value: 'ada@acme.test', key: hex },
       }),
     ).toEqual([])
+  })
+
+  test('are missed where one is left out, of an image too', () => {
+    const opening = { value: '', key: hex }
+    const named = { ...entry, action: 'insert', new_row: { ...entry.new_row, '@personal': ['email'] } }
+    expect(isOpened(named, {})).toBe(false)
+    expect(isOpened(named, { address: opening })).toBe(false)
+    expect(isOpened(named, { 'new_row.email': opening })).toBe(false)
+    expect(isOpened(named, { address: opening, 'new_row.email': opening })).toBe(true)
+    expect(isOpened({ ...named, action: 'read' }, { address: opening })).toBe(true)
+    expect(isOpened({ address: null, old_row: null, new_row: { '@personal': 5 } }, {})).toBe(true)
   })
 
   test.each([

@@ -339,7 +339,16 @@ describe('on the command line', () => {
       stdout: 'acme is on legal hold\n',
     })
     expect(await tenantRow('acme')).toMatchObject({ held: true, reason: 'case 12/26' })
-    expect(await cli('release', '--tenant', 'acme', '--reason', 'case closed')).toMatchObject({ code: 0 })
+    expect(await cli('release', '--tenant', 'acme', '--reason', 'case closed')).toMatchObject({
+      code: 0,
+      stdout: 'acme is on legal hold no longer\n',
+    })
+    expect(await cli('release', '--tenant', 'acme', '--reason', 'case closed twice')).toMatchObject({
+      code: 0,
+      stdout: 'acme was not on legal hold: nothing was changed\n',
+    })
+    const ends = `select from app.security_log where detail ->> 'reason' ^@ 'case closed'`
+    expect((await it.superuser.query(ends)).rowCount).toBe(1)
     expect(await tenantRow('acme')).toMatchObject({ held: false, reason: null })
 
     const { rows } = await it.superuser.query(
@@ -375,7 +384,16 @@ describe('on the command line', () => {
   test.each([
     [['retention', '--tenant', 'acme'], 2, 'audit retention needs --tenant and --days\n'],
     [['retention', '--tenant', 'acme', '--days', 'x'], 2, '--days is a number, or forever\n'],
-    [['retention', '--tenant', 'acme', '--days', '29'], 1, 'the database does not take this value\n'],
+    [
+      ['retention', '--tenant', 'acme', '--days', '29'],
+      1,
+      'an audit log is kept for 30 to 36500 days, and not for 29\n',
+    ],
+    [
+      ['hold', '--tenant', 'acme', '--reason', 'x'.repeat(1001)],
+      1,
+      'a legal hold and its end need a reason, of 1000 characters at most\n',
+    ],
     [['retention', '--tenant', 'nobody', '--days', '90'], 1, 'there is no tenant nobody\n'],
     [['hold', '--tenant', 'acme', '--reason', ''], 2, 'audit hold needs --tenant and --reason\n'],
     [['release', '--tenant', 'nobody', '--reason', 'x'], 1, 'there is no tenant nobody\n'],

@@ -184,6 +184,64 @@ describe('entries', () => {
   })
 })
 
+const EMPTIED = '{"personal": {}, "entry"'
+
+test('a copy that was converted as text is no log that was shortened', async () => {
+  const read = async (content: string | Buffer) => {
+    const file = join(folder, `copy-${++files}`)
+    await writeFile(file, content)
+    const checkpoints = [await put(notes.join(''))]
+    return verifyExport({ file, checkpoints, keys: [publicKeyOf(it.signer)] }, () => {})
+  }
+  const text = `${lines.join('\n')}\n`
+  await expect(read(text.replaceAll('\n', '\r\n'))).rejects.toThrow('is not as it was exported: its lines end in CR LF')
+  await expect(read(`\uFEFF${text}`)).rejects.toThrow('it begins with a byte order mark')
+  await expect(read(Buffer.from(`\uFEFF${text}`, 'utf16le'))).rejects.toThrow('it is in UTF-16')
+  await expect(read('xact,id,at\r\n')).rejects.toMatchObject({ name: 'UnreadableFile' })
+  await expect(read('xact,id,at\n1,2,3\n')).rejects.toThrow('is no export as JSON lines')
+})
+
+test('what is behind the last checkpoint, and says it was written long before it, is found', async () => {
+  const last = JSON.parse(lines.at(-1) as string).entry
+  const behind = (id: string, at: string) =>
+    (lines.at(-1) as string)
+      .replace(last.id, id)
+      .replace(last.at, at)
+      .replace(/"xact": \d+/, `"xact": ${last.xact + 1_000_000}`)
+  const [later, hours] = [last.id.replace(/....$/, 'ffff'), 3 * 3_600_000]
+  const idOf = (ms: number) =>
+    ms
+      .toString(16)
+      .padStart(12, '0')
+      .replace(/^(.{8})(.{4})$/, '$1-$2-7000-8000-000000000000')
+  const long = new Date(Date.parse(last.at) - hours).toISOString()
+  const short = new Date(Date.parse(last.at) - 60_000).toISOString()
+  const verdict = (id: string, at: string) =>
+    verified({
+      lines: [
+        ...lines.map((line) => line.replace(/^\{"personal": \{.*\}, "entry"/, EMPTIED)),
+        behind(id, at).replace(/^\{"personal": \{.*\}, "entry"/, EMPTIED),
+      ],
+    })
+
+  for (const [id, at] of [
+    [idOf(Date.parse(last.at) - hours), long],
+    [idOf(Date.parse(last.at) - hours), last.at],
+    [later, long],
+    [later, 'no time'],
+  ] as const) {
+    expect((await verdict(id, at)).findings, `${id} ${at}`).toEqual([
+      found(null, 'entry_late', new RegExp(`^1 entry behind .* The first is ${id}$`)),
+    ])
+  }
+  for (const [id, at] of [
+    [later, last.at],
+    [idOf(Date.parse(last.at) - 60_000), short],
+  ] as const) {
+    expect(await verdict(id, at), `${id} ${at}`).toMatchObject({ findings: [], totals: { unsealed: 1 } })
+  }
+})
+
 describe('what is said beside an entry', () => {
   const replaced = async (from: RegExp, to: string) =>
     findingsOf({ lines: lines.map((line, at) => (at === lines.length - 1 ? line.replace(from, to) : line)) })
@@ -196,7 +254,14 @@ describe('what is said beside an entry', () => {
   })
 
   test('may be left out: somebody may have been erased', async () => {
-    expect(await replaced(/^\{"personal": \{.*\}, "entry"/, '{"personal": {}, "entry"')).toEqual([])
+    const personal = /^\{"personal": \{.*\}, "entry"/
+    const left = lines.map((line, at) => (at % 2 === 0 ? line.replace(personal, EMPTIED) : line))
+    expect(await replaced(personal, EMPTIED)).toEqual([])
+    // and nobody can tell: so it is counted
+    const changed = left.filter((line, at) => line !== lines[at]).length
+    expect(changed).toBeGreaterThan(0)
+    expect(await verified({ lines: left })).toMatchObject({ findings: [], totals: { unopened: changed } })
+    expect((await verified({})).totals.unopened).toBe(0)
   })
 })
 
@@ -279,7 +344,7 @@ describe('checkpoints', () => {
       'answers, one a line',
       () => [notes.slice(3), notes.slice(0, 3)].map((part) => JSON.stringify(page(part))).join('\n'),
     ],
-    ['checkpoints, one a line', () => notes.map((note) => JSON.stringify({ batch: 1, checkpoint: note })).join('\n')],
+    ['checkpoints, one a line', () => notes.map((note) => JSON.stringify(answerOf(note))).join('\n')],
     [
       'an export with checkpoints in it',
       () => [...lines, ...notes.map((checkpoint) => JSON.stringify({ checkpoint }))].join('\n'),
@@ -290,7 +355,37 @@ describe('checkpoints', () => {
     expect(await findingsOf({ checkpoints: [await put(write())] })).toEqual([])
   })
 
-  const page = (some: string[]) => ({ data: some.map((checkpoint) => ({ batch: 0, checkpoint })), next_cursor: null })
+  /** As the API answers a checkpoint, and a file of those that were kept has it. */
+  const answerOf = (checkpoint: string) => {
+    const { text, signatures } = parseNote(checkpoint) ?? { text: '', signatures: [] }
+    const it = parseCheckpoint(text) as Checkpoint
+    return {
+      ...{ id: '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11', tenant_id: it.tenantId, batch: it.batch, kind: it.kind },
+      ...{ month: it.month, era: it.era, from_xact: it.fromXact, to_xact: it.toXact },
+      ...{ entries: it.entries, total: it.total, root: it.root.toString('hex'), previous: it.previous.toString('hex') },
+      ...{ sealed_at: it.sealedAt.replace(/\.?0*Z$/, 'Z'), key_id: signatures[0]?.keyId, checkpoint },
+    }
+  }
+  const page = (some: string[]) => ({ data: some.map(answerOf), next_cursor: null })
+
+  test('what stands beside one is what it says, field by field', async () => {
+    const others = {
+      ...{ tenant_id: '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11', batch: 4, kind: 'retired', month: '2020-01', era: 2 },
+      ...{ from_xact: 1, to_xact: '9', entries: 0, total: null, root: '00'.repeat(32), previous: 'ff'.repeat(32) },
+      ...{ sealed_at: '2020-01-01T00:00:00Z', key_id: 'other' },
+    }
+    const { id, checkpoint, ...answered } = answerOf(notes[2] as string)
+    expect(Object.keys(others)).toEqual(Object.keys(answered))
+    for (const [field, value] of Object.entries(others)) {
+      const { data } = page(notes)
+      const changed = { data: data.with(2, { ...answerOf(notes[2] as string), [field]: value }) }
+      const again = await put(JSON.stringify(changed))
+      const finding = found(3, 'checkpoint_false', `beside it as ${field} is`)
+      expect(await findingsOf({ checkpoints: [again] }), field).toEqual([finding])
+      // also when the same checkpoint was read already
+      expect(await findingsOf({ checkpoints: [await put(notes.join('')), again] }), field).toEqual([finding])
+    }
+  })
 
   test('and may stand among the lines of the export', async () => {
     const mixed = lines.flatMap((line, at) =>

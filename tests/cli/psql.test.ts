@@ -157,6 +157,17 @@ describeWithPsql('npm run cli -- psql', () => {
     expect(code).toBe(3)
   })
 
+  test('without a reason that says something it is refused, in a line, and a visit is written down once', async () => {
+    const empty = await psql(['--as-tenant', 'acme', '--reason', ' ', '--', '-c', 'select 1'])
+    expect(empty).toMatchObject({
+      code: 1,
+      stderr: 'a visit needs a person (of 1 to 200 characters) and a reason (of 1 to 500)\n',
+    })
+    const reason = randomUUID()
+    expect(await psql([...inAcme(reason), '--', '-c', 'select 1'])).toMatchObject({ code: 0 })
+    expect(await visits(reason)).toHaveLength(1)
+  })
+
   test('of a tenant that does not exist nothing is asked', async () => {
     const { code, stdout, stderr } = await psql([
       '--as-tenant',
@@ -168,9 +179,9 @@ describeWithPsql('npm run cli -- psql', () => {
       `select 'not reached'`,
     ])
 
-    expect(stderr).toContain('ERROR:  there is no tenant nowhere')
+    expect(stderr).toBe('there is no tenant nowhere\n')
     expect(stdout).toBe('')
-    expect(code).toBe(3)
+    expect(code).toBe(1)
   })
 
   test('the password is no argument, and no other secret is there at all', async () => {

@@ -427,6 +427,30 @@ describe('app.explain_access, for DBAs', () => {
     await auditor.query('rollback')
   })
 
+  test('says of a write what looks at the row again when it is written', async () => {
+    await change(
+      'set local role app_owner; create policy alive on app.projects as restrictive for select to app_api using (status = $$active$$)',
+    )
+    const { id } = (
+      await superuser.query(`select id from app.projects where tenant_id = $1 and status = 'active' limit 1`, [
+        person('owner', 'acme').tenantId,
+      ])
+    ).rows[0]
+    const asked = { role: 'owner', tenant: 'acme', permission: 'projects:write', id }
+    const answer = await explained(asked)
+    await change('set local role app_owner; drop policy alive on app.projects')
+
+    expect(answer).toMatchObject({
+      allowed: true,
+      because:
+        `The role owner has projects:write, and the policies on app.projects pass for this row as it is; ` +
+        `as it is then, it has to pass again: alive, (status = 'active'::text).`,
+    })
+    expect((await explained(asked)).because).toBe(
+      'The role owner has projects:write, and the policies on app.projects pass for this row.',
+    )
+  })
+
   test('tells a row that is hidden from a person from one that is not there', async () => {
     await visit(auditor, 'acme')
     const secret = await superuser.query(

@@ -40,6 +40,24 @@ const app = () =>
     app.post('/anything', async ({ body }) => ({ body: body ?? null }))
   })
 
+test('a route that declares no query parameters takes none, and none may take any that it does not know', async () => {
+  const { app: served } = await app()
+  for (const [method, url] of [
+    ['GET', '/things/01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11'],
+    ['POST', '/anything'],
+  ] as const) {
+    const answer = await served.inject({ method, url: `${url}?x=1` })
+    expect(answer.statusCode, url).toBe(400)
+    expect(answer.json()).toMatchObject({ code: 'invalid', errors: [{ path: '/x', message: 'is not a known field' }] })
+    expect((await served.inject({ method, url })).statusCode, url).toBe(200)
+  }
+  const open = serve(async (app) => {
+    await app.register(validation)
+    app.get('/open', { schema: { querystring: Type.Object({ q: Type.String() }) } }, async () => ({}))
+  })
+  await expect(open).rejects.toThrow('/open takes query parameters that it does not know')
+})
+
 const json = (type = 'application/json') => ({ 'content-type': type })
 
 test.each([

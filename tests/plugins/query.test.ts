@@ -1,0 +1,61 @@
+import { expect, test } from 'vitest'
+import { world } from '../harness.ts'
+
+const it = world()
+
+type Schema = {
+  type?: string
+  properties?: Record<string, Schema>
+  required?: string[]
+  format?: string
+  pattern?: string
+  minLength?: number
+  anyOf?: Schema[]
+}
+type Operation = { requestBody?: { content: Record<string, { schema: Schema }> } }
+
+const ID = '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11'
+
+/** Something of that shape, as far as this API's bodies need it. */
+const sampleOf = (schema: Schema): unknown => {
+  if (schema.anyOf) return sampleOf(schema.anyOf[0] as Schema)
+  if (schema.type === 'object') {
+    const names = schema.required ?? []
+    return Object.fromEntries(names.map((name) => [name, sampleOf(schema.properties?.[name] ?? {})]))
+  }
+  if (schema.format === 'uuid') return ID
+  if (schema.pattern?.includes('@')) return 'nobody@example.com'
+  return 'x'.repeat(Math.max(schema.minLength ?? 0, 43))
+}
+
+test('400: every route refuses a query parameter that it does not know', async () => {
+  const person = await it.as('owner', 'acme')
+  const { paths } = (await it.anybody.get('//api/schema')).json() as {
+    paths: Record<string, Record<string, Operation>>
+  }
+  const routes = Object.entries(paths).flatMap(([path, item]) =>
+    Object.entries(item).map(([method, { requestBody }]) => ({ method: method.toUpperCase(), path, requestBody })),
+  )
+  const undocumented = [
+    '/api/docs',
+    '/api/redoc',
+    '/api/redoc/redoc.js',
+    '/api/docs/static/index.html',
+    '/api/schema',
+  ].map((path) => ({ method: 'GET', path, requestBody: undefined }))
+  expect(routes.length).toBeGreaterThan(20)
+
+  const taken: string[] = []
+  for (const { method, path, requestBody } of [...routes, ...undocumented]) {
+    const schema = Object.values(requestBody?.content ?? {})[0]?.schema
+    const answer = await person.request(
+      method,
+      `/${path.replace(/\{\w+\}/g, ID)}?unheard_of=1`,
+      schema && sampleOf(schema),
+    )
+    if (answer.statusCode !== 400 || !answer.body.includes('/unheard_of')) {
+      taken.push(`${method} ${path}: ${answer.statusCode} ${answer.body.slice(0, 300)}`)
+    }
+  }
+  expect(taken).toEqual([])
+})
