@@ -13,7 +13,7 @@ export default defineConfig({
     globalSetup: ['tests/global-setup.ts'],
     pool: 'forks',
     // Files mostly wait for their servers; more of them at once would need more connections than a server has.
-    maxWorkers: Math.min(4, availableParallelism()),
+    maxWorkers: Math.min(4, Math.max(1, availableParallelism() - 1)),
     // Real servers on busy machines; a limit here ends what hangs and says nothing about speed.
     testTimeout: 180_000,
     hookTimeout: 180_000,
