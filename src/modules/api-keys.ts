@@ -54,9 +54,11 @@ const ApiKeyWithSecret = Type.Object(
 const NewApiKey = Type.Object(
   {
     name: Name,
-    permissions: Type.Array(Permission, { minItems: 1, maxItems: 100, uniqueItems: true }),
+    permissions: Type.Array(Permission, { minItems: 1, maxItems: 100 }),
     networks: Type.Optional(
-      Type.Array(Type.String({ maxLength: 49, examples: ['192.0.2.0/24'] }), { maxItems: 50, uniqueItems: true }),
+      Type.Array(Type.String({ pattern: '^[0-9A-Fa-f.:]+(/[0-9]+)?$', maxLength: 49, examples: ['192.0.2.0/24'] }), {
+        maxItems: 50,
+      }),
     ),
     expires_at: Type.Optional(Nullable(Timestamp)),
   },
@@ -135,7 +137,7 @@ async function mustBeHeld(db: TenantDb, { permissions, networks, expires_at }: R
                   or exists (select from unnest(${networks}::cidr[]) n where not n <<= any (app.held_networks()))) as elsewhere
   `.execute(db)
   const { missing = [], outlives, elsewhere } = rows[0] ?? {}
-  const errors = missing.map((name) => ({
+  const errors: FieldError[] = [...new Set(missing)].map((name) => ({
     path: `/permissions/${permissions.indexOf(name)}`,
     message: `you do not have ${name}`,
   }))
@@ -209,13 +211,13 @@ export const apiKeys: FastifyPluginAsyncTypebox = async (app) => {
       config: { permission: 'api_keys:write', saidOnce: ['secret'] },
     },
     async ({ db, body }, reply) => {
-      const key = { ...body, networks: body.networks ?? [], expires_at: body.expires_at ?? null }
-      mustBeNetworks(key.networks)
-      mustBeAhead(key.expires_at)
-      await mustBeHeld(db, key)
+      const { name, permissions, networks = [], expires_at = null } = body
+      mustBeNetworks(networks)
+      mustBeAhead(expires_at)
+      await mustBeHeld(db, { permissions, networks, expires_at })
 
       const made = makeApiKey()
-      const added = await addApiKey(db, key, made)
+      const added = await addApiKey(db, { name, expires_at, ...unique({ permissions, networks }) }, made)
       reply.code(201).header('location', `${app.prefix}/${added.id}`)
       return withSecret(reply, added, made)
     },
@@ -279,6 +281,10 @@ export const apiKeys: FastifyPluginAsyncTypebox = async (app) => {
     },
   )
 }
+
+/** Each once, and in order. */
+const unique = <L extends Record<string, string[]>>(lists: L): L =>
+  Object.fromEntries(Object.entries(lists).map(([name, list]) => [name, [...new Set(list)].sort()])) as L
 
 const withSecret = <K extends object>(reply: FastifyReply, key: K, { secret }: { secret: string }) => {
   reply.header('cache-control', 'no-store')
