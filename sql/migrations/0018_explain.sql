@@ -1,6 +1,6 @@
 -- Why somebody may do something, or may not: which role, permission, privilege and policy decide, in words and as data.
 --
--- Nothing here knows a table by name. A permission is `resource:action`; the resource `api-keys` is about the rows of
+-- Nothing here knows a table by name. A permission is `resource:action`; the resource `api_keys` is about the rows of
 -- app.api_keys unless app.permissions says otherwise, and where there is no such tenant table the permission decides alone.
 
 set local role app_owner;
