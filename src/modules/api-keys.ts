@@ -73,6 +73,7 @@ const Rotation = Type.Object(
       minimum: 0,
       maximum: 7 * DAY,
       default: DAY,
+      examples: [3_600],
       description: 'How long the old secret stays good beside the new one. 0 ends every old one at once.',
     }),
   },
