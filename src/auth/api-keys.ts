@@ -91,7 +91,7 @@ export const makeApiKeys = ({ pool, onError }: Options) => {
      * The database let it in. It says, too, when the last use was noted a minute ago: then this one is, in a transaction of
      * its own that no request waits for.
      */
-    entered(key: ApiKey, found: KnownKey & { useIsDue: boolean }): void {
+    entered(key: ApiKey, found: KnownKey & { useIsDue?: boolean }): void {
       const name = nameOf(key)
       key.known = { id: found.id, tenantId: found.tenantId }
       known.delete(name)

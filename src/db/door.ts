@@ -25,7 +25,7 @@ export type Caller = {
   role: string | null
   sessionId: string | null
   /** Of a key: that its last use was noted more than a minute ago, or never. */
-  useIsDue: boolean
+  useIsDue?: boolean
 }
 
 /** The `sid` of a verified access token, 32 bytes; or the SHA-256 of an API key. */
@@ -70,7 +70,7 @@ export function withTenant<T>(
   })
 }
 
-const ENTER = `select tenant_id as "tenantId", actor_id as "actorId", role, session_id as "sessionId", false as "useIsDue"
+const ENTER = `select tenant_id as "tenantId", actor_id as "actorId", role, session_id as "sessionId"
   from app.enter($1, $2, $3, $4, $5, $6)`
 const ENTER_KEY = `select tenant_id as "tenantId", actor_id as "actorId", null as role, null as "sessionId", use_is_due as "useIsDue"
   from app.enter_key($1, $2, $3, $4, $5, $6)`
