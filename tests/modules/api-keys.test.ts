@@ -415,12 +415,18 @@ describe('a key exceeds nobody', () => {
   })
 
   test('42501: the policies refuse the same to whoever runs SQL as the API does', async () => {
-    const mighty = await makeKey(['audit:read'])
+    const within = { networks: ['127.0.0.1/32'], expires_at: later(0.5) }
+    const mightier = [
+      await makeKey(['projects:read', 'audit:read'], within),
+      await makeKey(['projects:read'], { ...within, networks: [] }),
+      await makeKey(['projects:read'], { ...within, networks: ['127.0.0.1/32', '10.0.0.0/8'] }),
+      await makeKey(['projects:read'], { ...within, expires_at: later(2) }),
+    ]
     const key = await makeKey(['api_keys:write', 'projects:read'], {
       networks: ['127.0.0.0/8'],
       expires_at: later(1),
     })
-    const other = await makeKey(['projects:read'], { networks: ['127.0.0.1/32'], expires_at: later(0.5) })
+    const other = await makeKey(['projects:read'], within)
     const run = (text: string) =>
       withTenant(
         api,
@@ -449,7 +455,7 @@ describe('a key exceeds nobody', () => {
     const rotation = (id: string) =>
       `update app.api_keys set secret_hash = sha256('${randomUUID()}') where id = '${id}'`
     await run(rotation(other.id))
-    await expect(run(rotation(mighty.id))).rejects.toMatchObject({ code: '42501' })
+    for (const { id } of mightier) await expect(run(rotation(id)), id).rejects.toMatchObject({ code: '42501' })
     for (const text of [
       `update app.api_keys set permissions = '{audit:read}'`,
       'update app.api_keys set expires_at = null',
