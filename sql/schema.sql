@@ -116,6 +116,107 @@ create type pgboss.job_state as enum ('created', 'retry', 'active', 'completed',
 alter type pgboss.job_state owner to app_owner;
 
 
+-- app.api_key_uses ----------------------------------------------------------------------------------------------------
+
+create table app.api_key_uses (
+  key_id   uuid                      not null,
+  used_at  timestamp with time zone  not null,
+  constraint api_key_uses_pkey PRIMARY KEY (key_id)
+);
+alter table app.api_key_uses owner to app_owner;
+comment on table app.api_key_uses is 'One row: when one API key was last used, to the minute.';
+alter table app.api_key_uses enable row level security;
+alter table app.api_key_uses force row level security;
+
+create policy gate on app.api_key_uses as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.api_key_uses to app_gate;
+grant update (used_at) on app.api_key_uses to app_gate;
+
+
+-- app.api_keys --------------------------------------------------------------------------------------------------------
+
+create table app.api_keys (
+  tenant_id            uuid                      not null default app.tenant_id(),
+  id                   uuid                      not null default app.uuidv7(),
+  name                 text                      not null,
+  permissions          text[]                    not null default '{}'::text[],
+  networks             cidr[]                    not null default '{}'::cidr[],
+  expires_at           timestamp with time zone,
+  prefix               text                      not null,
+  secret_hash          bytea                     not null,
+  previous_prefix      text,
+  previous_hash        bytea,
+  previous_expires_at  timestamp with time zone,
+  created_by           uuid                      default app.actor_id(),
+  created_at           timestamp with time zone  not null default now(),
+  updated_at           timestamp with time zone  not null default now(),
+  version              integer                   not null default 1,
+  constraint api_keys_pkey PRIMARY KEY (tenant_id, id),
+  constraint api_keys_check CHECK ((((previous_hash IS NULL) = (previous_expires_at IS NULL)) AND ((previous_hash IS NULL) = (previous_prefix IS NULL)))),
+  constraint api_keys_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
+  constraint api_keys_networks_check CHECK ((cardinality(networks) <= 50)),
+  constraint api_keys_prefix_check CHECK ((prefix ~ '^bhk_[0-9A-Za-z]{8}$'::text)),
+  constraint api_keys_previous_hash_check CHECK ((length(previous_hash) = 32)),
+  constraint api_keys_secret_hash_check CHECK ((length(secret_hash) = 32))
+);
+alter table app.api_keys owner to app_owner;
+comment on table app.api_keys is 'One row: one API key of one tenant.';
+comment on column app.api_keys.networks is 'Where it may be used from. Empty: from anywhere.';
+comment on column app.api_keys.prefix is 'How the secret begins, to know it by. It opens nothing.';
+comment on column app.api_keys.previous_hash is 'The secret before the last rotation, good until previous_expires_at.';
+comment on column app.api_keys.created_by is 'The person or key that made it.';
+alter table app.api_keys enable row level security;
+alter table app.api_keys force row level security;
+
+create policy wall on app.api_keys as restrictive for all to app_api, app_audit, app_auditor, app_auth, app_jobs, app_operator, app_owner, app_search, app_worker
+  using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
+  with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy add on app.api_keys as permissive for insert to app_api
+  with check ((( SELECT app.can('api_keys:write'::text) AS can) AND (permissions <@ ( SELECT app.held_permissions() AS held_permissions)) AND (COALESCE(expires_at, 'infinity'::timestamp with time zone) <= ( SELECT app.held_until() AS held_until)) AND ((( SELECT app.held_networks() AS held_networks) IS NULL) OR ((networks <> '{}'::cidr[]) AND (NOT (EXISTS ( SELECT
+   FROM unnest(api_keys.networks) n(n)
+  WHERE (NOT ((n.n)::inet <<= ANY ((( SELECT app.held_networks() AS held_networks))::inet[]))))))))));
+create policy audit on app.api_keys as permissive for select to app_auditor
+  using (true);
+create policy change on app.api_keys as permissive for update to app_api
+  using (( SELECT app.can('api_keys:write'::text) AS can))
+  with check (((permissions <@ ( SELECT app.held_permissions() AS held_permissions)) AND (COALESCE(expires_at, 'infinity'::timestamp with time zone) <= ( SELECT app.held_until() AS held_until)) AND ((( SELECT app.held_networks() AS held_networks) IS NULL) OR ((networks <> '{}'::cidr[]) AND (NOT (EXISTS ( SELECT
+   FROM unnest(api_keys.networks) n(n)
+  WHERE (NOT ((n.n)::inet <<= ANY ((( SELECT app.held_networks() AS held_networks))::inet[]))))))))));
+create policy gate on app.api_keys as permissive for all to app_gate
+  using (true)
+  with check (true);
+create policy read on app.api_keys as permissive for select to app_api
+  using ((( SELECT app.can('api_keys:read'::text) AS can) OR ( SELECT app.can('api_keys:write'::text) AS can)));
+create policy remove on app.api_keys as permissive for delete to app_api
+  using (( SELECT app.can('api_keys:write'::text) AS can));
+
+grant delete on app.api_keys to app_api;
+grant select on app.api_keys to app_gate;
+grant insert (name, permissions, networks, expires_at, prefix, secret_hash), select (tenant_id, id, name, permissions, networks, expires_at, prefix, previous_prefix, previous_expires_at, created_by, created_at, updated_at, version), update (prefix, secret_hash, previous_expires_at) on app.api_keys to app_api;
+grant select (tenant_id, id, name, permissions, networks, expires_at, prefix, previous_prefix, previous_expires_at, created_by, created_at, updated_at, version) on app.api_keys to app_auditor;
+grant update (updated_at) on app.api_keys to app_gate;
+
+CREATE INDEX api_keys_created ON app.api_keys USING btree (tenant_id, created_at, id);
+CREATE INDEX api_keys_previous ON app.api_keys USING btree (previous_hash);
+CREATE INDEX api_keys_secret ON app.api_keys USING btree (secret_hash);
+
+CREATE TRIGGER audit_delete AFTER DELETE ON app.api_keys REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('secret_hash', 'previous_hash');
+alter table app.api_keys enable always trigger audit_delete;
+CREATE TRIGGER audit_insert AFTER INSERT ON app.api_keys REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('secret_hash', 'previous_hash');
+alter table app.api_keys enable always trigger audit_insert;
+CREATE TRIGGER audit_update AFTER UPDATE ON app.api_keys REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('secret_hash', 'previous_hash');
+alter table app.api_keys enable always trigger audit_update;
+CREATE TRIGGER forget_use AFTER DELETE ON app.api_keys FOR EACH ROW EXECUTE FUNCTION app.forget_key_use();
+alter table app.api_keys enable always trigger forget_use;
+CREATE TRIGGER keep_previous_secret BEFORE UPDATE ON app.api_keys FOR EACH ROW EXECUTE FUNCTION app.keep_previous_secret();
+alter table app.api_keys enable always trigger keep_previous_secret;
+CREATE TRIGGER version BEFORE UPDATE ON app.api_keys FOR EACH ROW EXECUTE FUNCTION app.count_version();
+alter table app.api_keys enable always trigger version;
+
+
 -- app.audit_keys ------------------------------------------------------------------------------------------------------
 
 create table app.audit_keys (
@@ -1634,8 +1735,15 @@ CREATE OR REPLACE FUNCTION app.can(p_permission text)
  STABLE PARALLEL RESTRICTED SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_context text[] := app.context();
 begin
-  return exists (select from app.role_permissions r where r.role = app.role() and r.permission = p_permission);
+  -- a key has permissions of its own (0024), and no role
+  if v_context[2] = 'key' then
+    return exists (select from app.api_keys k
+                    where k.tenant_id = v_context[1]::uuid and k.id = v_context[3]::uuid and p_permission = any (k.permissions));
+  end if;
+  return exists (select from app.role_permissions r where r.role = v_context[4] and r.permission = p_permission);
 end $function$;
 alter function app.can(p_permission text) owner to app_gate;
 comment on function app.can(p_permission text) is 'Whether the actor of this transaction has the permission. In policies always as (select app.can(…)).';
@@ -1982,6 +2090,53 @@ alter function app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text) owner
 comment on function app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text) is 'Opens a transaction for a job of one tenant. Raises BH002 and BH006.';
 grant execute on function app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  -- a socket that listens on both families shows IPv4 as ::ffff:a.b.c.d
+  v_address inet := case when p_address <<= '::ffff:0:0/96' then substr(host(p_address), 8)::inet else p_address end;
+  v_found   record;
+begin
+  if nullif(current_setting('app.context', true), '') is not null then
+    raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
+  end if;
+
+  select count(*) over () as matches, k.tenant_id, k.id, t.slug, t.status, p_permission = any (k.permissions) as may,
+         coalesce(u.used_at <= now() - interval '1 minute', true) as use_is_due
+    into v_found
+    from app.api_keys k
+    join app.tenants t on t.tenant_id = k.tenant_id
+    left join app.api_key_uses u on u.key_id = k.id
+   where (k.secret_hash = p_key_hash or k.previous_hash = p_key_hash and k.previous_expires_at > now())
+     and (k.expires_at is null or k.expires_at > now())
+     and (k.networks = '{}' or v_address <<= any (k.networks));
+
+  -- one hash in two tenants names neither
+  if not found or v_found.matches <> 1 then
+    raise exception 'no such key' using errcode = 'BH001';
+  end if;
+  if p_tenant_id <> v_found.tenant_id or p_tenant_slug <> v_found.slug then
+    raise exception 'two tenants are named' using errcode = 'BH005';
+  end if;
+  if v_found.status <> 'active' then
+    raise exception 'the tenant is %', v_found.status using errcode = 'BH003';
+  end if;
+  if not v_found.may then
+    raise exception 'the key lacks %', p_permission using errcode = 'BH004';
+  end if;
+
+  perform app.seal(v_found.tenant_id, 'key', v_found.id, null, null, p_request_id, p_address);
+  tenant_id := v_found.tenant_id; actor_id := v_found.id; use_is_due := v_found.use_is_due;
+end $function$;
+alter function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) owner to app_gate;
+comment on function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) is 'Opens a transaction for a request of an API key. Raises BH001 and BH003 to BH006.';
+grant execute on function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) to app_api;
+
 CREATE OR REPLACE FUNCTION app.explain(p_action text, p_resource text, p_id uuid)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -1992,6 +2147,7 @@ declare
   c_role       constant name := 'app_api';  -- whose requests these are
   v_permission text := p_resource || ':' || p_action;
   v_found      record;
+  v_who        text;
   v_table      record;
   v_command    text := case p_action when 'read' then 'select' when 'delete' then 'delete'
                                      when 'write' then case when p_id is null then 'insert' else 'update' end end;
@@ -2011,6 +2167,7 @@ begin
   if v_found.description is null then
     return null;
   end if;
+  v_who := case v_found.context ->> 'actor_kind' when 'key' then 'This key' else 'The role ' || (v_found.context ->> 'role') end;
 
   select c.oid, c.relname, format('%I.%I', n.nspname, c.relname) as name,
          c.relrowsecurity and not r.rolsuper and not r.rolbypassrls
@@ -2134,7 +2291,7 @@ begin
                       and has_column_privilege(c_role, d.refobjid, d.refobjsubid::int2, 'update'));
   end if;
   v_because := case v_reason
-    when 'permission_missing' then format('The role %s does not have %s; %s.', v_found.context ->> 'role', v_permission,
+    when 'permission_missing' then format('%s does not have %s; %s.', v_who, v_permission,
       coalesce('it belongs to ' || nullif(array_to_string(v_found.roles, ', '), ''), 'no role has it'))
     when 'privilege_missing' then format('%s has no privilege to %s on %s.', c_role, v_missing, v_table.name)
     when 'row_absent' then case v_row
@@ -2145,7 +2302,7 @@ begin
     when 'policy_refuses' then format('On %s %s.', v_table.name, case
       when v_verdict.restricted is not null then 'this policy refuses it: ' || v_verdict.restricted
       else 'none of the policies that could permit it does: ' || v_verdict.not_permitted end)
-    else format('The role %s has %s%s.', v_found.context ->> 'role', v_permission, case
+    else format('%s has %s%s.', v_who, v_permission, case
       when cardinality(v_phases) = 0 then ''
       when not v_table.is_walled then format(', and row security does not bind %s on %s', c_role, v_table.name)
       when v_row is not null then format(', and the policies on %s pass for this row', v_table.name) || case when v_command = 'update'
@@ -2353,6 +2510,19 @@ alter function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) own
 comment on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Completes a job in the transaction of its last effect. Raises BH009.';
 grant execute on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.forget_key_use()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  delete from app.api_key_uses u where u.key_id = old.id;
+  return null;
+end $function$;
+alter function app.forget_key_use() owner to app_gate;
+grant execute on function app.forget_key_use() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean)
  RETURNS record
  LANGUAGE plpgsql
@@ -2419,6 +2589,63 @@ AS $function$ select exists (select from app.audit_log e where e.tenant_id = p_t
 alter function app.has_acted(p_tenant_id uuid, p_actor_id uuid) owner to app_audit;
 grant execute on function app.has_acted(p_tenant_id uuid, p_actor_id uuid) to app_gate;
 
+CREATE OR REPLACE FUNCTION app.held_networks()
+ RETURNS cidr[]
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+begin
+  return (select nullif(k.networks, '{}') from app.api_keys k
+           where v_context[2] = 'key' and k.tenant_id = v_context[1]::uuid and k.id = v_context[3]::uuid);
+end $function$;
+alter function app.held_networks() owner to app_gate;
+comment on function app.held_networks() is 'The networks that the actor of this transaction is bound to, or null.';
+grant execute on function app.held_networks() to app_api;
+grant execute on function app.held_networks() to app_auditor;
+grant execute on function app.held_networks() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.held_permissions()
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+begin
+  if v_context[2] = 'key' then
+    return coalesce((select k.permissions from app.api_keys k
+                      where k.tenant_id = v_context[1]::uuid and k.id = v_context[3]::uuid), '{}');
+  end if;
+  return array(select r.permission from app.role_permissions r where r.role = v_context[4] order by r.permission);
+end $function$;
+alter function app.held_permissions() owner to app_gate;
+comment on function app.held_permissions() is 'What the actor of this transaction may do. In policies always as (select app.held_permissions()).';
+grant execute on function app.held_permissions() to app_api;
+grant execute on function app.held_permissions() to app_auditor;
+grant execute on function app.held_permissions() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.held_until()
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+begin
+  return coalesce((select k.expires_at from app.api_keys k
+                    where v_context[2] = 'key' and k.tenant_id = v_context[1]::uuid and k.id = v_context[3]::uuid), 'infinity');
+end $function$;
+alter function app.held_until() owner to app_gate;
+comment on function app.held_until() is 'When the actor of this transaction ends: infinity, unless it is a key that expires.';
+grant execute on function app.held_until() to app_api;
+grant execute on function app.held_until() to app_auditor;
+grant execute on function app.held_until() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.hold_audit_stream(p_name text, p_holder uuid, p_seconds integer)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -2472,6 +2699,44 @@ begin
 end $function$;
 alter function app.is_announced(p_visit_id uuid) owner to app_audit;
 grant execute on function app.is_announced(p_visit_id uuid) to app_gate;
+
+CREATE OR REPLACE FUNCTION app.keep_previous_secret()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  new.previous_prefix := old.previous_prefix;
+  new.previous_hash   := old.previous_hash;
+  if new.secret_hash = old.secret_hash then
+    new.previous_expires_at := old.previous_expires_at;
+  elsif new.previous_expires_at > now() then
+    new.previous_prefix     := old.prefix;
+    new.previous_hash       := old.secret_hash;
+    new.previous_expires_at := least(new.previous_expires_at, now() + interval '7 days');
+  else
+    new.previous_prefix     := null;
+    new.previous_hash       := null;
+    new.previous_expires_at := null;
+  end if;
+  return new;
+end $function$;
+alter function app.keep_previous_secret() owner to app_gate;
+grant execute on function app.keep_previous_secret() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.key_used_at(p_key_id uuid)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select u.used_at from app.api_keys k join app.api_key_uses u on u.key_id = k.id
+     where k.tenant_id = (select app.tenant_id()) and k.id = p_key_id
+       and ((select app.can('api_keys:read')) or (select app.can('api_keys:write')))
+  $function$;
+alter function app.key_used_at(p_key_id uuid) owner to app_gate;
+grant execute on function app.key_used_at(p_key_id uuid) to app_api;
 
 CREATE OR REPLACE FUNCTION app.list_audit_keys()
  RETURNS TABLE(key_id text, public_key bytea, created_at timestamp with time zone)
@@ -2592,6 +2857,20 @@ begin
       int8send(('x' || left(v_last::text, 8) || substr(v_last::text, 10, 4) || '0000')::bit(64)::int8 + 65536) || '\x0000000000000000', 'hex')::uuid end;
 end $function$;
 alter function app.mind_audit_era() owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.note_key_use(p_key_hash bytea)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    insert into app.api_key_uses as u (key_id, used_at)
+    select k.id, now() from app.api_keys k where k.secret_hash = p_key_hash or k.previous_hash = p_key_hash
+       for key share of k
+    on conflict (key_id) do update set used_at = excluded.used_at where u.used_at <= excluded.used_at - interval '1 minute'
+  $function$;
+alter function app.note_key_use(p_key_hash bytea) owner to app_gate;
+grant execute on function app.note_key_use(p_key_hash bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.oldest_audit_month(OUT month text, OUT kept text)
  RETURNS record

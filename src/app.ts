@@ -2,12 +2,14 @@
 import { readFileSync } from 'node:fs'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest } from 'fastify'
 import type pg from 'pg'
+import { makeApiKeys } from './auth/api-keys.ts'
 import { makeOwn } from './auth/own.ts'
 import { makeSessions } from './auth/sessions.ts'
 import type { ServerConfig } from './config.ts'
 import type { LawWatch } from './drift.ts'
 import { deriveKeys } from './lib/derived-keys.ts'
 import { type Logger, makeLogger } from './log.ts'
+import { apiKeys } from './modules/api-keys.ts'
 import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
 import { auditSeals } from './modules/audit-seals.ts'
@@ -75,6 +77,10 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     idleMs: config.sessions.refreshIdleMs,
     maxMs: config.sessions.maxMs,
   })
+  const keysInUse = makeApiKeys({
+    pool: pools.auth,
+    onError: (err) => log.warn({ err }, 'the use of an API key could not be noted'),
+  })
   const cursorKeys = deriveKeys(
     config.encryptionKeys.map(({ key }) => key),
     'bulkhead cursors',
@@ -120,11 +126,15 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
       )
 
       api.register(async (tenant) => {
-        tenant.register(auth)
+        tenant.register(auth, { apiKeys: keysInUse })
         tenant.register(pagination, { keys: cursorKeys })
-        tenant.register(tenantRoutes, { pool: pools.api, authPool: pools.auth, baseDomain: config.baseDomain })
+        tenant.register(tenantRoutes, {
+          ...{ pool: pools.api, authPool: pools.auth, apiKeys: keysInUse },
+          baseDomain: config.baseDomain,
+        })
 
         tenant.register(projects, { prefix: '/projects' })
+        tenant.register(apiKeys, { prefix: '/api-keys' })
         tenant.register(audit, { prefix: '/audit' })
         tenant.register(auditExport, { prefix: '/audit' })
         tenant.register(auditSeals, { prefix: '/audit' })
@@ -143,9 +153,13 @@ const { version } = JSON.parse(readFileSync(new URL('../package.json', import.me
 /** Verified claims, on the routes that ask for them. */
 const claimsOf = ({ claims }: FastifyRequest): FastifyRequest['claims'] | undefined => claims
 
-const callerOf = (request: FastifyRequest): string | undefined => claimsOf(request)?.sub
+/** A key counts as itself once the database has let it in: anybody can write one down, and another for each request. */
+const callerOf = (request: FastifyRequest): string | null | undefined =>
+  request.apiKey ? (request.apiKey.known?.id ?? null) : claimsOf(request)?.sub
 
 const whoAsks = (request: FastifyRequest) => {
+  const { apiKey } = request
+  if (apiKey) return apiKey.known && { tenant_id: apiKey.known.tenantId, actor: apiKey.known.id }
   const claims = claimsOf(request)
   return claims && { tenant_id: claims.tenantId, actor: claims.sub }
 }

@@ -24,6 +24,7 @@ export const problems = {
   email_taken: [409, 'This e-mail address is registered.'],
   slug_taken: [409, 'This tenant slug is taken.'],
   not_sealed: [409, 'This entry of the audit log is not sealed yet.'],
+  overlap_running: [409, 'An earlier secret of this key is still good.'],
   idempotency_in_progress: [409, 'A request with this idempotency key is still running.'],
   precondition_failed: [412, 'The resource has changed since it was read.'],
   too_large: [413, 'The request body is too large.'],

@@ -673,6 +673,16 @@ export const faults: readonly Fault[] = [
     broken: [['only_the_doors_take_a_tenant', 'app.enter_auditor(p_tenant_slug text, p_visit_id uuid)']],
   },
   {
+    title: 'the door for keys for whoever signs people in',
+    sql: 'grant execute on function app.enter_key(bytea, uuid, text, text, text, inet) to app_auth',
+    broken: [
+      [
+        'only_the_doors_take_a_tenant',
+        'app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean)',
+      ],
+    ],
+  },
+  {
     title: 'a secret that an auditor may read',
     sql: 'grant select on app.idempotency_keys to app_auditor',
     broken: [

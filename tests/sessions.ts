@@ -8,7 +8,7 @@ export async function enterAs(
   superuser: pg.Pool,
   role: string,
   tenant: string,
-): Promise<Entry & { tenantId: string; userId: string; sessionId: string }> {
+): Promise<Extract<Entry, { secret: Buffer }> & { tenantId: string; userId: string; sessionId: string }> {
   const secret = randomBytes(32)
   const { rows } = await superuser.query<{ user_id: string; session_id: string; tenant_id: string }>(
     `select u.id as user_id, s.session_id, s.tenant_id

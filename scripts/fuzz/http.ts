@@ -95,6 +95,8 @@ type Arena = {
   supplies: Supplies
   /** Of acme's people, by role; made anew when one has been ended. */
   tokens: Map<Role, { claimed: string; bare: string; refreshToken: string }>
+  /** The secret of an API key of acme that may do all that its owner may. */
+  key: string
   close(): Promise<void>
 }
 
@@ -114,6 +116,7 @@ const openArena = async (stage: Stage, fault: string | undefined, name: string):
     own: makeShelf(),
     supplies: makeSupplies(stage, makeRandom(name, 'supplies')),
     tokens: new Map(),
+    key: '',
     async close() {
       wire.close()
       await served.close()
@@ -122,6 +125,7 @@ const openArena = async (stage: Stage, fault: string | undefined, name: string):
     },
   }
   for (const person of Object.values(stage.people.acme)) carry(arena, person)
+  arena.key = await makeKey(arena)
   // what acme has, so that there is something to aim at
   for (const operation of arena.operations.filter(({ method, permission }) => method === 'GET' && permission)) {
     if (operation.path.includes('{')) continue
@@ -143,9 +147,21 @@ const carry = ({ served, tokens }: Pick<Arena, 'served' | 'tokens'>, person: Per
   tokens.set(role, { claimed: accessToken(served, person), bare: accessToken(served, person, null), refreshToken })
 }
 
-/** New sessions for everybody of acme: one of theirs was ended. */
+/** New sessions and a new key for everybody of acme: one of theirs was ended. */
 const signInAgain = async (arena: Arena): Promise<void> => {
   for (const person of Object.values(arena.stage.people.acme)) carry(arena, await signIn(arena.served, person))
+  arena.key = await makeKey(arena)
+}
+
+const makeKey = async (arena: Arena): Promise<string> => {
+  const permissions = arena.operations.flatMap(({ permission = [] }) => permission)
+  const { body } = await askPatiently(arena.wire, {
+    method: 'POST',
+    target: '/api/v1/api-keys',
+    headers: [...headersOf(arena), ['Content-Type', 'application/json']],
+    body: JSON.stringify({ name: 'of the fuzzer', permissions: [...new Set(permissions)] }),
+  })
+  return (JSON.parse(body) as { secret: string }).secret
 }
 
 const meansOf = (arena: Arena, random: Random): Means => {
@@ -178,6 +194,8 @@ const authorizationOf = (arena: Arena, actor: Actor): string | undefined => {
       return `Bearer ${head}.${forged}.${signature}`
     case 'unsigned for globex':
       return `Bearer ${unsigned}.${forged}.`
+    case 'key':
+      return `Bearer ${arena.key}`
     case 'owner without a tenant':
       return `Bearer ${tokens.get('owner')?.bare}`
     case 'member without a tenant':
@@ -336,6 +354,7 @@ const randomWork = ({ operations }: Arena, random: Random): Work => {
         [2, 'manager'],
         [2, 'member'],
         [2, 'owner without a tenant'],
+        [2, 'key'],
         [1, 'nobody'],
       ])
       let draft: Draft = { ...goodDraft(operation, means), ...(!operation.open && { actor }) }

@@ -15,7 +15,7 @@ with looked_at as (
                        and has_function_privilege(r.oid, p.oid, 'execute')
        where argument.mode in ('i', 'b', 'v') and argument.name ~ 'tenant_(id|slug)'
          and not (n.nspname = 'app'
-                  and (p.proname, r.rolname) in (('enter', 'app_api'), ('enter_job', 'app_worker'),
+                  and (p.proname, r.rolname) in (('enter', 'app_api'), ('enter_key', 'app_api'), ('enter_job', 'app_worker'),
                                                  ('announce_visit', 'app_auditor'), ('enter_auditor', 'app_auditor'),
                                                  ('register', 'app_auth'), ('start_session', 'app_auth'), ('switch_tenant', 'app_auth'),
                                                  ('log_security', 'app_auth')))) g

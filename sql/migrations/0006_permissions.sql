@@ -19,12 +19,15 @@ insert into app.permissions (name, description) values
   ('projects:read',   'See projects.'),
   ('projects:write',  'Create and change projects.'),
   ('projects:delete', 'Delete projects.'),
-  ('audit:read',      'Read the audit log.');
+  ('audit:read',      'Read the audit log.'),
+  ('api_keys:read',   'See API keys, and never their secrets.'),
+  ('api_keys:write',  'Create, rotate and revoke API keys.');
 
 insert into app.role_permissions (role, permission)
   select role, permission
     from (values ('member', 1), ('manager', 2), ('admin', 3), ('owner', 4)) as roles (role, rank)
-    join (values ('projects:read', 1), ('projects:write', 1), ('projects:delete', 2), ('audit:read', 3)) as needs (permission, rank)
+    join (values ('projects:read', 1), ('projects:write', 1), ('projects:delete', 2), ('audit:read', 3),
+                 ('api_keys:read', 3), ('api_keys:write', 3)) as needs (permission, rank)
       on roles.rank >= needs.rank;
 
 alter table app.permissions enable row level security;
@@ -44,8 +47,15 @@ create function app.can(p_permission text) returns boolean
   language plpgsql stable parallel restricted security definer
   set search_path = pg_catalog, pg_temp
   as $$
+declare
+  v_context text[] := app.context();
 begin
-  return exists (select from app.role_permissions r where r.role = app.role() and r.permission = p_permission);
+  -- a key has permissions of its own (0024), and no role
+  if v_context[2] = 'key' then
+    return exists (select from app.api_keys k
+                    where k.tenant_id = v_context[1]::uuid and k.id = v_context[3]::uuid and p_permission = any (k.permissions));
+  end if;
+  return exists (select from app.role_permissions r where r.role = v_context[4] and r.permission = p_permission);
 end $$;
 comment on function app.can is 'Whether the actor of this transaction has the permission. In policies always as (select app.can(…)).';
 grant execute on function app.can(text) to app_owner, app_audit, app_api, app_worker;

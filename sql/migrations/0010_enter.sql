@@ -1,9 +1,9 @@
 -- The doors. Each decides in one query whether the caller may, and seals the context of the transaction.
 --
 -- Refusals, class BH:
---   BH001 no such session, or it has ended      BH004 the role lacks the permission
---   BH002 not a member of that tenant           BH005 two names for two tenants
---   BH003 the tenant is suspended               BH006 entered already
+--   BH001 no such session or key, or it has ended   BH004 the role or key lacks the permission
+--   BH002 not a member of that tenant               BH005 two names for two tenants
+--   BH003 the tenant is suspended                   BH006 entered already
 -- Beside these: BH007 a context that does not fit, BH008 none where one is needed (0002, 0003), BH009 a job whose lease is
 -- held by another (0014), BH010 append-only (0002), BH011 too many locks (0002),
 -- BH012 seals that do not fit (0015), BH013 what is to be kept of the log (0017), BH014 a visit that was not announced (0019).

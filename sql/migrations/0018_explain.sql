@@ -1,6 +1,6 @@
 -- Why somebody may do something, or may not: which role, permission, privilege and policy decide, in words and as data.
 --
--- Nothing here knows a table by name. A permission is `resource:action`; the resource `api-keys` is about the rows of
+-- Nothing here knows a table by name. A permission is `resource:action`; the resource `api_keys` is about the rows of
 -- app.api_keys unless app.permissions says otherwise, and where there is no such tenant table the permission decides alone.
 
 set local role app_owner;
@@ -65,6 +65,7 @@ declare
   c_role       constant name := 'app_api';  -- whose requests these are
   v_permission text := p_resource || ':' || p_action;
   v_found      record;
+  v_who        text;
   v_table      record;
   v_command    text := case p_action when 'read' then 'select' when 'delete' then 'delete'
                                      when 'write' then case when p_id is null then 'insert' else 'update' end end;
@@ -84,6 +85,7 @@ begin
   if v_found.description is null then
     return null;
   end if;
+  v_who := case v_found.context ->> 'actor_kind' when 'key' then 'This key' else 'The role ' || (v_found.context ->> 'role') end;
 
   select c.oid, c.relname, format('%I.%I', n.nspname, c.relname) as name,
          c.relrowsecurity and not r.rolsuper and not r.rolbypassrls
@@ -207,7 +209,7 @@ begin
                       and has_column_privilege(c_role, d.refobjid, d.refobjsubid::int2, 'update'));
   end if;
   v_because := case v_reason
-    when 'permission_missing' then format('The role %s does not have %s; %s.', v_found.context ->> 'role', v_permission,
+    when 'permission_missing' then format('%s does not have %s; %s.', v_who, v_permission,
       coalesce('it belongs to ' || nullif(array_to_string(v_found.roles, ', '), ''), 'no role has it'))
     when 'privilege_missing' then format('%s has no privilege to %s on %s.', c_role, v_missing, v_table.name)
     when 'row_absent' then case v_row
@@ -218,7 +220,7 @@ begin
     when 'policy_refuses' then format('On %s %s.', v_table.name, case
       when v_verdict.restricted is not null then 'this policy refuses it: ' || v_verdict.restricted
       else 'none of the policies that could permit it does: ' || v_verdict.not_permitted end)
-    else format('The role %s has %s%s.', v_found.context ->> 'role', v_permission, case
+    else format('%s has %s%s.', v_who, v_permission, case
       when cardinality(v_phases) = 0 then ''
       when not v_table.is_walled then format(', and row security does not bind %s on %s', c_role, v_table.name)
       when v_row is not null then format(', and the policies on %s pass for this row', v_table.name) || case when v_command = 'update'

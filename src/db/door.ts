@@ -18,12 +18,20 @@ declare const scoped: unique symbol
 /** A transaction in which every row belongs to one tenant. Only `withTenant` and `inTenant` can make one. */
 export type TenantDb = Transaction<Database> & { readonly [scoped]: true }
 
-/** Who the database found the caller to be. */
-export type Caller = { tenantId: string; actorId: string; role: string; sessionId: string }
+/** Who the database found the caller to be. A key has neither role nor session. */
+export type Caller = {
+  tenantId: string
+  actorId: string
+  role: string | null
+  sessionId: string | null
+  /** Of a key: that its last use was noted more than a minute ago, or never. */
+  useIsDue?: boolean
+}
 
-export type Entry = {
-  /** The `sid` of a verified access token: 32 bytes. */
-  secret: Buffer
+/** The `sid` of a verified access token, 32 bytes; or the SHA-256 of an API key. */
+type Credential = { secret: Buffer; keyHash?: undefined } | { keyHash: Buffer; secret?: undefined }
+
+export type Entry = Credential & {
   /** The tenant, by id, by slug, or by both, which must agree. */
   tenantId: string | undefined
   tenantSlug: string | undefined
@@ -50,17 +58,22 @@ export function withTenant<T>(
   mode: Mode,
   work: (db: TenantDb, caller: Promise<Caller>) => Promise<T>,
 ): Promise<T> {
-  const { secret, tenantId, tenantSlug, permission, requestId, address } = entry
-  const enter = statement(
-    'select tenant_id as "tenantId", actor_id as "actorId", role, session_id as "sessionId" from app.enter($1, $2, $3, $4, $5, $6)',
-    [secret, tenantId ?? null, tenantSlug ?? null, permission, requestId, address],
-  )
+  const { secret, keyHash, tenantId, tenantSlug, permission, requestId, address } = entry
+  const enter = statement(keyHash ? ENTER_KEY : ENTER, [
+    keyHash ?? secret,
+    ...[tenantId ?? null, tenantSlug ?? null, permission, requestId, address],
+  ])
   return transact(pool, enter, mode, (db, entered) => {
     const caller = entered.then(({ rows }) => rows[0] as Caller)
     caller.catch(noop)
     return work(db, caller)
   })
 }
+
+const ENTER = `select tenant_id as "tenantId", actor_id as "actorId", role, session_id as "sessionId"
+  from app.enter($1, $2, $3, $4, $5, $6)`
+const ENTER_KEY = `select tenant_id as "tenantId", actor_id as "actorId", null as role, null as "sessionId", use_is_due as "useIsDue"
+  from app.enter_key($1, $2, $3, $4, $5, $6)`
 
 /** The same for a job of one tenant, through the worker's own way in. Throws BH002 when there is no such tenant. */
 export function inTenant<T>(

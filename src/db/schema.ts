@@ -20,6 +20,41 @@ export type JsonPrimitive = boolean | number | string | null;
 
 export type JsonValue = JsonArray | JsonObject | JsonPrimitive;
 
+export interface ApiKeys {
+  created_at: Generated<string>;
+  /**
+   * The person or key that made it.
+   */
+  created_by: Generated<string | null>;
+  expires_at: string | null;
+  id: Generated<string>;
+  name: string;
+  /**
+   * Where it may be used from. Empty: from anywhere.
+   */
+  networks: Generated<string[]>;
+  permissions: Generated<string[]>;
+  /**
+   * How the secret begins, to know it by. It opens nothing.
+   */
+  prefix: string;
+  previous_expires_at: string | null;
+  /**
+   * The secret before the last rotation, good until previous_expires_at.
+   */
+  previous_hash: Buffer | null;
+  previous_prefix: string | null;
+  secret_hash: Buffer;
+  tenant_id: Generated<string>;
+  updated_at: Generated<string>;
+  version: Generated<number>;
+}
+
+export interface ApiKeyUses {
+  key_id: string;
+  used_at: string;
+}
+
 export interface AuditKeys {
   created_at: Generated<string>;
   key_id: string;
@@ -262,6 +297,8 @@ export interface Users {
 
 /** The tables of the schema app. */
 export interface Database {
+  api_key_uses: ApiKeyUses;
+  api_keys: ApiKeys;
   audit_keys: AuditKeys;
   audit_log: AuditLog;
   audit_sealing: AuditSealing;

@@ -4,6 +4,13 @@ import { sql } from 'kysely'
 import type { TenantDb } from '../db/door.ts'
 import { Problem } from '../errors.ts'
 
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Fields of the answer that are said once: secrets. A replayed answer leaves them out. */
+    saidOnce?: readonly string[]
+  }
+}
+
 /** Headers that belong to the answer and are repeated with it. */
 const KEPT = ['etag', 'location'] as const
 
@@ -50,7 +57,8 @@ export async function once(
   if (kept) await db.deleteFrom('idempotency_keys').where('key', '=', key).execute()
 
   const answer = await work()
-  const body = typeof answer === 'string' ? answer : answer == null ? '' : reply.serialize(answer)
+  const repeatable = withoutSecrets(answer, request.routeOptions.config.saidOnce)
+  const body = typeof repeatable === 'string' ? repeatable : repeatable == null ? '' : reply.serialize(repeatable)
   const headers = Object.fromEntries(KEPT.map((name) => [name, reply.getHeader(name)]).filter(([, value]) => value))
   await db
     .insertInto('idempotency_keys')
@@ -58,6 +66,12 @@ export async function once(
     .execute()
   return answer
 }
+
+/** What is kept is kept in clear. */
+const withoutSecrets = (answer: unknown, saidOnce: readonly string[] = []): unknown =>
+  saidOnce.length === 0 || typeof answer !== 'object' || answer === null
+    ? answer
+    : Object.fromEntries(Object.entries(answer).filter(([name]) => !saidOnce.includes(name)))
 
 function keyOf(request: FastifyRequest): string | undefined {
   const key = request.headers['idempotency-key']

@@ -31,7 +31,8 @@ export const openapi = fp<{ version: string }>(
         const { permission, problems: own = [] } = route.config ?? {}
         const facts = { url, method, schema, isTenant: permission !== undefined, own }
         const additions = { 'x-added': additionsTo(facts), ...(permission && { 'x-permission': permission }) }
-        return { schema: { ...schema, tags: schema.tags ?? [tagOf(url)], ...additions }, url }
+        const security = facts.isTenant ? { security: [{ bearer: [] }, { apiKey: [] }] } : {}
+        return { schema: { ...security, ...schema, tags: schema.tags ?? [tagOf(url)], ...additions }, url }
       },
       transformObject: (document) => {
         if (!('openapiObject' in document)) return document.swaggerObject
@@ -166,6 +167,12 @@ const describeApi = (version: string): NonNullable<FastifyDynamicSwaggerOptions[
   components: {
     securitySchemes: {
       bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description: 'From `POST /auth/login`.' },
+      apiKey: {
+        type: 'http',
+        scheme: 'bearer',
+        bearerFormat: 'bhk_…',
+        description: 'An API key, from `POST /api-keys`: for routes of its tenant.',
+      },
     },
     schemas: {
       Problem: {

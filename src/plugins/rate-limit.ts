@@ -23,8 +23,11 @@ type Options = {
   authenticated: Rate
   sensitive: Rate
   redis: Redis | undefined
-  /** The person or key of an authenticated request. */
-  callerOf: (request: FastifyRequest) => string | undefined
+  /**
+   * The person or key of an authenticated request; undefined for nobody. Null while only the database can tell: such a
+   * request is counted under its address, apart from those of nobody and at the rate of callers.
+   */
+  callerOf: (request: FastifyRequest) => string | null | undefined
 }
 
 type Policy = { name: string; rate: Rate; general: boolean; count: (request: FastifyRequest) => Promise<Count> }

@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { sql } from 'kysely'
 import type pg from 'pg'
+import type { ApiKeys } from '../auth/api-keys.ts'
 import { logSecurity } from '../auth/security-log.ts'
 import { type Caller, type TenantDb, withTenant } from '../db/door.ts'
 import { isDatabaseError, Problem } from '../errors.ts'
@@ -32,7 +33,7 @@ declare module 'fastify' {
   }
 }
 
-type Options = { pool: pg.Pool; authPool: pg.Pool; baseDomain: string | undefined }
+type Options = { pool: pg.Pool; authPool: pg.Pool; apiKeys: ApiKeys; baseDomain: string | undefined }
 type Work<T> = (db: TenantDb, caller: Promise<Caller>) => Promise<T>
 
 /**
@@ -41,11 +42,12 @@ type Work<T> = (db: TenantDb, caller: Promise<Caller>) => Promise<T>
  * start the server.
  */
 export const tenantRoutes = fp<Options>(
-  async (app, { pool, authPool, baseDomain }) => {
+  async (app, { pool, authPool, apiKeys, baseDomain }) => {
     const wrapped = new WeakSet<object>()
     // streams have few connections between them, however many there are: the others are for those who wait for an answer
     const takeTurn = makeTurns(Math.max(1, Math.floor(pool.options.max / 5)))
 
+    app.addHook('onClose', () => apiKeys.settled())
     app.addHook('onRoute', (route) => {
       const { permission, audited } = route.config ?? {}
       const { handler } = route
@@ -57,16 +59,21 @@ export const tenantRoutes = fp<Options>(
         const signal = hungUp(reply)
 
         const enter = async <T>(mode: { readOnly: boolean }, work: Work<T>): Promise<T> => {
+          const { apiKey: key } = request
           try {
             const entry = {
-              secret: request.claims.secret,
+              ...(key ? { keyHash: key.hash } : { secret: request.claims.secret }),
               ...selectionOf(request, baseDomain),
               permission,
               requestId: request.id,
               address: inetOf(request.ip),
             }
-            return await withTenant(pool, entry, { ...mode, signal }, work)
+            return await withTenant(pool, entry, { ...mode, signal }, (db, caller) => {
+              if (key) caller.then((found) => apiKeys.entered(key, { ...found, id: found.actorId }), noop)
+              return work(db, caller)
+            })
           } catch (error) {
+            if (key && isDatabaseError(error) && error.code === 'BH001') apiKeys.refused(key)
             if (refusesTenant(error)) await logRefusal(authPool, request, error.code)
             throw error
           }
@@ -90,8 +97,11 @@ export const tenantRoutes = fp<Options>(
 
 function selectionOf(request: FastifyRequest, baseDomain: string | undefined): TenantSelection {
   const header = request.headers['x-tenant-id'] as string | undefined // duplicates were refused before
-  const selection = selectTenant(request.claims.tenantId, header, request.host, baseDomain)
+  const { apiKey } = request
+  const selection = selectTenant(apiKey ? undefined : request.claims.tenantId, header, request.host, baseDomain)
   if (selection === 'conflict') throw new Problem('tenant_conflict')
+  // a key names its tenant itself; what else does must name the same, which the database sees to
+  if (selection === 'missing' && apiKey) return { tenantId: undefined, tenantSlug: undefined }
   if (selection === 'missing') throw new Problem('tenant_required')
   if (selection === 'malformed') {
     throw new Problem('invalid', { errors: [{ path: '/headers/x-tenant-id', message: 'must be a UUID' }] })
@@ -117,9 +127,12 @@ const refusesTenant = (error: unknown): error is Error & { code: string } =>
 const REFUSALS = ['BH002', 'BH003', 'BH005']
 
 /** After the rollback. What the request named stands there as it was named. */
-const logRefusal = (pool: pg.Pool, request: FastifyRequest, refused: string) =>
-  logSecurity(pool, request, 'tenant_refused', {
-    userId: request.claims.sub,
-    tenantId: request.claims.tenantId,
-    detail: { claim: request.claims.tenantId, header: request.headers['x-tenant-id'], host: request.host, refused },
-  })
+const logRefusal = (pool: pg.Pool, request: FastifyRequest, refused: string) => {
+  const { apiKey, headers, host } = request
+  const named = { header: headers['x-tenant-id'], host, refused }
+  if (apiKey) return logSecurity(pool, request, 'tenant_refused', { detail: { api_key: apiKey.prefix, ...named } })
+  const { sub: userId, tenantId } = request.claims
+  return logSecurity(pool, request, 'tenant_refused', { userId, tenantId, detail: { claim: tenantId, ...named } })
+}
+
+const noop = () => {}

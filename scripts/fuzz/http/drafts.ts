@@ -22,6 +22,7 @@ export type Actor =
   | 'member'
   | 'owner without a tenant'
   | 'member without a tenant'
+  | 'key'
   | 'nobody'
   | 'forged for globex'
   | 'unsigned for globex'
@@ -31,6 +32,7 @@ export const actors: readonly Actor[] = [
   ...([
     'owner without a tenant',
     'member without a tenant',
+    'key',
     'nobody',
     'forged for globex',
     'unsigned for globex',
