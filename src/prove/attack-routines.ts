@@ -273,11 +273,12 @@ const opaque =
 const said = (outcome: Outcome): string =>
   outcome.ok ? `${outcome.rows}: ${outcome.text ?? ''}` : `${outcome.code}: ${outcome.message}`
 
-/** Whether the answer changed when the other tenant's rows came, as far as it stays the same when nothing changes. */
-function changed(first: Outcome, again: Outcome, later: Outcome): boolean {
+/** Whether the answer is another one when the other tenant's rows are there, as far as it is the same whenever they are not. */
+function changed(without: readonly [Outcome, ...Outcome[]], there: Outcome): boolean {
   const forms: ((outcome: Outcome) => string)[] = [said, (outcome) => said(outcome).replaceAll(opaque, '…')]
-  const stable = forms.find((form) => form(first) === form(again))
-  return stable !== undefined && stable(first) !== stable(later)
+  const [first] = without
+  const stable = forms.find((form) => without.every((outcome) => form(outcome) === form(first)))
+  return stable !== undefined && stable(first) !== stable(there)
 }
 
 async function askAll(battle: Battle, asked: readonly Question[]): Promise<Outcome[]> {
@@ -298,7 +299,7 @@ async function askAll(battle: Battle, asked: readonly Question[]): Promise<Outco
   return outcomes
 }
 
-/** Asks, asks again, lets the newcomer's rows come, and asks once more. */
+/** Asks, asks again, lets the newcomer's rows come, asks once more; and where that is another answer, without them again. */
 export async function comeLater(
   world: World,
   battle: Battle,
@@ -325,19 +326,41 @@ export async function comeLater(
   const before = await linesOfOthers(world)
   const first = await askAll(battle, asked)
   const again = await askAll(battle, asked)
+  await world.client.query('savepoint prove_newcomer')
   await makeRows(maker, world.newcomer)
   const whenThere = await linesOfOthers(world)
   const later = await askAll(battle, asked)
-  for (const [index, { identity, context, shot }] of asked.entries()) {
+  await world.client.query('rollback to savepoint prove_newcomer; release savepoint prove_newcomer')
+
+  const suspects: { question: Question; outcomes: [Outcome, Outcome, Outcome] }[] = []
+  for (const [index, question] of asked.entries()) {
     const [one, two, three] = [first[index], again[index], later[index]]
     if (!one || !two || !three) continue
-    const hit = { object: shot.object, kind: shot.kind, ...identity, context, command: shot.command }
-    if (changed(one, two, three)) {
-      const rule = shot.kind === 'function' ? 'no_function_tells_of_another_tenant' : 'no_view_tells_of_another_tenant'
-      battle.hit({ ...hit, rule, detail: "its answer changed when another tenant's rows came" })
-    }
-    if (shot.kind === 'function' && (wroteElsewhere(one, before) || wroteElsewhere(three, whenThere))) {
-      battle.hit({ ...hit, rule: 'no_function_writes_to_another_tenant', detail: 'it wrote rows of another tenant' })
+    if (changed([one, two], three)) suspects.push({ question, outcomes: [one, two, three] })
+    if (question.shot.kind === 'function' && (wroteElsewhere(one, before) || wroteElsewhere(three, whenThere))) {
+      const detail = 'it wrote rows of another tenant'
+      battle.hit({ ...hitOf(question), rule: 'no_function_writes_to_another_tenant', detail })
     }
   }
+  // somebody else's transaction may have ended meanwhile: without the rows the answer must be the first again
+  const afterwards = await askAll(
+    battle,
+    suspects.map(({ question }) => question),
+  )
+  for (const [index, { question, outcomes }] of suspects.entries()) {
+    const [one, two, three] = outcomes
+    const four = afterwards[index]
+    if (!four || !changed([one, two, four], three)) continue
+    const rule =
+      question.shot.kind === 'function' ? 'no_function_tells_of_another_tenant' : 'no_view_tells_of_another_tenant'
+    battle.hit({ ...hitOf(question), rule, detail: "its answer changed when another tenant's rows came" })
+  }
 }
+
+const hitOf = ({ identity, context, shot }: Question) => ({
+  object: shot.object,
+  kind: shot.kind,
+  ...identity,
+  context,
+  command: shot.command,
+})
