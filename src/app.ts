@@ -3,17 +3,20 @@ import { readFileSync } from 'node:fs'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import { makeOwn } from './auth/own.ts'
+import { makeRecovery } from './auth/recovery.ts'
 import { makeSessions } from './auth/sessions.ts'
 import type { ServerConfig } from './config.ts'
 import type { LawWatch } from './drift.ts'
 import { deriveKeys } from './lib/derived-keys.ts'
 import { type Logger, makeLogger } from './log.ts'
+import { makeMailKeys } from './mail/seal.ts'
 import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
 import { auditSeals } from './modules/audit-seals.ts'
 import { jwks } from './modules/auth/jwks.ts'
 import { own } from './modules/auth/own.ts'
 import { profile } from './modules/auth/profile.ts'
+import { ownEmail, recovery as recoveryRoutes } from './modules/auth/recovery.ts'
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
@@ -75,6 +78,12 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     idleMs: config.sessions.refreshIdleMs,
     maxMs: config.sessions.maxMs,
   })
+  const recovery = makeRecovery({
+    pool: pools.auth,
+    mails: makeMailKeys(config.encryptionKeys),
+    ...config.mailedTokens,
+  })
+  const ownRows = makeOwn(pools.auth)
   const cursorKeys = deriveKeys(
     config.encryptionKeys.map(({ key }) => key),
     'bulkhead cursors',
@@ -107,13 +116,15 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
       api.register(
         async (anybody) => {
-          anybody.register(signIn, { sessions })
+          anybody.register(signIn, { sessions, recovery })
           anybody.register(tokens, { sessions })
+          anybody.register(recoveryRoutes, { sessions, recovery })
 
           anybody.register(async (person) => {
             person.register(auth)
             person.register(profile, { sessions })
-            person.register(own, { sessions, own: makeOwn(pools.auth) })
+            person.register(own, { sessions, own: ownRows })
+            person.register(ownEmail, { sessions, recovery, own: ownRows })
           })
         },
         { prefix: '/auth' },

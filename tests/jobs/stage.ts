@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { PgBoss } from 'pg-boss'
 import { afterAll, afterEach, beforeAll } from 'vitest'
-import { auditKeys } from '../../scripts/throwaway-app.ts'
+import { auditKeys, encryptionKeys } from '../../scripts/throwaway-app.ts'
 import { makePool } from '../../src/db/pool.ts'
 import type { AnyJob } from '../../src/jobs/define.ts'
 import type { Schedule } from '../../src/jobs/map.ts'
@@ -108,6 +108,7 @@ export function stage(): Stage {
         DATABASE_WORKER_URL: urls.worker,
         DATABASE_JOBS_URL: urls.jobs,
         AUDIT_KEYS: auditKeys,
+        ENCRYPTION_KEYS: encryptionKeys,
         ...env,
       },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
