@@ -82,7 +82,7 @@ export const startMailer = ({ pool, keys, post, appUrl, log, pace = usualMailPac
   const deliver = async (mail: Claimed): Promise<void> => {
     const { id, kind, key_id: keyId, sealed } = mail
     const letter = keys.open({ id, kind, keyId, sealed })
-    if (!letter) throw Object.assign(new Error('it cannot be opened'), { code: 'UNSEALABLE' })
+    if (!letter) throw Object.assign(new Error('it cannot be opened'), { code: 'CANNOT_OPEN' })
     const message = write(letter, { appUrl, expiresAt: new Date(mail.expires_at) })
     if (!message) throw Object.assign(new Error('this kind of mail is not known'), { code: 'UNKNOWN_KIND' })
     const signal = AbortSignal.any([breakingOff.signal, AbortSignal.timeout(pace.deadlineMs)])

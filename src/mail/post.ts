@@ -22,8 +22,9 @@ export type Sender = { name: string; address: string }
 export const messageIdOf = (id: string, from: Sender): string => `<${id}@${from.address.split('@').at(-1)}>`
 
 const compose = (mail: Outgoing, from: Sender): SendMailOptions => ({
-  from,
-  to: mail.to.name === '' ? mail.to.address : mail.to,
+  // nodemailer writes into what it is given
+  from: { ...from },
+  to: mail.to.name === '' ? mail.to.address : { ...mail.to },
   envelope: { from: from.address, to: mail.to.address },
   subject: mail.subject,
   text: mail.text,

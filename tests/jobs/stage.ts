@@ -26,7 +26,7 @@ export type Stage = {
   /** A worker in this process, until the test ends. `lines` is its log. */
   work(jobs: readonly AnyJob[], options?: { schedules?: readonly Schedule[] }): Promise<Runner & { lines: string[] }>
   /** A worker in a process of its own. */
-  spawn(file: string, env?: Record<string, string>): Child
+  spawn(file: string, env?: Record<string, string>, cwd?: string): Child
   job(id: string): Promise<JobRow>
   /** The engine as itself, for what no worker of ours would put into a queue. */
   engine(): Promise<PgBoss>
@@ -99,10 +99,10 @@ export function stage(): Stage {
     return { ...runner, stop, lines }
   }
 
-  it.spawn = (file, env = {}) => {
+  it.spawn = (file, env = {}, cwd = import.meta.dirname) => {
     const { urls } = it.database
     const child = fork(join(import.meta.dirname, file), {
-      cwd: import.meta.dirname, // no .env of somebody's is read here
+      cwd, // no .env of somebody's is read here
       env: {
         LOG_LEVEL: 'info',
         DATABASE_WORKER_URL: urls.worker,
