@@ -188,7 +188,7 @@ test('secrets are for nobody else: in the folder, and in the processes', async (
       .flatMap((variable) => /^(DATABASE_\w+|JWT_KEYS|ENCRYPTION_KEYS|AUDIT_KEYS)=./.exec(variable)?.[1] ?? [])
       .sort()
   expect(secretsIn(server)).toEqual(['DATABASE_AUTH_URL', 'DATABASE_URL', 'ENCRYPTION_KEYS', 'JWT_KEYS'])
-  expect(secretsIn(worker)).toEqual(['AUDIT_KEYS', 'DATABASE_JOBS_URL', 'DATABASE_WORKER_URL'])
+  expect(secretsIn(worker)).toEqual(['AUDIT_KEYS', 'DATABASE_JOBS_URL', 'DATABASE_WORKER_URL', 'ENCRYPTION_KEYS'])
 })
 
 test('.env is read, and the environment wins', async () => {

@@ -69,15 +69,18 @@ describe('a worker that is killed', () => {
     const server = await open(startSmtp({ beforeTaking: hold }))
     const id = await addMail(it.superuser)
     const first = await spawn(server)
-    // the server has taken it over, and the worker waits to write that down
-    await until(async () => {
+    const waiting = async () => {
       const { rows } = await it.superuser.query(
         `select from pg_stat_activity where datname = current_database() and usename = 'app_worker' and wait_event_type = 'Lock'`,
       )
-      return rows.length > 0 && server.received.length === 1
-    })
+      return rows.length
+    }
+    // the server has taken it over, and the worker waits to write that down
+    await until(async () => (await waiting()) > 0 && server.received.length === 1)
     first.kill('SIGKILL')
     await first.ended
+    // what it asked for last ends with its connection
+    await until(async () => (await waiting()) === 0)
     await lock.query('rollback')
     expect(await mailRow(it.superuser, id)).toMatchObject({ state: 'waiting', attempts: 1 })
 
