@@ -246,7 +246,7 @@ const smtpUrl: Form<Smtp> = {
   words:
     'smtp://user:password@host:587 (with STARTTLS; ?tls=off for a server that has none) or smtps://user:password@host:465',
   parse: (value) => {
-    if (!/^smtps?:\/\/[^/]+\/?(\?tls=off)?$/.test(value) || !URL.canParse(value)) return undefined
+    if (!/^smtps?:\/\/[^/?#]+\/?(\?tls=off)?$/.test(value) || !URL.canParse(value)) return undefined
     const { protocol, hostname, port, username, password, search } = new URL(value)
     const [user, pass] = [decoded(username), decoded(password)]
     const secure = protocol === 'smtps:'

@@ -104,7 +104,7 @@ test.each([
 })
 
 describe('mails', () => {
-  const mailOf = (env: Environment) => read(env, 'worker').mail
+  const mailOf = (env: Environment) => readConfig({ ...required, ...env }, 'worker').mail
   const served = {
     SMTP_URL: 'smtps://smtp.example.com',
     MAIL_FROM: 'a@example.com',
