@@ -416,22 +416,21 @@ create table app.mails (
   id          uuid                      not null,
   kind        text                      not null,
   user_id     uuid,
-  key_id      text,
-  sealed      bytea,
+  key_id      text                      not null,
+  sealed      bytea                     not null default '\x'::bytea,
   state       text                      not null default 'waiting'::text,
   attempts    integer                   not null default 0,
   due_at      timestamp with time zone  not null default now(),
-  expires_at  timestamp with time zone  not null,
+  expires_at  timestamp with time zone  not null default (now() + '2 days'::interval),
   failure     text,
   created_at  timestamp with time zone  not null default now(),
   settled_at  timestamp with time zone,
   constraint mails_pkey PRIMARY KEY (id),
   constraint mails_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id) ON DELETE CASCADE,
   constraint mails_attempts_check CHECK ((attempts >= 0)),
-  constraint mails_failure_check CHECK ((failure ~ '^[A-Za-z0-9_ ]{1,80}$'::text)),
+  constraint mails_failure_check CHECK ((char_length(failure) <= 80)),
   constraint mails_kind_check CHECK ((kind ~ '^[a-z_]{1,50}$'::text)),
-  constraint mails_sealed CHECK (((state <> 'waiting'::text) OR ((sealed IS NOT NULL) AND (key_id IS NOT NULL)))),
-  constraint mails_sealed_check CHECK (((length(sealed) >= 28) AND (length(sealed) <= 8192))),
+  constraint mails_sealed_check CHECK ((length(sealed) <= 8192)),
   constraint mails_settled CHECK (((state = 'waiting'::text) = (settled_at IS NULL))),
   constraint mails_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'sent'::text, 'dead'::text, 'void'::text])))
 );
@@ -440,6 +439,7 @@ comment on table app.mails is 'One row: one mail to one person, until a while af
 comment on column app.mails.id is 'Made by whoever sealed it, and sealed with it; the Message-ID is made from it.';
 comment on column app.mails.user_id is 'Whom it is about. Null: somebody who is nobody here yet.';
 comment on column app.mails.key_id is 'The entry of ENCRYPTION_KEYS under which it is sealed.';
+comment on column app.mails.sealed is 'Empty once it was sent, or will not be.';
 comment on column app.mails.state is 'void: one for nobody, which is written so that writing takes as long as for somebody.';
 comment on column app.mails.due_at is 'When it is tried (again). While it is being sent: when whoever does so is given up.';
 comment on column app.mails.expires_at is 'Afterwards it is not worth sending.';
@@ -452,7 +452,7 @@ create policy gate on app.mails as permissive for all to app_gate
   with check (true);
 
 grant delete, insert, select on app.mails to app_gate;
-grant update (key_id, sealed, state, attempts, due_at, failure, settled_at) on app.mails to app_gate;
+grant update (sealed, state, attempts, due_at, failure, settled_at) on app.mails to app_gate;
 
 CREATE INDEX mails_due ON app.mails USING btree (due_at) WHERE (state = 'waiting'::text);
 CREATE INDEX mails_settled ON app.mails USING btree (settled_at) WHERE (state <> 'waiting'::text);
@@ -1355,17 +1355,12 @@ grant execute on function app.ask_email_change(p_secret bytea, p_email text, p_t
 
 CREATE OR REPLACE FUNCTION app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
- LANGUAGE plpgsql
+ LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-  v_user_id uuid := (app.person_of(p_secret)).user_id;
-begin
-  if exists (select from app.users u where u.id = v_user_id and u.email = p_email and u.email_verified_at is null) then
-    perform app.begin_email_verification(v_user_id, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent);
-  end if;
-end $function$;
+    select app.begin_email_verification((app.person_of(p_secret)).user_id, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+  $function$;
 alter function app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
@@ -1723,6 +1718,9 @@ CREATE OR REPLACE FUNCTION app.begin_email_verification(p_user_id uuid, p_email 
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+  if not exists (select from app.users u where u.id = p_user_id and u.email = p_email and u.email_verified_at is null) then
+    return;
+  end if;
   perform app.mail_token(p_user_id, 'email_verification', p_email, p_token_hash, p_lifetime, p_mail);
   perform app.log_security('email_verification_asked', p_user_id, null, null, p_request_id, p_address, p_user_agent, null);
 end $function$;
@@ -1813,7 +1811,7 @@ CREATE OR REPLACE FUNCTION app.claim_mails(p_limit integer, p_lease interval, p_
 AS $function$
 #variable_conflict use_column
 begin
-  update app.mails m set state = 'dead', sealed = null, key_id = null, settled_at = now(),
+  update app.mails m set state = 'dead', sealed = '', settled_at = now(),
                          failure = coalesce(m.failure, case when m.attempts >= p_attempts then 'lost' else 'expired' end)
    where m.id in (select d.id from app.mails d
                    where d.state = 'waiting' and d.due_at <= now() and (d.attempts >= p_attempts or d.expires_at <= now())
@@ -2719,7 +2717,7 @@ begin
     on conflict (user_id, purpose) do update
        set token_hash = excluded.token_hash, email = excluded.email, created_at = excluded.created_at, expires_at = excluded.expires_at, used_at = null;
     -- what nobody has begun to send would arrive with a token that is good no more
-    update app.mails m set state = 'void', sealed = null, key_id = null, settled_at = now()
+    update app.mails m set state = 'void', sealed = '', settled_at = now()
      where m.user_id = p_user_id and m.kind = p_mail.kind and m.state = 'waiting' and m.attempts = 0;
   end if;
   perform app.write_mail(p_user_id, p_mail, p_lifetime, p_user_id is not null and not v_enough);
@@ -3180,7 +3178,7 @@ begin
     update app.mails m set due_at = now() + p_again, failure = p_failure
      where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   else
-    update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = null, key_id = null, failure = p_failure, settled_at = now()
+    update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = '', failure = p_failure, settled_at = now()
      where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   end if;
   return found;

@@ -16,7 +16,7 @@ export const mailsTo = async (pool: pg.Pool, address: string): Promise<WrittenMa
     'select id, kind, user_id, key_id, sealed, state from app.mails order by created_at, kind',
   )
   const mails = rows.map(({ key_id: keyId, sealed, ...row }) => {
-    const letter = sealed && mailKeys.open({ id: row.id, kind: row.kind, keyId, sealed })
+    const letter = mailKeys.open({ id: row.id, kind: row.kind, keyId, sealed })
     return { ...row, ...letter } as WrittenMail
   })
   return mails.filter(({ to }) => to === address)

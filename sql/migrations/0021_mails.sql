@@ -9,22 +9,22 @@ create table app.mails (
   id          uuid        primary key,
   kind        text        not null check (kind ~ '^[a-z_]{1,50}$'),
   user_id     uuid        references app.users (id) on delete cascade,
-  key_id      text,
-  sealed      bytea       check (length(sealed) between 28 and 8192),
+  key_id      text        not null,
+  sealed      bytea       not null default '' check (length(sealed) <= 8192),
   state       text        not null default 'waiting' check (state in ('waiting', 'sent', 'dead', 'void')),
   attempts    int         not null default 0 check (attempts >= 0),
   due_at      timestamptz not null default now(),
-  expires_at  timestamptz not null,
-  failure     text        check (failure ~ '^[A-Za-z0-9_ ]{1,80}$'),
+  expires_at  timestamptz not null default now() + interval '2 days',
+  failure     text        check (char_length(failure) <= 80),
   created_at  timestamptz not null default now(),
   settled_at  timestamptz,
-  constraint mails_settled check ((state = 'waiting') = (settled_at is null)),
-  constraint mails_sealed check (state <> 'waiting' or sealed is not null and key_id is not null)
+  constraint mails_settled check ((state = 'waiting') = (settled_at is null))
 );
 comment on table app.mails is 'One row: one mail to one person, until a while after it was sent.';
 comment on column app.mails.id is 'Made by whoever sealed it, and sealed with it; the Message-ID is made from it.';
 comment on column app.mails.user_id is 'Whom it is about. Null: somebody who is nobody here yet.';
 comment on column app.mails.key_id is 'The entry of ENCRYPTION_KEYS under which it is sealed.';
+comment on column app.mails.sealed is 'Empty once it was sent, or will not be.';
 comment on column app.mails.state is 'void: one for nobody, which is written so that writing takes as long as for somebody.';
 comment on column app.mails.due_at is 'When it is tried (again). While it is being sent: when whoever does so is given up.';
 comment on column app.mails.expires_at is 'Afterwards it is not worth sending.';
@@ -51,7 +51,7 @@ alter table app.person_tokens enable row level security;
 alter table app.person_tokens force row level security;
 create policy gate on app.mails to app_gate using (true) with check (true);
 create policy gate on app.person_tokens to app_gate using (true) with check (true);
-grant select, insert, delete, update (key_id, sealed, state, attempts, due_at, failure, settled_at) on app.mails to app_gate;
+grant select, insert, delete, update (sealed, state, attempts, due_at, failure, settled_at) on app.mails to app_gate;
 grant select, insert, delete, update (token_hash, email, created_at, expires_at, used_at) on app.person_tokens to app_gate;
 
 create index mails_due on app.mails (due_at) where state = 'waiting';
@@ -97,7 +97,7 @@ begin
     on conflict (user_id, purpose) do update
        set token_hash = excluded.token_hash, email = excluded.email, created_at = excluded.created_at, expires_at = excluded.expires_at, used_at = null;
     -- what nobody has begun to send would arrive with a token that is good no more
-    update app.mails m set state = 'void', sealed = null, key_id = null, settled_at = now()
+    update app.mails m set state = 'void', sealed = '', settled_at = now()
      where m.user_id = p_user_id and m.kind = p_mail.kind and m.state = 'waiting' and m.attempts = 0;
   end if;
   perform app.write_mail(p_user_id, p_mail, p_lifetime, p_user_id is not null and not v_enough);
@@ -169,7 +169,8 @@ begin
   return true;
 end $$;
 
--- For somebody who was registered in the same statement.
+-- For somebody who was registered in the same statement. Nothing is mailed but to the address that somebody has, and only
+-- as long as it is not verified.
 create function app.begin_email_verification(
   p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text
 ) returns void
@@ -177,25 +178,22 @@ create function app.begin_email_verification(
   set search_path = pg_catalog, pg_temp
   as $$
 begin
+  if not exists (select from app.users u where u.id = p_user_id and u.email = p_email and u.email_verified_at is null) then
+    return;
+  end if;
   perform app.mail_token(p_user_id, 'email_verification', p_email, p_token_hash, p_lifetime, p_mail);
   perform app.log_security('email_verification_asked', p_user_id, null, null, p_request_id, p_address, p_user_agent, null);
 end $$;
 
--- For the person of a session, to p_email, which is their address unless it has changed this moment. Nothing is mailed when
--- it is verified. Raises BH001.
+-- The same for the person of a session, whose address p_email is unless it has changed this moment. Raises BH001.
 create function app.ask_email_verification(
   p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text
 ) returns void
-  language plpgsql volatile security definer
+  language sql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
-declare
-  v_user_id uuid := (app.person_of(p_secret)).user_id;
-begin
-  if exists (select from app.users u where u.id = v_user_id and u.email = p_email and u.email_verified_at is null) then
-    perform app.begin_email_verification(v_user_id, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent);
-  end if;
-end $$;
+    select app.begin_email_verification((app.person_of(p_secret)).user_id, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+  $$;
 
 -- Mails a token to the address that is to be, and word of it to the one that is. Whether somebody has that address is not
 -- asked before the token comes back, so nothing tells. Raises BH001.
@@ -263,7 +261,7 @@ create function app.claim_mails(p_limit int, p_lease interval, p_attempts int) r
   as $$
 #variable_conflict use_column
 begin
-  update app.mails m set state = 'dead', sealed = null, key_id = null, settled_at = now(),
+  update app.mails m set state = 'dead', sealed = '', settled_at = now(),
                          failure = coalesce(m.failure, case when m.attempts >= p_attempts then 'lost' else 'expired' end)
    where m.id in (select d.id from app.mails d
                    where d.state = 'waiting' and d.due_at <= now() and (d.attempts >= p_attempts or d.expires_at <= now())
@@ -286,7 +284,7 @@ begin
     update app.mails m set due_at = now() + p_again, failure = p_failure
      where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   else
-    update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = null, key_id = null, failure = p_failure, settled_at = now()
+    update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = '', failure = p_failure, settled_at = now()
      where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   end if;
   return found;

@@ -154,7 +154,7 @@ export interface Mails {
   /**
    * Afterwards it is not worth sending.
    */
-  expires_at: string;
+  expires_at: Generated<string>;
   /**
    * Why the last attempt failed, as a code; what servers say may quote addresses.
    */
@@ -166,9 +166,12 @@ export interface Mails {
   /**
    * The entry of ENCRYPTION_KEYS under which it is sealed.
    */
-  key_id: string | null;
+  key_id: string;
   kind: string;
-  sealed: Buffer | null;
+  /**
+   * Empty once it was sent, or will not be.
+   */
+  sealed: Generated<Buffer>;
   settled_at: string | null;
   /**
    * void: one for nobody, which is written so that writing takes as long as for somebody.

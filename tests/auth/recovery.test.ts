@@ -171,7 +171,7 @@ describe('a password that was forgotten', () => {
     expect(verdict(await reset(older))).toEqual([400, 'token_invalid'])
     expect((await reset(newer)).statusCode).toBe(204)
     const { rows } = await it.superuser.query(
-      `select state, sealed is null as bare from app.mails where user_id = $1 and kind = 'password_reset' order by created_at`,
+      `select state, sealed = '' as bare from app.mails where user_id = $1 and kind = 'password_reset' order by created_at`,
       [person.userId],
     )
     expect(rows).toEqual([
@@ -210,7 +210,7 @@ describe('a password that was forgotten', () => {
     for (let times = 0; times < 5; times++) {
       token = await resetToken(person)
       await it.superuser.query(
-        `update app.mails set state = 'sent', sealed = null, settled_at = now() where user_id = $1 and state = 'waiting'`,
+        `update app.mails set state = 'sent', sealed = '', settled_at = now() where user_id = $1 and state = 'waiting'`,
         [person.userId],
       )
     }

@@ -33,9 +33,10 @@ export const addMail = async (
 export type MailRow = { state: string; attempts: number; failure: string | null; sealed: Buffer | null }
 
 export const mailRow = async (pool: pg.Pool, id: string): Promise<MailRow> => {
-  const { rows } = await pool.query<MailRow>('select state, attempts, failure, sealed from app.mails where id = $1', [
-    id,
-  ])
+  const { rows } = await pool.query<MailRow>(
+    "select state, attempts, failure, nullif(sealed, '') as sealed from app.mails where id = $1",
+    [id],
+  )
   const [row] = rows
   if (!row) throw new Error(`there is no mail ${id}`)
   return row
