@@ -108,7 +108,8 @@ const server = (read: Reader) => {
 /** Without a server to send them, mails are files of the development, from nobody, whose links lead to the API. */
 const mail = (read: Reader) => {
   const smtp = read.optional('SMTP_URL', smtpUrl)
-  const port = read('PORT', integer(0, 65_535), '3000')
+  // 0 and what is wrong name no address; the second is said by itself
+  const port = read('PORT', integer(0, 65_535), '3000') || 3_000
   const isServed = smtp !== undefined
   return {
     smtp,
