@@ -24,15 +24,18 @@ const make = (): Record<string, string> => {
   }
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
   const jwk = { ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), alg: 'RS256' }
+  // what waits to be mailed is sealed by the one and opened by the other
+  const encryptionKeys = `1:${randomBytes(32).toString('base64')}`
   const api = {
     DATABASE_URL: urls.DATABASE_URL,
     DATABASE_AUTH_URL: urls.DATABASE_AUTH_URL,
     JWT_KEYS: `@${root}/jwt.json`,
-    ENCRYPTION_KEYS: `1:${randomBytes(32).toString('base64')}`,
+    ENCRYPTION_KEYS: encryptionKeys,
   }
   const worker = {
     DATABASE_WORKER_URL: urls.DATABASE_WORKER_URL,
     DATABASE_JOBS_URL: urls.DATABASE_JOBS_URL,
+    ENCRYPTION_KEYS: encryptionKeys,
     AUDIT_KEYS: `@${root}/audit.json`,
   }
   const sealing = { ...generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }), kid: randomUUID() }

@@ -1,13 +1,14 @@
 /** What `npm start` prints at its end: where everything is, who can sign in, and isolation to see for oneself. */
 import { demoEmail, demoPassword, demoRoles, demoTenants } from './seed.ts'
 
-type Where = { origin: string; docs: boolean; database: string }
+type Where = { origin: string; docs: boolean; database: string; mail: string }
 
-export const describeAddresses = ({ origin, docs, database }: Where): string =>
+export const describeAddresses = ({ origin, docs, database, mail }: Where): string =>
   lines([
     ['API', `${origin}/api/v1`],
     ['docs', docs ? `${origin}/api/docs` : 'off (DOCS_ENABLED=true turns them on)'],
     ['database', database],
+    ['mail', mail],
   ])
 
 export const describeLogins = (): string => {

@@ -48,10 +48,10 @@ export const planDatabases = (env: Env, secrets: Secrets, embeddedUrl: string): 
 
 const needs = {
   server: ['DATABASE_URL', 'DATABASE_AUTH_URL', 'JWT_KEYS', 'ENCRYPTION_KEYS'],
-  worker: ['DATABASE_WORKER_URL', 'DATABASE_JOBS_URL', 'AUDIT_KEYS', 'AUDIT_STREAM'],
+  worker: ['DATABASE_WORKER_URL', 'DATABASE_JOBS_URL', 'ENCRYPTION_KEYS', 'AUDIT_KEYS', 'AUDIT_STREAM', 'SMTP_URL'],
 } as const
 
-const confidential = /^(DATABASE_(.*_)?URL|JWT_KEYS|ENCRYPTION_KEYS|AUDIT_KEYS|AUDIT_STREAM|TEST_.*)$/
+const confidential = /^(DATABASE_(.*_)?URL|JWT_KEYS|ENCRYPTION_KEYS|AUDIT_KEYS|AUDIT_STREAM|SMTP_URL|TEST_.*)$/
 
 /**
  * Memory, measured after load: 330 MiB without these, 170 MiB with them. V8 collects in time when it is told how much there

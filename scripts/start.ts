@@ -52,12 +52,17 @@ const main = async (): Promise<void> => {
   const database = `${host}${pathname}${databases.ownerVariable ? '' : '  (passwords: .data/secrets.json)'}`
   const paragraphs = [
     `Bulkhead is running (started in ${seconds(began)}). Ctrl-C stops it.`,
-    describeAddresses({ origin, docs: config.docsEnabled, database }),
+    describeAddresses({ origin, docs: config.docsEnabled, database, mail: whereMailsGo(env, config.production) }),
     ...(isolation ? [describeLogins()] : ['NODE_ENV=production: no demo tenants were made.']),
     ...(isolation && 'commands' in isolation ? [isolation.commands] : []),
     ...(isolation && 'reason' in isolation ? [`No example requests: ${isolation.reason}`] : []),
   ]
   console.log(`\n${paragraphs.join('\n\n')}\n`)
+}
+
+const whereMailsGo = (env: NodeJS.ProcessEnv, production: boolean): string => {
+  if (env.SMTP_URL) return 'sent by SMTP_URL'
+  return production ? 'waits for SMTP_URL' : '.data/mail, and as links in the log'
 }
 
 // Before anything runs

@@ -70,7 +70,7 @@ export const throwawayEnvironment = (urls: Clone['urls']): Environment => ({
   AUDIT_KEYS: auditKeys,
 })
 
-const encryptionKeys = `k1:${randomBytes(32).toString('base64')}`
+export const encryptionKeys = `k1:${randomBytes(32).toString('base64')}`
 export const auditKeys = JSON.stringify([
   { ...generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }), kid: 'test-1' },
 ])

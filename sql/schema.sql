@@ -97,6 +97,15 @@ for role app_search on functions: execute to app_search;
 
 -- types ---------------------------------------------------------------------------------------------------------------
 
+create type app.sealed_mail as (
+  id               uuid,
+  kind             text,
+  key_id           text,
+  sealed           bytea
+);
+alter type app.sealed_mail owner to app_gate;
+grant usage on type app.sealed_mail to app_auth;
+
 create type app.signed_in as (
   session_id       uuid,
   counter          integer,
@@ -506,6 +515,55 @@ CREATE TRIGGER audit_update AFTER UPDATE ON app.idempotency_keys REFERENCING OLD
 alter table app.idempotency_keys enable always trigger audit_update;
 
 
+-- app.mails -----------------------------------------------------------------------------------------------------------
+
+create table app.mails (
+  id          uuid                      not null,
+  kind        text                      not null,
+  user_id     uuid,
+  key_id      text                      not null,
+  sealed      bytea                     not null default '\x'::bytea,
+  state       text                      not null default 'waiting'::text,
+  attempts    integer                   not null default 0,
+  due_at      timestamp with time zone  not null default now(),
+  expires_at  timestamp with time zone  not null default (now() + '2 days'::interval),
+  failure     text,
+  created_at  timestamp with time zone  not null default now(),
+  settled_at  timestamp with time zone,
+  constraint mails_pkey PRIMARY KEY (id),
+  constraint mails_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id) ON DELETE CASCADE,
+  constraint mails_attempts_check CHECK ((attempts >= 0)),
+  constraint mails_failure_check CHECK ((char_length(failure) <= 80)),
+  constraint mails_kind_check CHECK ((kind ~ '^[a-z_]{1,50}$'::text)),
+  constraint mails_sealed_check CHECK ((length(sealed) <= 8192)),
+  constraint mails_settled CHECK (((state = 'waiting'::text) = (settled_at IS NULL))),
+  constraint mails_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'sent'::text, 'dead'::text, 'void'::text])))
+);
+alter table app.mails owner to app_owner;
+comment on table app.mails is 'One row: one mail to one person, until a while after it was sent.';
+comment on column app.mails.id is 'Made by whoever sealed it, and sealed with it; the Message-ID is made from it.';
+comment on column app.mails.user_id is 'Whom it is about. Null: somebody who is nobody here yet.';
+comment on column app.mails.key_id is 'The entry of ENCRYPTION_KEYS under which it is sealed.';
+comment on column app.mails.sealed is 'Empty once it was sent, or will not be.';
+comment on column app.mails.state is 'void: one for nobody, which is written so that writing takes as long as for somebody.';
+comment on column app.mails.due_at is 'When it is tried (again). While it is being sent: when whoever does so is given up.';
+comment on column app.mails.expires_at is 'Afterwards it is not worth sending.';
+comment on column app.mails.failure is 'Why the last attempt failed, as a code; what servers say may quote addresses.';
+alter table app.mails enable row level security;
+alter table app.mails force row level security;
+
+create policy gate on app.mails as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.mails to app_gate;
+grant update (sealed, state, attempts, due_at, failure, settled_at) on app.mails to app_gate;
+
+CREATE INDEX mails_due ON app.mails USING btree (due_at) WHERE (state = 'waiting'::text);
+CREATE INDEX mails_settled ON app.mails USING btree (settled_at) WHERE (state <> 'waiting'::text);
+CREATE INDEX mails_user ON app.mails USING btree (user_id, kind, created_at);
+
+
 -- app.memberships -----------------------------------------------------------------------------------------------------
 
 create table app.memberships (
@@ -579,6 +637,40 @@ create policy owner on app.permissions as permissive for all to app_owner
   with check (true);
 
 grant select on app.permissions to app_gate;
+
+
+-- app.person_tokens ---------------------------------------------------------------------------------------------------
+
+create table app.person_tokens (
+  token_hash  bytea                     not null,
+  user_id     uuid,
+  purpose     text                      not null,
+  email       text                      not null,
+  created_at  timestamp with time zone  not null default now(),
+  expires_at  timestamp with time zone  not null,
+  used_at     timestamp with time zone,
+  constraint person_tokens_pkey PRIMARY KEY (token_hash),
+  constraint person_tokens_purpose UNIQUE (user_id, purpose),
+  constraint person_tokens_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id) ON DELETE CASCADE,
+  constraint person_tokens_email_check CHECK (((email = lower(email)) AND ((char_length(email) >= 3) AND (char_length(email) <= 254)))),
+  constraint person_tokens_purpose_check CHECK ((purpose = ANY (ARRAY['password_reset'::text, 'email_verification'::text, 'email_change'::text]))),
+  constraint person_tokens_token_hash_check CHECK ((length(token_hash) = 32))
+);
+alter table app.person_tokens owner to app_owner;
+comment on table app.person_tokens is 'One row: the newest token that was mailed to one person for one purpose. It is good once.';
+comment on column app.person_tokens.user_id is 'Null: an address that nobody has, for which the same is written as for one that somebody has.';
+comment on column app.person_tokens.email is 'Where it was mailed to, which is what it proves; for a change of address the new one.';
+alter table app.person_tokens enable row level security;
+alter table app.person_tokens force row level security;
+
+create policy gate on app.person_tokens as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.person_tokens to app_gate;
+grant update (token_hash, email, created_at, expires_at, used_at) on app.person_tokens to app_gate;
+
+CREATE INDEX person_tokens_expiry ON app.person_tokens USING btree (expires_at);
 
 
 -- app.personal_keys ---------------------------------------------------------------------------------------------------
@@ -702,7 +794,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'password_changed'::text, 'password_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -831,14 +923,15 @@ alter table app.tenants enable always trigger version;
 -- app.users -----------------------------------------------------------------------------------------------------------
 
 create table app.users (
-  id             uuid                      not null default app.uuidv7(),
-  email          text                      not null,
-  name           text                      not null,
-  password_hash  text,
-  status         text                      not null default 'active'::text,
-  created_at     timestamp with time zone  not null default now(),
-  updated_at     timestamp with time zone  not null default now(),
-  version        integer                   not null default 1,
+  id                 uuid                      not null default app.uuidv7(),
+  email              text                      not null,
+  email_verified_at  timestamp with time zone,
+  name               text                      not null,
+  password_hash      text,
+  status             text                      not null default 'active'::text,
+  created_at         timestamp with time zone  not null default now(),
+  updated_at         timestamp with time zone  not null default now(),
+  version            integer                   not null default 1,
   constraint users_pkey PRIMARY KEY (id),
   constraint users_email_key UNIQUE (email),
   constraint users_email_check CHECK (((email = lower(email)) AND ((char_length(email) >= 3) AND (char_length(email) <= 254)))),
@@ -847,6 +940,7 @@ create table app.users (
 );
 alter table app.users owner to app_owner;
 comment on table app.users is 'One row: one person who can sign in.';
+comment on column app.users.email_verified_at is 'When it was first proved that they read what is sent there. Null: it was not.';
 comment on column app.users.password_hash is 'Argon2id, as a PHC string. Null: signs in by other means.';
 alter table app.users enable row level security;
 alter table app.users force row level security;
@@ -856,7 +950,7 @@ create policy gate on app.users as permissive for all to app_gate
   with check (true);
 
 grant insert, select on app.users to app_gate;
-grant update (name, password_hash, status) on app.users to app_gate;
+grant update (email, email_verified_at, name, password_hash, status) on app.users to app_gate;
 
 CREATE TRIGGER version BEFORE UPDATE ON app.users FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.users enable always trigger version;
@@ -1357,6 +1451,51 @@ end $function$;
 alter function app.append_retired_seals(p_month text, p_seals jsonb) owner to app_audit;
 grant execute on function app.append_retired_seals(p_month text, p_seals jsonb) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me record;
+begin
+  select * into v_me from app.person_of(p_secret);
+  perform app.mail_token(v_me.user_id, 'email_change', p_email, p_token_hash, p_lifetime, p_mail);
+  perform app.write_mail(v_me.user_id, p_notice, interval '2 days',
+                         exists (select from app.mails m where m.id = p_mail.id and m.state = 'waiting'));
+  perform app.log_security('email_change_asked', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
+                           jsonb_build_object('email', p_email));
+end $function$;
+alter function app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select app.begin_email_verification((app.person_of(p_secret)).user_id, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+  $function$;
+alter function app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+begin
+  perform app.mail_token(v_user_id, 'password_reset', p_email, p_token_hash, p_lifetime, p_mail);
+  perform app.log_security('password_forgotten', v_user_id, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
+end $function$;
+alter function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.assume_member(p_email text, OUT user_id uuid, OUT role text, OUT standing text)
  RETURNS record
  LANGUAGE plpgsql
@@ -1729,6 +1868,22 @@ begin
 end $function$;
 alter function app.audited_image(p_row jsonb, p_image text, p_names text[], p_tenant_id text, p_entry_id uuid) owner to app_audit;
 
+CREATE OR REPLACE FUNCTION app.begin_email_verification(p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not exists (select from app.users u where u.id = p_user_id and u.email = p_email and u.email_verified_at is null) then
+    return;
+  end if;
+  perform app.mail_token(p_user_id, 'email_verification', p_email, p_token_hash, p_lifetime, p_mail);
+  perform app.log_security('email_verification_asked', p_user_id, null, null, p_request_id, p_address, p_user_agent, null);
+end $function$;
+alter function app.begin_email_verification(p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.begin_email_verification(p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.can(p_permission text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1771,6 +1926,8 @@ begin
   update app.sessions s set revoked_at = clock_timestamp()
    where s.user_id = v_me.user_id and s.id <> v_me.session_id and s.revoked_at is null;
   get diagnostics v_ended = row_count;
+  -- who knew the old one may have asked for these
+  delete from app.person_tokens t where t.user_id = v_me.user_id and t.purpose in ('password_reset', 'email_change');
   perform app.log_security('password_changed', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
                            jsonb_build_object('sessions_ended', v_ended));
   return true;
@@ -1809,6 +1966,28 @@ CREATE OR REPLACE FUNCTION app.checkpoint_time(p_at timestamp with time zone)
  STABLE PARALLEL SAFE
 AS $function$ select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $function$;
 alter function app.checkpoint_time(p_at timestamp with time zone) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.claim_mails(p_limit integer, p_lease interval, p_attempts integer)
+ RETURNS TABLE(id uuid, kind text, key_id text, sealed bytea, attempt integer, created_at timestamp with time zone, expires_at timestamp with time zone)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+  update app.mails m set state = 'dead', sealed = '', settled_at = now(),
+                         failure = coalesce(m.failure, case when m.attempts >= p_attempts then 'lost' else 'expired' end)
+   where m.id in (select d.id from app.mails d
+                   where d.state = 'waiting' and d.due_at <= now() and (d.attempts >= p_attempts or d.expires_at <= now())
+                   limit 1000 for update skip locked);
+  return query
+    update app.mails m set attempts = m.attempts + 1, due_at = now() + p_lease
+     where m.id in (select d.id from app.mails d where d.state = 'waiting' and d.due_at <= now()
+                     order by d.due_at limit p_limit for update skip locked)
+    returning m.id, m.kind, m.key_id, m.sealed, m.attempts, m.created_at, m.expires_at;
+end $function$;
+alter function app.claim_mails(p_limit integer, p_lease interval, p_attempts integer) owner to app_gate;
+grant execute on function app.claim_mails(p_limit integer, p_lease interval, p_attempts integer) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.conceal(p_entry_key bytea, p_field text, p_value text)
  RETURNS bytea
@@ -1871,6 +2050,18 @@ begin
 end $function$;
 alter function app.count_version() owner to app_gate;
 grant execute on function app.count_version() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.dead_mails(p_limit integer)
+ RETURNS TABLE(id uuid, kind text, attempts integer, failure text, created_at timestamp with time zone, settled_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select m.id, m.kind, m.attempts, m.failure, m.created_at, m.settled_at
+      from app.mails m where m.state = 'dead' order by m.settled_at desc, m.id limit p_limit
+  $function$;
+alter function app.dead_mails(p_limit integer) owner to app_gate;
+grant execute on function app.dead_mails(p_limit integer) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.describe_session(p_session_id uuid)
  RETURNS app.signed_in
@@ -2466,19 +2657,35 @@ AS $function$
 alter function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[]) owner to app_gate;
 grant execute on function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[]) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer)
+CREATE OR REPLACE FUNCTION app.find_password_reset(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT tenant_names text[])
  RETURNS record
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select s.id, u.id, u.email, u.name, u.created_at, u.updated_at, u.version
+    select u.id, u.email,
+           array(select unnest(array[t.slug, t.name]) from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
+                  where m.user_id = u.id and m.status = 'active')
+      from app.person_tokens k join app.users u on u.id = k.user_id
+     where k.token_hash = p_token_hash and k.purpose = 'password_reset' and k.used_at is null and k.expires_at > clock_timestamp()
+       and u.status = 'active' and u.email = k.email
+  $function$;
+alter function app.find_password_reset(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT tenant_names text[]) owner to app_gate;
+grant execute on function app.find_password_reset(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT tenant_names text[]) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select s.id, u.id, u.email, u.email_verified_at is not null, u.name, u.created_at, u.updated_at, u.version
       from app.sessions s join app.users u on u.id = s.user_id
      where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now()
        and u.status = 'active'
   $function$;
-alter function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) owner to app_gate;
-grant execute on function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) to app_auth;
+alter function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) owner to app_gate;
+grant execute on function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.find_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text)
  RETURNS record
@@ -2522,6 +2729,31 @@ begin
 end $function$;
 alter function app.forget_key_use() owner to app_gate;
 grant execute on function app.forget_key_use() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.forget_mails(p_limit integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_mails  int;
+  v_tokens int;
+begin
+  delete from app.mails where id in (
+    select m.id from app.mails m
+     where m.state <> 'waiting'
+             and m.settled_at < now() - case m.state when 'sent' then interval '7 days' when 'dead' then interval '30 days' else interval '1 day' end
+        or m.state = 'waiting' and m.expires_at < now() - interval '30 days'
+     limit p_limit for update skip locked);
+  get diagnostics v_mails = row_count;
+  delete from app.person_tokens where token_hash in (
+    select k.token_hash from app.person_tokens k where k.expires_at < now() - interval '1 day' limit p_limit for update skip locked);
+  get diagnostics v_tokens = row_count;
+  return v_mails + v_tokens;
+end $function$;
+alter function app.forget_mails(p_limit integer) owner to app_gate;
+grant execute on function app.forget_mails(p_limit integer) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean)
  RETURNS record
@@ -2799,6 +3031,30 @@ AS $function$
 alter function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
 grant execute on function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.mail_token(p_user_id uuid, p_purpose text, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_enough boolean;
+begin
+  v_enough := (select count(*) >= 5 from app.mails m
+                where m.user_id = p_user_id and m.kind = p_mail.kind and m.created_at > now() - interval '1 hour' and m.state <> 'void');
+  if not v_enough then
+    insert into app.person_tokens (token_hash, user_id, purpose, email, expires_at)
+    values (p_token_hash, p_user_id, p_purpose, p_email, now() + p_lifetime)
+    on conflict (user_id, purpose) do update
+       set token_hash = excluded.token_hash, email = excluded.email, created_at = excluded.created_at, expires_at = excluded.expires_at, used_at = null;
+    -- what nobody has begun to send would arrive with a token that is good no more
+    update app.mails m set state = 'void', sealed = '', settled_at = now()
+     where m.user_id = p_user_id and m.kind = p_mail.kind and m.state = 'waiting' and m.attempts = 0;
+  end if;
+  perform app.write_mail(p_user_id, p_mail, p_lifetime, p_user_id is not null and not v_enough);
+end $function$;
+alter function app.mail_token(p_user_id uuid, p_purpose text, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.make_context_key(p_replace boolean)
  RETURNS void
  LANGUAGE plpgsql
@@ -3034,6 +3290,32 @@ begin
 end $function$;
 alter function app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text) owner to app_audit;
 
+CREATE OR REPLACE FUNCTION app.reset_password(p_token_hash bytea, p_new_hash text, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_token record;
+  v_ended int;
+begin
+  select * into v_token from app.take_token(p_token_hash, '{password_reset}');
+  if v_token.user_id is null then
+    return false;
+  end if;
+  update app.users u set password_hash = p_new_hash, email_verified_at = coalesce(u.email_verified_at, now()) where u.id = v_token.user_id;
+  update app.sessions s set revoked_at = clock_timestamp() where s.user_id = v_token.user_id and s.revoked_at is null;
+  get diagnostics v_ended = row_count;
+  -- who knew the old password may have asked for it
+  delete from app.person_tokens k where k.user_id = v_token.user_id and k.purpose = 'email_change';
+  perform app.log_security('password_reset', v_token.user_id, null, null, p_request_id, p_address, p_user_agent,
+                           jsonb_build_object('sessions_ended', v_ended));
+  return true;
+end $function$;
+alter function app.reset_password(p_token_hash bytea, p_new_hash text, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.reset_password(p_token_hash bytea, p_new_hash text, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.retirable_audit_chains(p_month text)
  RETURNS TABLE(tenant_id uuid, month text, era integer, era_from uuid, from_xact bigint, to_xact bigint, sealed_at text, head_batch bigint, head_total bigint, head_text text)
  LANGUAGE plpgsql
@@ -3260,6 +3542,25 @@ alter function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) ow
 comment on function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) is 'Keeps this tenant''s audit log from being dropped or erased, or no longer; answers whether it was kept before. Raises 02000, 22023.';
 grant execute on function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) to app_owner;
 
+CREATE OR REPLACE FUNCTION app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_again is not null and not p_sent then
+    update app.mails m set due_at = now() + p_again, failure = p_failure
+     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
+  else
+    update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = '', failure = p_failure, settled_at = now()
+     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
+  end if;
+  return found;
+end $function$;
+alter function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) owner to app_gate;
+grant execute on function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) to app_worker;
+
 CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
  RETURNS app.signed_in
  LANGUAGE plpgsql
@@ -3327,6 +3628,20 @@ begin
 end $function$;
 alter function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.take_token(p_token_hash bytea, p_purposes text[], OUT user_id uuid, OUT purpose text, OUT email text)
+ RETURNS record
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    update app.person_tokens k set used_at = clock_timestamp()
+      from app.users u
+     where k.token_hash = p_token_hash and k.purpose = any (p_purposes) and k.used_at is null and k.expires_at > clock_timestamp()
+       and u.id = k.user_id and u.status = 'active' and (k.purpose = 'email_change' or u.email = k.email)
+    returning k.user_id, k.purpose, k.email
+  $function$;
+alter function app.take_token(p_token_hash bytea, p_purposes text[], OUT user_id uuid, OUT purpose text, OUT email text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.tenant_id()
  RETURNS uuid
@@ -3487,6 +3802,32 @@ CREATE OR REPLACE FUNCTION app.uuidv7_floor(p_at timestamp with time zone)
 AS $function$ select (lpad(to_hex((extract(epoch from p_at) * 1000)::int8), 12, '0') || '00000000000000000000')::uuid $function$;
 alter function app.uuidv7_floor(p_at timestamp with time zone) owner to app_audit;
 
+CREATE OR REPLACE FUNCTION app.verify_email(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_token record;
+  v_old   text;
+begin
+  select * into v_token from app.take_token(p_token_hash, '{email_verification,email_change}');
+  if v_token.user_id is null then
+    return false;
+  end if;
+  select u.email into v_old from app.users u where u.id = v_token.user_id;
+  update app.users u set email = v_token.email, email_verified_at = now() where u.id = v_token.user_id;
+  perform app.log_security(case v_token.purpose when 'email_change' then 'email_changed' else 'email_verified' end,
+                           v_token.user_id, null, null, p_request_id, p_address, p_user_agent,
+                           case v_token.purpose when 'email_change' then jsonb_build_object('from', v_old, 'to', v_token.email) end);
+  return true;
+exception when unique_violation then
+  return false;
+end $function$;
+alter function app.verify_email(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.verify_email(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.why_audit_month_is_kept(p_month text)
  RETURNS text
  LANGUAGE plpgsql
@@ -3559,6 +3900,18 @@ begin
 end $function$;
 alter function app.why_tenants_keep(p_tenant_ids uuid[], p_end timestamp with time zone) owner to app_gate;
 grant execute on function app.why_tenants_keep(p_tenant_ids uuid[], p_end timestamp with time zone) to app_audit;
+
+CREATE OR REPLACE FUNCTION app.write_mail(p_user_id uuid, p_mail app.sealed_mail, p_lifetime interval, p_goes boolean)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    insert into app.mails (id, kind, user_id, key_id, sealed, state, expires_at, settled_at)
+    values (p_mail.id, p_mail.kind, p_user_id, p_mail.key_id, p_mail.sealed, case when p_goes then 'waiting' else 'void' end,
+            now() + p_lifetime, case when p_goes then null else now() end)
+  $function$;
+alter function app.write_mail(p_user_id uuid, p_mail app.sealed_mail, p_lifetime interval, p_goes boolean) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.xor_personal(p_entry_key bytea, p_field text, p_blocks bytea)
  RETURNS bytea

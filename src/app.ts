@@ -4,11 +4,13 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequ
 import type pg from 'pg'
 import { makeApiKeys } from './auth/api-keys.ts'
 import { makeOwn } from './auth/own.ts'
+import { makeRecovery } from './auth/recovery.ts'
 import { makeSessions } from './auth/sessions.ts'
 import type { ServerConfig } from './config.ts'
 import type { LawWatch } from './drift.ts'
 import { deriveKeys } from './lib/derived-keys.ts'
 import { type Logger, makeLogger } from './log.ts'
+import { makeMailKeys } from './mail/seal.ts'
 import { apiKeys } from './modules/api-keys.ts'
 import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
@@ -16,6 +18,7 @@ import { auditSeals } from './modules/audit-seals.ts'
 import { jwks } from './modules/auth/jwks.ts'
 import { own } from './modules/auth/own.ts'
 import { profile } from './modules/auth/profile.ts'
+import { ownEmail, recovery as recoveryRoutes } from './modules/auth/recovery.ts'
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
@@ -81,6 +84,12 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     pool: pools.auth,
     onError: (err) => log.warn({ err }, 'the use of an API key could not be noted'),
   })
+  const recovery = makeRecovery({
+    pool: pools.auth,
+    mails: makeMailKeys(config.encryptionKeys),
+    ...config.mailedTokens,
+  })
+  const ownRows = makeOwn(pools.auth)
   const cursorKeys = deriveKeys(
     config.encryptionKeys.map(({ key }) => key),
     'bulkhead cursors',
@@ -113,13 +122,15 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
       api.register(
         async (anybody) => {
-          anybody.register(signIn, { sessions })
+          anybody.register(signIn, { sessions, recovery })
           anybody.register(tokens, { sessions })
+          anybody.register(recoveryRoutes, { sessions, recovery })
 
           anybody.register(async (person) => {
             person.register(auth)
             person.register(profile, { sessions })
-            person.register(own, { sessions, own: makeOwn(pools.auth) })
+            person.register(own, { sessions, own: ownRows })
+            person.register(ownEmail, { sessions, recovery, own: ownRows })
           })
         },
         { prefix: '/auth' },

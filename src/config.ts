@@ -19,6 +19,18 @@ export type AuditKey = { id: string; privateKey: KeyObject; publicKey: KeyObject
 /** 32 bytes; the id is stored beside what was encrypted with it. */
 export type EncryptionKey = { id: string; key: KeyObject }
 
+/** An SMTP server, and how it is spoken to. */
+export type Smtp = {
+  host: string
+  port: number
+  /** TLS from the first byte. */
+  secure: boolean
+  /** Else nothing is sent before STARTTLS, unless this is false. */
+  tls: boolean
+  user?: string
+  pass?: string
+}
+
 export class ConfigError extends Error {
   readonly faults: readonly string[]
 
@@ -85,7 +97,24 @@ const server = (read: Reader) => {
       refreshIdleMs: read('REFRESH_IDLE_TTL', duration, '14d'),
       maxMs: read('SESSION_MAX_TTL', duration, '90d'),
     },
+    mailedTokens: {
+      passwordResetMs: read('PASSWORD_RESET_TTL', duration, '30m'),
+      emailVerificationMs: read('EMAIL_VERIFICATION_TTL', duration, '24h'),
+    },
     ...keys(read),
+  }
+}
+
+/** Without a server to send them, mails are files of the development, from nobody, whose links lead to the API. */
+const mail = (read: Reader) => {
+  const smtp = read.optional('SMTP_URL', smtpUrl)
+  // 0 and what is wrong name no address; the second is said by itself
+  const port = read('PORT', integer(0, 65_535), '3000') || 3_000
+  const isServed = smtp !== undefined
+  return {
+    smtp,
+    from: read('MAIL_FROM', mailbox, isServed ? undefined : 'Bulkhead <no-reply@localhost>'),
+    appUrl: read('APP_URL', webUrl, isServed ? undefined : `http://127.0.0.1:${port}`),
   }
 }
 
@@ -94,6 +123,8 @@ const worker = (read: Reader) => ({
   databases: { worker: read('DATABASE_WORKER_URL', databaseUrl), jobs: read('DATABASE_JOBS_URL', databaseUrl) },
   pool: pool(read),
   laws: laws(read),
+  encryptionKeys: read('ENCRYPTION_KEYS', encryptionKeys),
+  mail: mail(read),
   audit: {
     keys: read('AUDIT_KEYS', auditKeys),
     sealEveryMs: read('AUDIT_SEAL_INTERVAL', wait, '3s'),
@@ -200,6 +231,53 @@ const databaseUrl: Form<string> = {
 const redisUrl: Form<string> = {
   words: 'an address such as redis://127.0.0.1:6379',
   parse: (value) => (/^rediss?:\/\//.test(value) && URL.canParse(value) ? value : undefined),
+}
+
+/** Undefined for what cannot be decoded. */
+const decoded = (text: string): string | undefined => {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** Without TLS only where it is asked for: whoever stands in between could strip it, and read links that sign people in. */
+const smtpUrl: Form<Smtp> = {
+  words:
+    'smtp://user:password@host:587 (with STARTTLS; ?tls=off for a server that has none) or smtps://user:password@host:465',
+  parse: (value) => {
+    if (!/^smtps?:\/\/[^/?#]+\/?(\?tls=off)?$/.test(value) || !URL.canParse(value)) return undefined
+    const { protocol, hostname, port, username, password, search } = new URL(value)
+    const [user, pass] = [decoded(username), decoded(password)]
+    const secure = protocol === 'smtps:'
+    if (hostname === '' || user === undefined || pass === undefined || (secure && search !== '')) return undefined
+    return {
+      host: hostname.replace(/^\[(.*)\]$/, '$1'),
+      port: port === '' ? (secure ? 465 : 587) : Number(port),
+      secure,
+      tls: search === '',
+      ...(user !== '' && { user, pass }),
+    }
+  },
+}
+
+const mailbox: Form<{ name: string; address: string }> = {
+  words: 'an address such as no-reply@example.com or Example <no-reply@example.com>',
+  parse: (value) => {
+    const [, name = '', named, bare] = /^(?:([^<>"\p{Cc}]*)<([^<>]+)>|([^<>]+))$/u.exec(value.trim()) ?? []
+    const address = named ?? bare ?? ''
+    return /^[\w!#$%&'*+/=?^`{|}~.-]+@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(address)
+      ? { name: name.trim(), address }
+      : undefined
+  },
+}
+
+/** Below which something is found. Without a slash at its end. */
+const webUrl: Form<string> = {
+  words: 'an address such as https://app.example.com',
+  parse: (value) =>
+    /^https?:\/\/[^/?#@\s]+(\/[^?#\s]*)?$/.test(value) && URL.canParse(value) ? value.replace(/\/+$/, '') : undefined,
 }
 
 const label = '[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?'

@@ -5,6 +5,7 @@
 export const problems = {
   invalid: [400, 'The request does not have the expected shape.'],
   malformed: [400, 'The request could not be read.'],
+  token_invalid: [400, 'The token is not good, or not any more.'],
   invalid_cursor: [400, 'The cursor does not belong to this list.'],
   tenant_required: [400, 'Name the tenant of this request.'],
   tenant_conflict: [400, 'The request names more than one tenant.'],

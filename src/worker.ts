@@ -1,7 +1,8 @@
 /**
- * The worker's process: config → checks → pools → jobs, the sealing of the audit log, and its streams. SIGTERM ends
+ * The worker's process: config → checks → pools → jobs, mails, the sealing of the audit log, and its streams. SIGTERM ends
  * it: it takes no more jobs, lets those that run finish within SHUTDOWN_GRACE, gives the others back, and closes its connections.
  */
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { openDestination, openSink } from './audit/destinations.ts'
 import { startSealer } from './audit/sealer.ts'
@@ -12,6 +13,9 @@ import { watchLaws } from './drift.ts'
 import { jobs, schedules } from './jobs/map.ts'
 import { startRunner } from './jobs/runner.ts'
 import { type Logger, makeLogger } from './log.ts'
+import { startMailer } from './mail/mailer.ts'
+import { folderPost, type Post, smtpPost } from './mail/post.ts'
+import { makeMailKeys } from './mail/seal.ts'
 import { asRole, checkWall, disaster, loadEnvFile, run, signal } from './processes.ts'
 
 const main = async (): Promise<void> => {
@@ -27,15 +31,24 @@ const main = async (): Promise<void> => {
   // its own connection: however much there is to do, the log is sealed in time
   const sealing = makePool(config.databases.worker, { ...config.pool, max: 1, name: 'sealer', onError })
   const streaming = makePool(config.databases.worker, { ...config.pool, max: 2, name: 'streams', onError })
+  const mailing = makePool(config.databases.worker, { ...config.pool, max: 2, name: 'mails', onError })
   const ended = Promise.race([signal().then(() => 0), disaster(log).then(() => 1)])
   const { keys: signers, sealEveryMs: intervalMs, checkpoints } = config.audit
   const runner = await startRunner({ jobsUrl: config.databases.jobs, pool, jobs, schedules, log, signer: signers[0] })
+  const post = openPost(config, log)
+  const { encryptionKeys, mail } = config
+  const mailer =
+    post && startMailer({ pool: mailing, keys: makeMailKeys(encryptionKeys), post, appUrl: mail.appUrl, log })
   const laws = watchLaws({
     ...config.laws,
     url: config.databases.worker,
     role: 'app_worker',
     log,
-    onChange: (drifted) => (drifted ? runner.pause() : runner.resume()),
+    onChange: (drifted) => {
+      if (drifted) mailer?.pause()
+      else mailer?.resume()
+      return drifted ? runner.pause() : runner.resume()
+    },
   })
   const sink = checkpoints === undefined ? undefined : openSink(checkpoints)
   const sealer = startSealer({ pool: sealing, signers, intervalMs, sink, log })
@@ -51,6 +64,7 @@ const main = async (): Promise<void> => {
       .stop()
       .then(() => runner.stop(graceMs))
       .then(() => pool.end()),
+    Promise.resolve(mailer?.stop(graceMs)).then(() => mailing.end()),
     sealer.stop().then(() => sealing.end()),
     streams.stop().then(() => streaming.end()),
   ])
@@ -62,6 +76,14 @@ const main = async (): Promise<void> => {
   ])
   log.info(inTime ? 'the worker has stopped' : 'the worker stopped before its connections were closed')
   process.exit(inTime ? code : 1)
+}
+
+/** In production nothing is written to disk that signs people in. */
+const openPost = ({ mail, production }: WorkerConfig, log: Logger): Post | undefined => {
+  if (mail.smtp) return smtpPost(mail.smtp, mail.from)
+  if (!production) return folderPost(join(process.cwd(), '.data', 'mail'), mail.from, log)
+  log.warn('SMTP_URL is not set: mails wait in the database, and are not sent')
+  return undefined
 }
 
 /** Beyond the grace only a database that does not answer can hold us. */

@@ -55,6 +55,7 @@ test('what is not said has the defaults of the contract', () => {
       sensitive: { quota: 10, seconds: 60 },
     },
     sessions: { accessTokenMs: 600_000, refreshIdleMs: 1_209_600_000, maxMs: 7_776_000_000 },
+    mailedTokens: { passwordResetMs: 1_800_000, emailVerificationMs: 86_400_000 },
     pool: { max: 10, waitMs: 800 },
     laws: { intervalMs: 30_000 },
     shutdown: { graceMs: 10_000, delayMs: 0 },
@@ -100,6 +101,68 @@ test.each([
 
   expect(faults.filter((fault) => fault.startsWith(name))).toHaveLength(good ? 0 : 1)
   expect(faults.join('')).not.toContain('hunter2')
+})
+
+describe('mails', () => {
+  const mailOf = (env: Environment) => readConfig({ ...required, ...env }, 'worker').mail
+  const served = {
+    SMTP_URL: 'smtps://smtp.example.com',
+    MAIL_FROM: 'a@example.com',
+    APP_URL: 'https://app.example.com',
+  }
+
+  test.each([
+    ['smtps://smtp.example.com', { host: 'smtp.example.com', port: 465, secure: true, tls: true }],
+    ['smtp://smtp.example.com', { host: 'smtp.example.com', port: 587, secure: false, tls: true }],
+    ['smtp://127.0.0.1:1025?tls=off', { host: '127.0.0.1', port: 1025, secure: false, tls: false }],
+    [
+      'smtp://ada%40example.com:a%2Fb%3Ac@[2001:db8::1]:25',
+      { host: '2001:db8::1', port: 25, secure: false, tls: true, user: 'ada@example.com', pass: 'a/b:c' },
+    ],
+  ])('SMTP_URL=%s', (url, expected) => {
+    expect(mailOf({ ...served, SMTP_URL: url }).smtp).toEqual(expected)
+  })
+
+  test.each([
+    ['SMTP_URL', 'http://smtp.example.com'],
+    ['SMTP_URL', 'smtp://'],
+    ['SMTP_URL', 'smtp://user:hunter2@'],
+    ['SMTP_URL', 'smtp://user:hunter2%@smtp.example.com'],
+    ['SMTP_URL', 'smtp://user:hunter2@smtp.example.com?tls.rejectUnauthorized=false'],
+    ['SMTP_URL', 'smtps://user:hunter2@smtp.example.com?tls=off'],
+    ['SMTP_URL', 'smtp://user:hunter2@smtp.example.com:70000'],
+    ['MAIL_FROM', 'nobody'],
+    ['MAIL_FROM', 'a@example.com, b@example.com'],
+    ['MAIL_FROM', 'A <a@example.com> B'],
+    ['MAIL_FROM', 'A\r\nBcc: b@example.com <a@example.com>'],
+    ['MAIL_FROM', ''],
+    ['APP_URL', 'app.example.com'],
+    ['APP_URL', 'javascript://app.example.com'],
+    ['APP_URL', 'https://app.example.com?x=1'],
+    ['APP_URL', 'https://app.example.com/#x'],
+    ['APP_URL', 'https://user:hunter2@app.example.com'],
+    ['APP_URL', ''],
+    ['PORT', 'eighty'],
+  ])('a bad %s: %j', (name, value) => {
+    const faults = faultsOf({ ...required, ...(name !== 'PORT' && served), [name]: value }, 'worker')
+
+    expect(faults).toHaveLength(1)
+    expect(faults[0]).toMatch(new RegExp(`^${name} `))
+    expect(faults[0]).not.toContain('hunter2')
+  })
+
+  test('who they are from, and where they lead; without a server neither is needed', () => {
+    expect(mailOf({ ...served, MAIL_FROM: 'Äcme, Inc. <no-reply@example.com>' }).from).toEqual({
+      name: 'Äcme, Inc.',
+      address: 'no-reply@example.com',
+    })
+    expect(mailOf({ ...served, APP_URL: 'https://example.com/app/' }).appUrl).toBe('https://example.com/app')
+    expect(mailOf({ PORT: '4711' })).toMatchObject({
+      smtp: undefined,
+      from: { name: 'Bulkhead', address: 'no-reply@localhost' },
+      appUrl: 'http://127.0.0.1:4711',
+    })
+  })
 })
 
 test('everything that is wrong is said at once, a line each, and no secret is repeated', () => {
@@ -154,6 +217,8 @@ describe('what is wrong', () => {
     ['RATE_LIMIT_ANONYMOUS', '100/0s'],
     ['ACCESS_TOKEN_TTL', '600'],
     ['ACCESS_TOKEN_TTL', '0s'],
+    ['PASSWORD_RESET_TTL', '30'],
+    ['EMAIL_VERIFICATION_TTL', '0s'],
     ['DATABASE_POOL_MAX', '0'],
     ['DATABASE_POOL_WAIT', 'soon'],
     ['LAWS_INTERVAL', '30'],
@@ -243,14 +308,16 @@ const reads = (process: ProcessName): string[] => {
 }
 
 test('a process asks for what it needs, and reads nothing else', () => {
-  for (const secret of ['JWT_KEYS', 'ENCRYPTION_KEYS', 'DATABASE_URL', 'DATABASE_AUTH_URL', 'DATABASE_OWNER_URL']) {
+  for (const secret of ['JWT_KEYS', 'DATABASE_URL', 'DATABASE_AUTH_URL', 'DATABASE_OWNER_URL']) {
     expect(reads('worker')).not.toContain(secret)
   }
   expect(reads('server')).not.toContain('DATABASE_OWNER_URL')
   expect(reads('server')).not.toContain('DATABASE_WORKER_URL')
+  expect(reads('server')).not.toContain('SMTP_URL')
   expect(faultsOf({}, 'worker').map((fault) => fault.split(' ')[0])).toEqual([
     'DATABASE_WORKER_URL',
     'DATABASE_JOBS_URL',
+    'ENCRYPTION_KEYS',
     'AUDIT_KEYS',
   ])
   expect(faultsOf({}, 'cli').map((fault) => fault.split(' ')[0])).toEqual(['DATABASE_OWNER_URL'])

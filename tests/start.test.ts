@@ -155,6 +155,19 @@ test('serves, shows isolation in two commands, stops without a trace and keeps t
   const visit = ['--as-tenant', 'acme', '--reason', 'to see it', '--', '-Atc', 'select count(*) from app.projects']
   expect(cli('psql', ...visit)).toMatch(/^(3\n$|psql is not on the path)/)
 
+  // a mail is a file, and a link in the log
+  const forgotten = await fetch(`http://127.0.0.1:${port}/api/v1/auth/password/forgot`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ email: 'owner@acme.test' }),
+  })
+  expect(forgotten.status).toBe(202)
+  const link = new RegExp(
+    `mail to owner@acme\\.test: .* http://127\\.0\\.0\\.1:${port}/reset-password#token=bht_[\\w-]{43} `,
+  )
+  while (!link.test(first.output())) await sleep(50)
+  expect(readdirSync(join(folder, '.data', 'mail'))).toEqual([expect.stringMatching(/-password_reset-.*\.eml$/)])
+
   first.child.kill('SIGINT')
   expect(await first.ended).toBe(0)
   expect(running()).toEqual([])
@@ -188,7 +201,7 @@ test('secrets are for nobody else: in the folder, and in the processes', async (
       .flatMap((variable) => /^(DATABASE_\w+|JWT_KEYS|ENCRYPTION_KEYS|AUDIT_KEYS)=./.exec(variable)?.[1] ?? [])
       .sort()
   expect(secretsIn(server)).toEqual(['DATABASE_AUTH_URL', 'DATABASE_URL', 'ENCRYPTION_KEYS', 'JWT_KEYS'])
-  expect(secretsIn(worker)).toEqual(['AUDIT_KEYS', 'DATABASE_JOBS_URL', 'DATABASE_WORKER_URL'])
+  expect(secretsIn(worker)).toEqual(['AUDIT_KEYS', 'DATABASE_JOBS_URL', 'DATABASE_WORKER_URL', 'ENCRYPTION_KEYS'])
 })
 
 test('.env is read, and the environment wins', async () => {

@@ -8,6 +8,8 @@ create table app.security_log (
   at               timestamptz not null default clock_timestamp(),
   event            text        not null check (event in ('registered', 'logged_in', 'login_failed', 'logged_out', 'refresh_reused', 'tenant_refused',
                                                       'session_ended', 'tenant_switched', 'password_changed', 'password_refused',
+                                                      'password_forgotten', 'password_reset', 'email_verification_asked', 'email_verified',
+                                                      'email_change_asked', 'email_changed', 'token_refused',
                                                       'tenant_visited', 'person_erased', 'audit_retention_set', 'legal_hold_set', 'legal_hold_released')),
   user_id          uuid,
   about_tenant_id  uuid,

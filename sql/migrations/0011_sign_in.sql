@@ -145,13 +145,13 @@ end $$;
 
 -- Whose session a secret opens: the person of a request outside any tenant. Nothing when it has ended.
 create function app.find_profile(
-  p_secret bytea, out session_id uuid, out user_id uuid, out email text, out name text,
+  p_secret bytea, out session_id uuid, out user_id uuid, out email text, out email_verified boolean, out name text,
   out created_at timestamptz, out updated_at timestamptz, out version int
 )
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
   as $$
-    select s.id, u.id, u.email, u.name, u.created_at, u.updated_at, u.version
+    select s.id, u.id, u.email, u.email_verified_at is not null, u.name, u.created_at, u.updated_at, u.version
       from app.sessions s join app.users u on u.id = s.user_id
      where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now()
        and u.status = 'active'

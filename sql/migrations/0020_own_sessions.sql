@@ -120,6 +120,8 @@ begin
   update app.sessions s set revoked_at = clock_timestamp()
    where s.user_id = v_me.user_id and s.id <> v_me.session_id and s.revoked_at is null;
   get diagnostics v_ended = row_count;
+  -- who knew the old one may have asked for these
+  delete from app.person_tokens t where t.user_id = v_me.user_id and t.purpose in ('password_reset', 'email_change');
   perform app.log_security('password_changed', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
                            jsonb_build_object('sessions_ended', v_ended));
   return true;

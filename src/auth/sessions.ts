@@ -9,6 +9,7 @@ import type { EncryptionKey } from '../config.ts'
 import { statement } from '../db/pool.ts'
 import { isDatabaseError, Problem } from '../errors.ts'
 import { sessionKeys } from './keys.ts'
+import { mailFrom, type Verification } from './recovery.ts'
 import { isGenuine, readRefreshToken, refreshToken, type SessionSeed, sessionSecret } from './refresh-tokens.ts'
 import { logSecurity, originOf, type Refusal, type SecurityEvent } from './security-log.ts'
 
@@ -43,6 +44,7 @@ export type Profile = {
   session_id: string
   user_id: string
   email: string
+  email_verified: boolean
   name: string
   created_at: string
   updated_at: string
@@ -112,17 +114,22 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
     logRefusal: (request: FastifyRequest, event: SecurityEvent, refusal: Refusal) =>
       logSecurity(pool, request, event, refusal),
 
-    /** A new person with a new tenant of their own, signed in to it: all of it, or nothing. */
-    async register(registration: Registration, request: FastifyRequest): Promise<OpenSession> {
+    /** A new person with a new tenant of their own, signed in to it, and a mail to them: all of it, or nothing. */
+    async register(
+      registration: Registration,
+      verification: Verification,
+      request: FastifyRequest,
+    ): Promise<OpenSession> {
       const { email, passwordHash, name, tenantName, tenantSlug, slugIsWish } = registration
       const session = newSeed()
       const attempt = () =>
         ask<SignedIn>(
           `select signed_in.*
              from app.register($1, $2, $3, $4, $5, $6, $7, $8, $9) r,
-                  lateral app.start_session(r.user_id, r.tenant_id, null, $10, $11, $12, $13, $14, $7, $8, $9) signed_in`,
+                  lateral app.start_session(r.user_id, r.tenant_id, null, $10, $11, $12, $13, $14, $7, $8, $9) signed_in,
+                  lateral app.begin_email_verification(r.user_id, $1, $15, $16, ${mailFrom(17)}, $7, $8, $9)`,
           ...[email, passwordHash, name, tenantName, tenantSlug, slugIsWish, ...originOf(request)],
-          ...[session.secretHash, session.seed, session.keyId, idle, max],
+          ...[session.secretHash, session.seed, session.keyId, idle, max, ...verification],
         )
       // two at once may wish for one slug: the second then sees that it is taken
       const row = await attempt().catch((error) => {

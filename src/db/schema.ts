@@ -179,6 +179,45 @@ export interface IdempotencyKeys {
   tenant_id: Generated<string>;
 }
 
+export interface Mails {
+  attempts: Generated<number>;
+  created_at: Generated<string>;
+  /**
+   * When it is tried (again). While it is being sent: when whoever does so is given up.
+   */
+  due_at: Generated<string>;
+  /**
+   * Afterwards it is not worth sending.
+   */
+  expires_at: Generated<string>;
+  /**
+   * Why the last attempt failed, as a code; what servers say may quote addresses.
+   */
+  failure: string | null;
+  /**
+   * Made by whoever sealed it, and sealed with it; the Message-ID is made from it.
+   */
+  id: string;
+  /**
+   * The entry of ENCRYPTION_KEYS under which it is sealed.
+   */
+  key_id: string;
+  kind: string;
+  /**
+   * Empty once it was sent, or will not be.
+   */
+  sealed: Generated<Buffer>;
+  settled_at: string | null;
+  /**
+   * void: one for nobody, which is written so that writing takes as long as for somebody.
+   */
+  state: Generated<"waiting" | "sent" | "dead" | "void">;
+  /**
+   * Whom it is about. Null: somebody who is nobody here yet.
+   */
+  user_id: string | null;
+}
+
 export interface Memberships {
   created_at: Generated<string>;
   id: Generated<string>;
@@ -209,6 +248,22 @@ export interface PersonalKeys {
   subject_id: string;
 }
 
+export interface PersonTokens {
+  created_at: Generated<string>;
+  /**
+   * Where it was mailed to, which is what it proves; for a change of address the new one.
+   */
+  email: string;
+  expires_at: string;
+  purpose: "password_reset" | "email_verification" | "email_change";
+  token_hash: Buffer;
+  used_at: string | null;
+  /**
+   * Null: an address that nobody has, for which the same is written as for one that somebody has.
+   */
+  user_id: string | null;
+}
+
 export interface Projects {
   created_at: Generated<string>;
   description: Generated<string>;
@@ -230,7 +285,7 @@ export interface SecurityLog {
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "password_changed" | "password_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
@@ -284,6 +339,10 @@ export interface Tenants {
 export interface Users {
   created_at: Generated<string>;
   email: string;
+  /**
+   * When it was first proved that they read what is sent there. Null: it was not.
+   */
+  email_verified_at: string | null;
   id: Generated<string>;
   name: string;
   /**
@@ -306,8 +365,10 @@ export interface Database {
   audit_streams: AuditStreams;
   context_key: ContextKey;
   idempotency_keys: IdempotencyKeys;
+  mails: Mails;
   memberships: Memberships;
   permissions: Permissions;
+  person_tokens: PersonTokens;
   personal_keys: PersonalKeys;
   projects: Projects;
   role_permissions: RolePermissions;

@@ -3,6 +3,7 @@ import { extendAuditLog } from './audit-partitions.ts'
 import { retireAuditLog } from './audit-retention.ts'
 import type { AnyJob, PlatformJob } from './define.ts'
 import { expireIdempotencyKeys, visitTenantsForExpiry } from './idempotency-keys.ts'
+import { forgetMails } from './mails.ts'
 import { forgetSessions } from './sessions.ts'
 
 /** Five fields, UTC. However many workers there are, an occurrence is one job; one that nobody was there for comes later. */
@@ -16,6 +17,7 @@ export const jobs: readonly AnyJob[] = [
   extendAuditLog,
   retireAuditLog,
   forgetSessions,
+  forgetMails,
   visitTenantsForExpiry,
   expireIdempotencyKeys,
 ]
@@ -25,5 +27,6 @@ export const schedules: readonly Schedule[] = [
   { job: extendAuditLog, cron: '17 3 * * *', atStart: true },
   { job: retireAuditLog, cron: '37 4 * * *' },
   { job: forgetSessions, cron: '23 * * * *' },
+  { job: forgetMails, cron: '53 * * * *' },
   { job: visitTenantsForExpiry, cron: '41 * * * *' },
 ]

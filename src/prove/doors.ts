@@ -20,6 +20,11 @@ export const doors: readonly Door[] = [
   { object: 'app.audit_batches_after(bigint, integer)', role: 'app_worker', why: streams },
   { object: 'app.audit_seals_after(bigint, integer)', role: 'app_worker', why: streams },
   {
+    object: 'app.claim_mails(integer, interval, integer)',
+    role: 'app_worker',
+    why: 'mails of everybody are sent by any worker; sealed, without whom they are about',
+  },
+  {
     object: 'app.announce_visit(text, text, text)',
     role: 'app_auditor',
     why: 'a DBA looks at one tenant, whose log says so first',
@@ -29,6 +34,7 @@ export const doors: readonly Door[] = [
     'app.find_credential(text)',
     'app.start_session(uuid, uuid, text, bytea, bytea, text, interval, interval, text, inet, text)',
     'app.find_session_seed(uuid)',
+    'app.begin_email_verification(uuid, text, bytea, interval, app.sealed_mail, text, inet, text)',
     'app.rotate_refresh(uuid, integer, interval, interval, text, inet, text)',
   ].map((object) => ({ object, role: 'app_auth', why: beforeATenant })),
 ]

@@ -86,6 +86,7 @@ describe('register', () => {
         address: '127.0.0.1',
       }),
       expect.objectContaining({ event: 'logged_in', user_id: user.id, about_tenant_id: tenant.id }),
+      expect.objectContaining({ event: 'email_verification_asked', user_id: user.id }),
     ])
   })
 
@@ -446,6 +447,7 @@ describe('profile', () => {
     expect(answer.json()).toEqual({
       id: person.userId,
       email: person.email,
+      email_verified: false,
       name: expect.any(String),
       created_at: expect.stringMatching(/Z$/),
       updated_at: expect.stringMatching(/Z$/),

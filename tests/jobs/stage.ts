@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { PgBoss } from 'pg-boss'
 import { afterAll, afterEach, beforeAll } from 'vitest'
-import { auditKeys } from '../../scripts/throwaway-app.ts'
+import { auditKeys, encryptionKeys } from '../../scripts/throwaway-app.ts'
 import { makePool } from '../../src/db/pool.ts'
 import type { AnyJob } from '../../src/jobs/define.ts'
 import type { Schedule } from '../../src/jobs/map.ts'
@@ -26,7 +26,7 @@ export type Stage = {
   /** A worker in this process, until the test ends. `lines` is its log. */
   work(jobs: readonly AnyJob[], options?: { schedules?: readonly Schedule[] }): Promise<Runner & { lines: string[] }>
   /** A worker in a process of its own. */
-  spawn(file: string, env?: Record<string, string>): Child
+  spawn(file: string, env?: Record<string, string>, cwd?: string): Child
   job(id: string): Promise<JobRow>
   /** The engine as itself, for what no worker of ours would put into a queue. */
   engine(): Promise<PgBoss>
@@ -99,15 +99,16 @@ export function stage(): Stage {
     return { ...runner, stop, lines }
   }
 
-  it.spawn = (file, env = {}) => {
+  it.spawn = (file, env = {}, cwd = import.meta.dirname) => {
     const { urls } = it.database
     const child = fork(join(import.meta.dirname, file), {
-      cwd: import.meta.dirname, // no .env of somebody's is read here
+      cwd, // no .env of somebody's is read here
       env: {
         LOG_LEVEL: 'info',
         DATABASE_WORKER_URL: urls.worker,
         DATABASE_JOBS_URL: urls.jobs,
         AUDIT_KEYS: auditKeys,
+        ENCRYPTION_KEYS: encryptionKeys,
         ...env,
       },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { extendAuditLog } from '../../src/jobs/audit-partitions.ts'
 import { definePlatformJob } from '../../src/jobs/define.ts'
 import { expireIdempotencyKeys, visitTenantsForExpiry } from '../../src/jobs/idempotency-keys.ts'
+import { forgetMails } from '../../src/jobs/mails.ts'
 import { jobs, schedules } from '../../src/jobs/map.ts'
 import { forgetSessions } from '../../src/jobs/sessions.ts'
 import { stage, until } from './stage.ts'
@@ -31,6 +32,7 @@ describe('schedules', () => {
       { name: 'audit_log.extend', cron: '17 3 * * *', timezone: 'UTC' },
       { name: 'audit_log.retire', cron: '37 4 * * *', timezone: 'UTC' },
       { name: 'idempotency_keys.visit', cron: '41 * * * *', timezone: 'UTC' },
+      { name: 'mails.forget', cron: '53 * * * *', timezone: 'UTC' },
       { name: 'sessions.forget', cron: '23 * * * *', timezone: 'UTC' },
     ])
   })
@@ -108,6 +110,35 @@ test('sessions that ended a month ago are forgotten, all of them, and no others'
     `select key_id, count(*)::int as n from app.sessions where key_id in ('old', 'idle', 'revoked', 'live') group by 1 order by 1`,
   )
   expect(rows).toEqual(['idle', 'live', 'old', 'revoked'].map((key_id) => ({ key_id, n: 1 })))
+})
+
+test('mails go a while after they were dealt with, tokens after they have expired, and no others', async () => {
+  const { rows: people } = await it.superuser.query('select id from app.users limit 3')
+  await it.superuser.query(
+    `insert into app.mails (id, kind, key_id, sealed, state, settled_at, expires_at, failure)
+     select gen_random_uuid(), 'test', 'k', $1::bytea, state, case when state <> 'waiting' then now() - age end, now() - age, name
+       from (values ('sent', interval '8 days', 'gone'), ('sent', '6 days', 'sent'), ('dead', '31 days', 'gone'), ('dead', '29 days', 'dead'),
+                    ('void', '25 hours', 'gone'), ('void', '23 hours', 'void'), ('waiting', '31 days', 'gone'), ('waiting', '29 days', 'waiting')
+            ) as cases (state, age, name)
+     union all
+     select gen_random_uuid(), 'test', 'k', $1, 'sent', now() - interval '8 days', now(), 'gone' from generate_series(1, 1500)`,
+    [randomBytes(64)],
+  )
+  await it.superuser.query(
+    `insert into app.person_tokens (token_hash, user_id, purpose, email, expires_at)
+     select sha256(age::text::bytea), id::uuid, 'password_reset', 'ada@example.com', now() - age::interval
+       from (values ($1, '25 hours'), ($2, '23 hours'), ($3, '-1 hours')) as cases (id, age)`,
+    people.map(({ id }) => id),
+  )
+
+  const { enqueue } = await it.work([forgetMails])
+  await enqueue(forgetMails, [{}])
+  await completed('mails.forget')
+
+  const { rows: mails } = await it.superuser.query('select failure as name from app.mails order by 1')
+  expect(mails.map(({ name }) => name)).toEqual(['dead', 'sent', 'void', 'waiting'])
+  const { rows: tokens } = await it.superuser.query('select user_id from app.person_tokens order by expires_at')
+  expect(tokens.map(({ user_id }) => user_id)).toEqual([people[1].id, people[2].id])
 })
 
 test('idempotency keys go when they have expired, in every tenant, and each by a job of its own', async () => {

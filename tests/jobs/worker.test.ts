@@ -16,11 +16,17 @@ describe('a worker does not start', () => {
   }
 
   test('without its variables, and names every one', async () => {
-    const { code, output } = await refusal({ DATABASE_WORKER_URL: '', DATABASE_JOBS_URL: '', AUDIT_KEYS: '' })
+    const { code, output } = await refusal({
+      DATABASE_WORKER_URL: '',
+      DATABASE_JOBS_URL: '',
+      AUDIT_KEYS: '',
+      ENCRYPTION_KEYS: '',
+    })
     expect(code).toBe(1)
     expect(output.trim().split('\n')).toEqual([
       expect.stringContaining('DATABASE_WORKER_URL'),
       expect.stringContaining('DATABASE_JOBS_URL'),
+      expect.stringContaining('ENCRYPTION_KEYS'),
       expect.stringContaining('AUDIT_KEYS'),
     ])
   })

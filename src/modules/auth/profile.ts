@@ -9,16 +9,25 @@ import { Email, Name } from './answers.ts'
 // What a profile looks like
 
 const ProfileAnswer = Type.Object(
-  { id: Uuid, email: Email, name: Name, created_at: Timestamp, updated_at: Timestamp, version: Version },
+  {
+    id: Uuid,
+    email: Email,
+    email_verified: Type.Boolean({ description: 'Whether it was proved that they read what is sent there.' }),
+    name: Name,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    version: Version,
+  },
   { $id: 'Profile' },
 )
 
 /** A JSON merge patch (RFC 7396). */
 const ProfilePatch = Type.Object({ name: Type.Optional(Name) }, { additionalProperties: false })
 
-const present = ({ user_id, email, name, created_at, updated_at, version }: Profile) => ({
+const present = ({ user_id, email, email_verified, name, created_at, updated_at, version }: Profile) => ({
   id: user_id,
   email,
+  email_verified,
   name,
   created_at,
   updated_at,

@@ -1,7 +1,8 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { hashPassword, isPassword, weaknessOf } from '../../auth/passwords.ts'
-import type { Sessions } from '../../auth/sessions.ts'
+import type { Recovery } from '../../auth/recovery.ts'
+import type { OpenSession, Sessions } from '../../auth/sessions.ts'
 import { isDatabaseError, Problem } from '../../errors.ts'
 import { Uuid } from '../../lib/schemas.ts'
 import { isReserved, slugOf } from '../../lib/slug.ts'
@@ -32,7 +33,11 @@ const Credentials = Type.Object(
 
 // What signing in is
 
-async function register(sessions: Sessions, body: Static<typeof Registration>, request: FastifyRequest) {
+async function register(
+  { sessions, recovery }: Options,
+  body: Static<typeof Registration>,
+  request: FastifyRequest,
+): Promise<OpenSession> {
   const { password, name, tenant_name, tenant_slug } = body
   const email = body.email.toLowerCase()
   const tenantNames = [tenant_name, ...(tenant_slug === undefined ? [] : [tenant_slug])]
@@ -53,6 +58,7 @@ async function register(sessions: Sessions, body: Static<typeof Registration>, r
       tenantSlug: tenant_slug ?? slugOf(tenant_name),
       slugIsWish: tenant_slug === undefined,
     },
+    recovery.verificationOf(email, name),
     request,
   )
 }
@@ -83,14 +89,18 @@ async function login(sessions: Sessions, body: Static<typeof Credentials>, reque
 
 // What the world may ask of us
 
-export const signIn: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async (app, { sessions }) => {
+type Options = { sessions: Sessions; recovery: Recovery }
+
+export const signIn: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
+  const { sessions } = parts
   app.post(
     '/register',
     {
       schema: {
         operationId: 'register',
         summary: 'Register with a tenant of your own',
-        description: 'A slug that is left out is made from the tenant’s name. The answer is that of a login.',
+        description:
+          'A slug that is left out is made from the tenant’s name. The answer is that of a login. A mail asks to verify the address.',
         security: [],
         body: Registration,
         response: { 201: TokenAnswer },
@@ -98,7 +108,7 @@ export const signIn: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async (
       config: { limit: 'sensitive', problems: ['email_taken', 'slug_taken', 'unprocessable', 'overloaded'] },
     },
     async (request, reply) => {
-      const session = await register(sessions, request.body, request)
+      const session = await register(parts, request.body, request)
       reply.code(201).header('location', `${app.prefix}/profile`)
       return answerTokens(app, reply, session)
     },

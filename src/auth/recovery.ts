@@ -1,0 +1,118 @@
+/**
+ * What is proved by reading a mail: a password that was forgotten, an address. All of it runs as app_auth, by functions that
+ * write the mail in the transaction of its cause; sending it is the worker's.
+ */
+import type { FastifyRequest } from 'fastify'
+import type pg from 'pg'
+import { statement } from '../db/pool.ts'
+import type { MailKeys, SealedMail } from '../mail/seal.ts'
+import { newMailedToken } from './mailed-tokens.ts'
+import { originOf } from './security-log.ts'
+
+type Options = {
+  /** Of app_auth. */
+  pool: pg.Pool
+  mails: MailKeys
+  /** How long tokens are good for, in milliseconds. */
+  passwordResetMs: number
+  emailVerificationMs: number
+}
+
+/** Whose password a token resets. */
+export type PasswordReset = {
+  email: string
+  /** Names and slugs of the person's tenants. */
+  tenant_names: string[]
+}
+
+/** What app.begin_email_verification is told: the token's hash, its lifetime, and the mail, a value for each column. */
+export type Verification = [hash: Buffer, lifetime: string, ...mail: [string, string, string, Buffer]]
+
+export type Recovery = ReturnType<typeof makeRecovery>
+
+const valuesOf = ({ id, kind, keyId, sealed }: SealedMail): [string, string, string, Buffer] => [
+  id,
+  kind,
+  keyId,
+  sealed,
+]
+
+/** A mail of four parameters, from the n-th on. */
+export const mailFrom = (n: number): string =>
+  `row($${n}::uuid, $${n + 1}::text, $${n + 2}::text, $${n + 3}::bytea)::app.sealed_mail`
+
+export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs }: Options) => {
+  const ask = async <R extends pg.QueryResultRow>(text: string, ...values: unknown[]): Promise<R | undefined> =>
+    (await pool.query<R>(statement(text, values))).rows[0]
+
+  const verificationOf = (email: string, name: string): Verification => {
+    const { token, hash } = newMailedToken()
+    const mail = mails.seal({ kind: 'email_verification', to: email, name, token })
+    return [hash, `${emailVerificationMs} milliseconds`, ...valuesOf(mail)]
+  }
+
+  return {
+    verificationOf,
+
+    /** Whoever has this address is mailed a token; whether somebody has it, neither the answer nor its time tells. */
+    async askPasswordReset(email: string, request: FastifyRequest): Promise<void> {
+      const { token, hash } = newMailedToken()
+      const mail = mails.seal({ kind: 'password_reset', to: email, token })
+      await ask(
+        `select app.ask_password_reset($1, $2, $3, ${mailFrom(4)}, $8, $9, $10)`,
+        ...[email, hash, `${passwordResetMs} milliseconds`, ...valuesOf(mail), ...originOf(request)],
+      )
+    },
+
+    /** Undefined for a token that is not good. */
+    async findPasswordReset(hash: Buffer): Promise<PasswordReset | undefined> {
+      const row = await ask<PasswordReset & { user_id: string | null }>(
+        'select * from app.find_password_reset($1)',
+        hash,
+      )
+      return row && row.user_id !== null ? row : undefined
+    },
+
+    /** Whether the token was (still) good. Every session of the person has ended then. */
+    async resetPassword(hash: Buffer, passwordHash: string, request: FastifyRequest): Promise<boolean> {
+      const row = await ask<{ reset: boolean }>(
+        'select app.reset_password($1, $2, $3, $4, $5) as reset',
+        ...[hash, passwordHash, ...originOf(request)],
+      )
+      return row?.reset === true
+    },
+
+    /** Throws a DatabaseError, BH001, when the session has ended. */
+    async askVerification(secret: Buffer, email: string, name: string, request: FastifyRequest): Promise<void> {
+      await ask(
+        `select app.ask_email_verification($1, $2, $3, $4, ${mailFrom(5)}, $9, $10, $11)`,
+        ...[secret, email, ...verificationOf(email, name), ...originOf(request)],
+      )
+    },
+
+    /** Mails a token to the new address and word of it to the old one. Throws a DatabaseError, BH001. */
+    async askEmailChange(
+      secret: Buffer,
+      { from, to, name }: { from: string; to: string; name: string },
+      request: FastifyRequest,
+    ): Promise<void> {
+      const { token, hash } = newMailedToken()
+      const mail = mails.seal({ kind: 'email_change', to, name, token })
+      const notice = mails.seal({ kind: 'email_change_notice', to: from, name })
+      await ask(
+        `select app.ask_email_change($1, $2, $3, $4, ${mailFrom(5)}, ${mailFrom(9)}, $13, $14, $15)`,
+        ...[secret, to, hash, `${emailVerificationMs} milliseconds`],
+        ...[...valuesOf(mail), ...valuesOf(notice), ...originOf(request)],
+      )
+    },
+
+    /** Whether the token was good: the address that it was mailed to is then the person's, and verified. */
+    async verifyEmail(hash: Buffer, request: FastifyRequest): Promise<boolean> {
+      const row = await ask<{ verified: boolean }>(
+        'select app.verify_email($1, $2, $3, $4) as verified',
+        ...[hash, ...originOf(request)],
+      )
+      return row?.verified === true
+    },
+  }
+}

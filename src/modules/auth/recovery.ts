@@ -1,0 +1,194 @@
+import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { hashOfMailedToken } from '../../auth/mailed-tokens.ts'
+import type { Own } from '../../auth/own.ts'
+import { hashPassword, isPassword, weaknessOf } from '../../auth/passwords.ts'
+import type { Recovery } from '../../auth/recovery.ts'
+import type { Sessions } from '../../auth/sessions.ts'
+import { Problem } from '../../errors.ts'
+import { Email, NewPassword, Password } from './answers.ts'
+
+// What is sent and answered
+
+const MailedToken = Type.String({
+  minLength: 1,
+  maxLength: 512,
+  description: 'From the link in the mail.',
+  examples: ['bht_K5b7YzE0Qm3x1vWcT8sUoPjR2nDfHgLiA6kXeZqVyMw'],
+})
+
+const Forgotten = Type.Object({ email: Email }, { additionalProperties: false })
+const Reset = Type.Object({ token: MailedToken, new_password: NewPassword }, { additionalProperties: false })
+const Proof = Type.Object({ token: MailedToken }, { additionalProperties: false })
+const NewAddress = Type.Object({ email: Email, password: Password }, { additionalProperties: false })
+
+const Accepted = Type.Object({
+  detail: Type.String({ examples: ['If somebody here has this address, a mail is on its way.'] }),
+})
+
+// What it is
+
+/** A token that is no good costs no hashing, and is written down. */
+async function resetPassword(
+  { recovery, sessions }: Options,
+  { token, new_password }: Static<typeof Reset>,
+  request: FastifyRequest,
+): Promise<void> {
+  const hash = hashOfMailedToken(token)
+  const found = hash && (await recovery.findPasswordReset(hash))
+  if (!hash || !found) return refuseToken(sessions, request)
+
+  const weakness = weaknessOf(new_password, { email: found.email, tenantNames: found.tenant_names })
+  if (weakness) throw refused('/new_password', weakness)
+  const reset = await recovery.resetPassword(hash, await hashPassword(new_password), request)
+  if (!reset) await refuseToken(sessions, request)
+}
+
+async function verifyEmail({ recovery, sessions }: Options, token: string, request: FastifyRequest): Promise<void> {
+  const hash = hashOfMailedToken(token)
+  const verified = hash !== undefined && (await recovery.verifyEmail(hash, request))
+  if (!verified) await refuseToken(sessions, request)
+}
+
+async function refuseToken(sessions: Sessions, request: FastifyRequest): Promise<never> {
+  await sessions.logRefusal(request, 'token_refused', { detail: { route: request.routeOptions.url } })
+  throw new Problem('token_invalid')
+}
+
+/** Whether somebody has the new address is not looked at: it would show. */
+async function changeEmail(
+  { recovery, sessions, own }: OwnOptions,
+  body: Static<typeof NewAddress>,
+  request: FastifyRequest,
+): Promise<void> {
+  const { secret } = request.claims
+  const { user_id: userId, email: from, password_hash: kept } = await own.findCredential(secret)
+  const genuine = await isPassword(body.password, kept)
+  if (!genuine || kept === null) {
+    await sessions.logRefusal(request, 'password_refused', { userId })
+    throw refused('/password', 'is not your password')
+  }
+  const to = body.email.toLowerCase()
+  if (to === from) throw refused('/email', 'must be another one')
+  const { name } = await profileOf(sessions, secret)
+  await recovery.askEmailChange(secret, { from, to, name }, request)
+}
+
+async function profileOf(sessions: Sessions, secret: Buffer) {
+  const profile = await sessions.findProfile(secret)
+  if (!profile) throw new Problem('unauthenticated')
+  return profile
+}
+
+const refused = (path: string, message: string) => new Problem('unprocessable', { errors: [{ path, message }] })
+
+// What the world may ask of us
+
+type Options = { sessions: Sessions; recovery: Recovery }
+
+export const recovery: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
+  app.post(
+    '/password/forgot',
+    {
+      schema: {
+        operationId: 'forgotPassword',
+        summary: 'Ask for a new password',
+        description:
+          'Mails a link with a token to whoever has this address; the answer is the same when nobody has. The newest token counts, for half an hour (PASSWORD_RESET_TTL). At most five mails an hour go to one person.',
+        security: [],
+        body: Forgotten,
+        response: { 202: Accepted },
+      },
+      config: { limit: 'sensitive' },
+    },
+    async (request, reply) => {
+      await parts.recovery.askPasswordReset(request.body.email.toLowerCase(), request)
+      reply.code(202)
+      return { detail: 'If somebody here has this address, a mail is on its way.' }
+    },
+  )
+
+  app.post(
+    '/password/reset',
+    {
+      schema: {
+        operationId: 'resetPassword',
+        summary: 'Choose a new password with the token of a mail',
+        description: 'The token is good once. Every session of the person ends.',
+        security: [],
+        body: Reset,
+        response: { 204: Type.Null() },
+      },
+      config: { limit: 'sensitive', problems: ['token_invalid', 'unprocessable', 'overloaded'] },
+    },
+    async (request, reply) => {
+      await resetPassword(parts, request.body, request)
+      reply.code(204)
+      return null
+    },
+  )
+
+  app.post(
+    '/email/verify',
+    {
+      schema: {
+        operationId: 'verifyEmail',
+        summary: 'Prove an address with the token of a mail',
+        description: 'The token is good once. That of a change of address changes it.',
+        security: [],
+        body: Proof,
+        response: { 204: Type.Null() },
+      },
+      config: { limit: 'sensitive', problems: ['token_invalid'] },
+    },
+    async (request, reply) => {
+      await verifyEmail(parts, request.body.token, request)
+      reply.code(204)
+      return null
+    },
+  )
+}
+
+type OwnOptions = Options & { own: Own }
+
+/** Registered where an access token is needed. */
+export const ownEmail: FastifyPluginAsyncTypebox<OwnOptions> = async (app, parts) => {
+  app.post(
+    '/email/resend',
+    {
+      schema: {
+        operationId: 'resendVerification',
+        summary: 'Have the mail sent again that verifies your address',
+        description: 'Nothing is sent when it is verified. The newest token counts. At most five mails an hour.',
+        response: { 202: Accepted },
+      },
+      config: { limit: 'sensitive' },
+    },
+    async (request, reply) => {
+      const { email, name } = await profileOf(parts.sessions, request.claims.secret)
+      await parts.recovery.askVerification(request.claims.secret, email, name, request)
+      reply.code(202)
+      return { detail: 'Unless your address is verified, a mail is on its way.' }
+    },
+  )
+
+  app.post(
+    '/profile/email',
+    {
+      schema: {
+        operationId: 'changeEmail',
+        summary: 'Change your e-mail address',
+        description:
+          'Mails a token to the new address, and word of it to the present one. It changes when the token comes back, to POST /auth/email/verify. Whether somebody has the new address does not show.',
+        body: NewAddress,
+        response: { 202: Accepted },
+      },
+      config: { limit: 'sensitive', problems: ['unprocessable', 'overloaded'] },
+    },
+    async (request, reply) => {
+      await changeEmail(parts, request.body, request)
+      reply.code(202)
+      return { detail: 'A mail to the new address is on its way.' }
+    },
+  )
+}
