@@ -28,7 +28,17 @@ export async function foreignIds(
         routine.arguments.some(({ name, type }) => takesId(name ?? '', type)) &&
         !doors.some((door) => door.object === routine.signature && door.role === identity.role),
     )
-    for (const routine of routines) await askFor(world, battle, identity, routine, ids)
+    const asked = routines.map((routine) => questionsOf(world, routine, ids))
+    const outcomes = await battle.fire(
+      identity,
+      'own',
+      asked.flatMap(({ shots }) => shots),
+    )
+    let from = 0
+    for (const { routine, nobodys, shots } of asked) {
+      compare(battle, identity, { routine, nobodys, ids, outcomes: outcomes.slice(from, from + shots.length) })
+      from += shots.length
+    }
   }
 }
 
@@ -44,13 +54,9 @@ const idsOf = ({ catalog, victimRows, attackerRows }: World): Id[] => {
   })
 }
 
-async function askFor(
-  world: World,
-  battle: Battle,
-  identity: Identity,
-  routine: Routine,
-  ids: readonly Id[],
-): Promise<void> {
+type Questions = { routine: Routine; nobodys: readonly [string, string]; shots: Shot[] }
+
+function questionsOf(world: World, routine: Routine, ids: readonly Id[]): Questions {
   const call = (how: string, id: string): Shot => ({
     rule: 'no_function_tells_of_another_tenant',
     object: routine.identity,
@@ -62,21 +68,31 @@ async function askFor(
     ),
     judge,
   })
-  const nobodys = [randomUUID(), randomUUID()]
-  const outcomes = await battle.fire(identity, 'own', [
+  const nobodys = [randomUUID(), randomUUID()] as const
+  const shots = [
     ...nobodys.map((id) => call("nobody's id", id)),
     ...ids.map(({ table, id }) => call(`the id of another tenant's row of ${table}`, id)),
-  ])
+  ]
+  return { routine, nobodys, shots }
+}
+
+type Answers = Omit<Questions, 'shots'> & { ids: readonly Id[]; outcomes: readonly Outcome[] }
+
+function compare(battle: Battle, identity: Identity, { routine, nobodys, ids, outcomes }: Answers): void {
   const [one, other, ...foreign] = outcomes
   if (!one || !other) return
-  const form = [said, blurred].find((form) => form(one, nobodys[0] ?? '') === form(other, nobodys[1] ?? ''))
+  const form = [said, blurred].find((form) => form(one, nobodys[0]) === form(other, nobodys[1]))
   if (!form) return // it never answers the same
   for (const [at, { table, id }] of ids.entries()) {
     const outcome = foreign[at]
-    if (!outcome || form(outcome, id) === form(one, nobodys[0] ?? '')) continue
+    if (!outcome || form(outcome, id) === form(one, nobodys[0])) continue
     battle.hit({
-      ...{ rule: 'no_function_tells_of_another_tenant', object: routine.identity, kind: 'function' },
-      ...{ ...identity, context: 'own', command: `call with the id of another tenant's row of ${table}` },
+      rule: 'no_function_tells_of_another_tenant',
+      object: routine.identity,
+      kind: 'function',
+      ...identity,
+      context: 'own',
+      command: `call with the id of another tenant's row of ${table}`,
       detail: `it answers for a row of ${table} that is another tenant's otherwise than for none`,
     })
   }

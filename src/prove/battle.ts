@@ -133,6 +133,8 @@ const tells = (sql: string, outcome: Outcome, secrets: readonly string[]): strin
 
 export const PERMISSION_DENIED = '42501'
 const CONTEXT_DOES_NOT_FIT = 'BH007'
+/** A cursor stands in one partition, and the statement begins with another: it does not come to the row. */
+const INVALID_CURSOR_STATE = '24000'
 
 const isTampered = (context: ContextName): boolean =>
   context === 'by hand' || context === 'forged' || context === 'replayed'
@@ -141,6 +143,7 @@ const isTampered = (context: ContextName): boolean =>
 export const isRefused = (outcome: Outcome, context: ContextName): boolean =>
   !outcome.ok &&
   (outcome.code === PERMISSION_DENIED ||
+    (outcome.code === INVALID_CURSOR_STATE && /not a simply updatable scan/.test(outcome.message)) ||
     (outcome.code === CONTEXT_DOES_NOT_FIT && isTampered(context) && /was not made/.test(outcome.message)))
 
 /** Says nothing about the wall: a statement of ours that does not fit, a lock, a limit, a snapshot that is too old. */
