@@ -44,10 +44,12 @@ const main = async (): Promise<void> => {
     url: config.databases.worker,
     role: 'app_worker',
     log,
-    onChange: (drifted) => {
-      if (drifted) mailer?.pause()
-      else mailer?.resume()
-      return drifted ? runner.pause() : runner.resume()
+    onChange: async (drifted) => {
+      if (drifted) await Promise.all([runner.pause(), mailer?.pause()])
+      else {
+        mailer?.resume()
+        await runner.resume()
+      }
     },
   })
   const sink = checkpoints === undefined ? undefined : openSink(checkpoints)

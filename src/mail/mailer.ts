@@ -58,8 +58,8 @@ type Claimed = {
 }
 
 export type Mailer = {
-  /** Begins no more attempts, until it resumes. */
-  pause(): void
+  /** Begins no more attempts once this has resolved, until it resumes. Those that run go on. */
+  pause(): Promise<void>
   resume(): void
   /** Lets those that run finish within `graceMs`, and breaks the others off: they are tried again elsewhere. */
   stop(graceMs: number): Promise<void>
@@ -71,6 +71,7 @@ export const startMailer = ({ pool, keys, post, appUrl, log, pace = usualMailPac
   const running = new Set<Promise<void>>()
   let paused = false
   let failing = false
+  let claiming = Promise.resolve()
 
   const claim = async (limit: number): Promise<Claimed[]> => {
     const { rows } = await pool.query<Claimed>(
@@ -146,7 +147,8 @@ export const startMailer = ({ pool, keys, post, appUrl, log, pace = usualMailPac
   const loop = async (): Promise<void> => {
     while (!stopping.signal.aborted) {
       const before = running.size
-      await round()
+      claiming = round()
+      await claiming
       const full = running.size === AT_ONCE
       const pause = sleep(pace.pollMs, undefined, { signal: stopping.signal }).catch(() => {})
       // a place that is free again asks for the next at once; one that found nothing waits
@@ -159,6 +161,7 @@ export const startMailer = ({ pool, keys, post, appUrl, log, pace = usualMailPac
   return {
     pause: () => {
       paused = true
+      return claiming
     },
     resume: () => {
       paused = false
