@@ -10,6 +10,8 @@ type Schema = {
   format?: string
   pattern?: string
   minLength?: number
+  minimum?: number
+  items?: Schema
   anyOf?: Schema[]
 }
 type Operation = { requestBody?: { content: Record<string, { schema: Schema }> } }
@@ -23,6 +25,8 @@ const sampleOf = (schema: Schema): unknown => {
     const names = schema.required ?? []
     return Object.fromEntries(names.map((name) => [name, sampleOf(schema.properties?.[name] ?? {})]))
   }
+  if (schema.type === 'array') return [sampleOf(schema.items ?? {})]
+  if (schema.type === 'integer') return schema.minimum ?? 1
   if (schema.format === 'uuid') return ID
   if (schema.pattern?.includes('@')) return 'nobody@example.com'
   return 'x'.repeat(Math.max(schema.minLength ?? 0, 43))
