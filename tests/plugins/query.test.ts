@@ -12,6 +12,7 @@ type Schema = {
   minLength?: number
   minimum?: number
   items?: Schema
+  examples?: unknown[]
   anyOf?: Schema[]
 }
 type Operation = { requestBody?: { content: Record<string, { schema: Schema }> } }
@@ -28,6 +29,7 @@ const sampleOf = (schema: Schema): unknown => {
   if (schema.type === 'array') return [sampleOf(schema.items ?? {})]
   if (schema.type === 'integer') return schema.minimum ?? 1
   if (schema.format === 'uuid') return ID
+  if (schema.examples?.[0] !== undefined) return schema.examples[0]
   if (schema.pattern?.includes('@')) return 'nobody@example.com'
   return 'x'.repeat(Math.max(schema.minLength ?? 0, 43))
 }
