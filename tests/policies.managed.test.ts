@@ -43,10 +43,11 @@ test('the migrated database is as sql/policies.json says: `npm run generate` wri
 test('its tables, constraints and indexes are as sql/schema.sql says, which the same command writes', async () => {
   const listing = await withClient(database.urls.superuser, describeSchema)
   const written = readFileSync(new URL('../sql/schema.sql', import.meta.url), 'utf8')
-  // three settings only a superuser can make
-  const isMade = (line: string) => !isManaged() || !/ set (track_activities|log_parameter_max_length\w*) = /.test(line)
+  // three settings of roles only a superuser can make; roles are the server's, so another run on it may have made them
+  const plain = (text: string) =>
+    isManaged() ? text.replace(/^alter role .* set (track_activities|log_parameter_max_length\w*) = .*\n/gm, '') : text
 
-  expect(listing).toBe(written.split('\n').filter(isMade).join('\n'))
+  expect(plain(listing)).toBe(plain(written))
 })
 
 test('whoever asks, and with whatever settings, it is the same', async () => {
