@@ -901,6 +901,10 @@ describe('how much a key may ask', () => {
     }
     expect(statuses).toEqual([401, 401, 401, 401, 401, 401, 429, 429])
     expect(left(await key.get('/projects')), 'and hold up nobody who is known').toBe('"authenticated";r=5')
+
+    await acme.delete(`/api-keys/${made.json().id}`)
+    expect((await key.get('/projects')).statusCode).toBe(401)
+    expect((await key.get('/projects')).statusCode, 'from then on it is one of those').toBe(429)
   })
 })
 
