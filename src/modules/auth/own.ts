@@ -2,10 +2,11 @@ import { type FastifyPluginAsyncTypebox, type Static, type TSchema, Type } from 
 import type { FastifyRequest } from 'fastify'
 import type { Own } from '../../auth/own.ts'
 import { hashPassword, isPassword, weaknessOf } from '../../auth/passwords.ts'
-import type { OpenSession, Sessions } from '../../auth/sessions.ts'
-import { isDatabaseError, Problem } from '../../errors.ts'
+import type { Sessions } from '../../auth/sessions.ts'
+import { Problem } from '../../errors.ts'
 import { ById, Nullable, OneOf, Timestamp, Uuid } from '../../lib/schemas.ts'
 import { answerTokens, Name, NewPassword, Password, Slug, TokenAnswer } from './answers.ts'
+import { choosingTenant, confirmPassword, refused } from './refusals.ts'
 
 // What is a person's own
 
@@ -40,39 +41,24 @@ const PasswordChange = Type.Object(
 // What changing a password is
 
 async function changePassword(
-  { own, sessions }: Options,
+  parts: Options,
   body: Static<typeof PasswordChange>,
   request: FastifyRequest,
 ): Promise<void> {
-  const { secret } = request.claims
-  const { user_id: userId, email, password_hash: kept, tenant_names: tenantNames } = await own.findCredential(secret)
-
-  const genuine = await isPassword(body.current_password, kept)
-  if (!genuine || kept === null) {
-    await sessions.logRefusal(request, 'password_refused', { userId })
-    throw refused('/current_password', 'is not your password')
-  }
+  const said = { path: '/current_password', password: body.current_password }
+  const credential = await confirmPassword(parts, said, request)
+  const { email, password_hash: kept, tenant_names: tenantNames } = credential
   if (await isPassword(body.new_password, kept)) throw refused('/new_password', 'must be another one')
   const weakness = weaknessOf(body.new_password, { email, tenantNames })
   if (weakness) throw refused('/new_password', weakness)
 
-  const changed = await own.changePassword(secret, kept, await hashPassword(body.new_password), request)
+  const changed = await parts.own.changePassword(
+    request.claims.secret,
+    kept,
+    await hashPassword(body.new_password),
+    request,
+  )
   if (!changed) throw refused('/current_password', 'is not your password')
-}
-
-const refused = (path: string, message: string) => new Problem('unprocessable', { errors: [{ path, message }] })
-
-/** Not theirs, or suspended: a refused choice of tenant, which is written down. */
-async function switchTenant({ sessions }: Options, tenantId: string, request: FastifyRequest): Promise<OpenSession> {
-  try {
-    return await sessions.switchTenant(request.claims.secret, tenantId, request)
-  } catch (error) {
-    if (isDatabaseError(error) && (error.code === 'BH002' || error.code === 'BH003')) {
-      const detail = { refused: error.code }
-      await sessions.logRefusal(request, 'tenant_refused', { userId: request.claims.sub, tenantId, detail })
-    }
-    throw error
-  }
 }
 
 // What the world may ask of us: registered where an access token is needed
@@ -146,7 +132,14 @@ export const own: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
       },
       config: { problems: ['not_a_member', 'tenant_suspended'] },
     },
-    async (request, reply) => answerTokens(app, reply, await switchTenant(parts, request.body.tenant_id, request)),
+    async (request, reply) => {
+      const { tenant_id: tenantId } = request.body
+      const { sub: userId, secret } = request.claims
+      const session = await choosingTenant(parts.sessions, { userId, tenantId }, request, () =>
+        parts.sessions.switchTenant(secret, tenantId, request),
+      )
+      return answerTokens(app, reply, session)
+    },
   )
 
   app.post(

@@ -2,11 +2,12 @@ import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type
 import type { FastifyRequest } from 'fastify'
 import { hashOfMailedToken } from '../../auth/mailed-tokens.ts'
 import type { Own } from '../../auth/own.ts'
-import { hashPassword, isPassword, weaknessOf } from '../../auth/passwords.ts'
+import { hashPassword, weaknessOf } from '../../auth/passwords.ts'
 import type { Recovery } from '../../auth/recovery.ts'
 import type { Sessions } from '../../auth/sessions.ts'
 import { Problem } from '../../errors.ts'
 import { Email, NewPassword, Password } from './answers.ts'
+import { confirmPassword, refused } from './refusals.ts'
 
 // What is sent and answered
 
@@ -62,12 +63,8 @@ async function changeEmail(
   request: FastifyRequest,
 ): Promise<void> {
   const { secret } = request.claims
-  const { user_id: userId, email: from, password_hash: kept } = await own.findCredential(secret)
-  const genuine = await isPassword(body.password, kept)
-  if (!genuine || kept === null) {
-    await sessions.logRefusal(request, 'password_refused', { userId })
-    throw refused('/password', 'is not your password')
-  }
+  const said = { path: '/password', password: body.password }
+  const { email: from } = await confirmPassword({ own, sessions }, said, request)
   const to = body.email.toLowerCase()
   if (to === from) throw refused('/email', 'must be another one')
   const { name } = await profileOf(sessions, secret)
@@ -79,8 +76,6 @@ async function profileOf(sessions: Sessions, secret: Buffer) {
   if (!profile) throw new Problem('unauthenticated')
   return profile
 }
-
-const refused = (path: string, message: string) => new Problem('unprocessable', { errors: [{ path, message }] })
 
 // What the world may ask of us
 

@@ -3,10 +3,11 @@ import type { FastifyRequest } from 'fastify'
 import { hashPassword, isPassword, weaknessOf } from '../../auth/passwords.ts'
 import type { Recovery } from '../../auth/recovery.ts'
 import type { OpenSession, Sessions } from '../../auth/sessions.ts'
-import { isDatabaseError, Problem } from '../../errors.ts'
+import { Problem } from '../../errors.ts'
 import { Uuid } from '../../lib/schemas.ts'
 import { isReserved, slugOf } from '../../lib/slug.ts'
 import { answerTokens, Email, Name, NewPassword, Password, Slug, TokenAnswer } from './answers.ts'
+import { choosingTenant, refused } from './refusals.ts'
 
 // What a person sends
 
@@ -42,12 +43,10 @@ async function register(
   const email = body.email.toLowerCase()
   const tenantNames = [tenant_name, ...(tenant_slug === undefined ? [] : [tenant_slug])]
   const weakness = weaknessOf(password, { email, tenantNames })
-  if (weakness) throw new Problem('unprocessable', { errors: [{ path: '/password', message: weakness }] })
+  if (weakness) throw refused('/password', weakness)
 
   if (tenant_slug !== undefined && isReserved(tenant_slug))
-    throw new Problem('unprocessable', {
-      errors: [{ path: '/tenant_slug', message: 'is a name of the service itself' }],
-    })
+    throw refused('/tenant_slug', 'is a name of the service itself')
 
   return sessions.register(
     {
@@ -76,15 +75,9 @@ async function login(sessions: Sessions, body: Static<typeof Credentials>, reque
     throw new Problem('invalid_credentials')
   }
 
-  try {
-    return await sessions.start(userId, { tenantId, tenantSlug }, request)
-  } catch (error) {
-    if (isDatabaseError(error) && (error.code === 'BH002' || error.code === 'BH003')) {
-      const detail = { slug: tenantSlug, refused: error.code }
-      await sessions.logRefusal(request, 'tenant_refused', { userId, tenantId, detail })
-    }
-    throw error
-  }
+  return choosingTenant(sessions, { userId, tenantId, slug: tenantSlug }, request, () =>
+    sessions.start(userId, { tenantId, tenantSlug }, request),
+  )
 }
 
 // What the world may ask of us
