@@ -1,4 +1,5 @@
 /** What each kind of mail says, as text and as HTML. Whatever somebody chose stands in it as text, and never as a link. */
+import { escapeHtml } from '../lib/html.ts'
 import type { Letter } from './seal.ts'
 
 export type Message = {
@@ -97,13 +98,3 @@ const presentable = (name: string): string => {
 }
 
 const minuteOf = (time: Date): string => `${time.toISOString().slice(0, 16).replace('T', ' ')} UTC`
-
-const entities: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  "'": '&#39;',
-}
-
-const escapeHtml = (text: string): string => text.replaceAll(/[&<>"']/g, (sign) => entities[sign] ?? '')

@@ -1,5 +1,6 @@
 /** The report as one page for people: nothing is loaded from elsewhere, nothing runs in it, every text is escaped. */
 import { describeMissing } from '../db/check.ts'
+import { escapeHtml } from '../lib/html.ts'
 import { contextMeanings, contextNames } from './contexts.ts'
 import { evidenceOf } from './format-table.ts'
 import { inventoryKinds } from './inventory.ts'
@@ -17,15 +18,6 @@ const written = (part: Part): string => {
   if (typeof part === 'string' || typeof part === 'number') return escapeHtml(String(part))
   return 'html' in part ? part.html : part.map(({ html }) => html).join('')
 }
-
-const entities: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  "'": '&#39;',
-}
-const escapeHtml = (text: string): string => text.replaceAll(/[&<>"']/g, (sign) => entities[sign] ?? sign)
 
 export function asHtml(report: Report): string {
   const { attacks, doors, findings, hardening, inventory, laws } = report
