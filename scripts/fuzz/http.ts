@@ -25,6 +25,7 @@ import { type Operation, type Route, readOperations, routesOf } from './http/ope
 import { learn, makeShelf, type Shelf } from './http/shelf.ts'
 import { type Answer, askPatiently, makeWire, type Request, type Wire } from './http/wire.ts'
 import { makeMask } from './mask.ts'
+import { parting } from './parting.ts'
 import { makeRandom, type Random } from './random.ts'
 import { type Bounds, count, type Finding, makeClock, makeReport, type Report } from './report.ts'
 import { accessToken, cloneStage, type Person, type Role, type Stage, signIn } from './stage.ts'
@@ -478,17 +479,6 @@ const confirm = async (
   // an answer that is never the same says nothing: the log that lists one's own readings
   if (reads && (one[0] !== two[0] || one[1] !== two[1])) return undefined
   return parting(one[0], one[1])
-}
-
-/** Where two answers part, line by line. */
-const parting = (one: string, other: string): [string, string] => {
-  const [lines, others] = [one.split('\n'), other.split('\n')]
-  const only = (some: string[], rest: string[]) =>
-    some
-      .filter((line) => !rest.includes(line))
-      .join(' ')
-      .slice(0, 300)
-  return [only(lines, others), only(others, lines)]
 }
 
 const describeRequest = ({ method, target, headers, body }: Request, actor: Actor): string => {

@@ -1,6 +1,7 @@
 /** Sequences one after the other, on one pair of databases after the other: in the thread that asks, or in one of its own. */
 import { isMainThread, parentPort, workerData } from 'node:worker_threads'
 import type { Request } from '../http/wire.ts'
+import { parting } from '../parting.ts'
 import { makeRandom } from '../random.ts'
 import type { Finding, Tally } from '../report.ts'
 import type { Setting } from '../stage.ts'
@@ -134,17 +135,6 @@ const describe = ({ sequence, step, request, alone, beside }: Difference, more =
     ],
     seed: sequence.name,
   }
-}
-
-/** Where two answers part, line by line. */
-const parting = (one: string, other: string): [string, string] => {
-  const [lines, others] = [one.split('\n'), other.split('\n')]
-  const only = (some: string[], rest: string[]) =>
-    some
-      .filter((line) => !rest.includes(line))
-      .join(' ')
-      .slice(0, 400)
-  return [only(lines, others), only(others, lines)]
 }
 
 const describeRequest = ({ method, target, headers, body }: Request): string => {
