@@ -14,8 +14,8 @@ import { removeData } from '../scripts/postgres-home.ts'
 const root = join(import.meta.dirname, '..')
 let folder: string
 let port: number
-/** Of its data, when that is not in the folder. */
-let elsewhere = '/nowhere'
+/** Where its data is, when that is not in the folder. */
+let elsewhere: string | undefined
 const children: ChildProcess[] = []
 
 beforeAll(async () => {
@@ -62,18 +62,25 @@ const started = async (run: Run): Promise<string> => {
   return run.output()
 }
 
+const pids = (): number[] => readdirSync('/proc').map(Number).filter(Number.isInteger)
+
+/** What ran before this file did is not ours to end, whatever its command line says. */
+const before = new Set(pids())
+
 /** Every process that was started from this checkout, and the database's own. */
 const running = (): { pid: number; command: string }[] =>
-  readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map((name) => {
-      try {
-        return { pid: Number(name), command: readFileSync(`/proc/${name}/cmdline`, 'utf8').replaceAll('\0', ' ') }
-      } catch {
-        return { pid: 0, command: '' }
-      }
-    })
-    .filter(({ pid, command }) => pid !== process.pid && (command.includes(folder) || command.includes(elsewhere)))
+  pids()
+    .filter((pid) => !before.has(pid))
+    .map((pid) => ({ pid, command: commandLineOf(pid) }))
+    .filter(({ command }) => command.includes(folder) || (elsewhere !== undefined && command.includes(elsewhere)))
+
+const commandLineOf = (pid: number): string => {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
+  } catch {
+    return '' // it has ended
+  }
+}
 
 /** What is left after a while is named, and killed: it fails this test, and not every one after it. */
 const nothingRuns = async (): Promise<void> => {
