@@ -834,6 +834,7 @@ create table app.sessions (
   revoked_at          timestamp with time zone,
   address             inet,
   user_agent          text,
+  mfa_at              timestamp with time zone,
   created_at          timestamp with time zone  not null default now(),
   constraint sessions_pkey PRIMARY KEY (id),
   constraint sessions_secret_hash_key UNIQUE (secret_hash),
@@ -848,6 +849,7 @@ alter table app.sessions owner to app_owner;
 comment on table app.sessions is 'One row: one sign-in of one person on one device.';
 comment on column app.sessions.key_id is 'The entry of ENCRYPTION_KEYS under which this session''s tokens are derived.';
 comment on column app.sessions.counter is 'The number of the refresh token that is good now.';
+comment on column app.sessions.mfa_at is 'When a second factor was shown in it. Null: it was not, or the person has none any more.';
 alter table app.sessions enable row level security;
 alter table app.sessions force row level security;
 
@@ -856,7 +858,7 @@ create policy gate on app.sessions as permissive for all to app_gate
   with check (true);
 
 grant delete, insert, select on app.sessions to app_gate;
-grant update (selected_tenant_id, counter, refreshed_at, idle_expires_at, revoked_at) on app.sessions to app_gate;
+grant update (selected_tenant_id, counter, refreshed_at, idle_expires_at, revoked_at, mfa_at) on app.sessions to app_gate;
 
 CREATE INDEX sessions_expiry ON app.sessions USING btree (expires_at);
 CREATE INDEX sessions_user ON app.sessions USING btree (user_id);
