@@ -834,6 +834,7 @@ create table app.sessions (
   revoked_at          timestamp with time zone,
   address             inet,
   user_agent          text,
+  mfa_at              timestamp with time zone,
   created_at          timestamp with time zone  not null default now(),
   constraint sessions_pkey PRIMARY KEY (id),
   constraint sessions_secret_hash_key UNIQUE (secret_hash),
@@ -848,6 +849,7 @@ alter table app.sessions owner to app_owner;
 comment on table app.sessions is 'One row: one sign-in of one person on one device.';
 comment on column app.sessions.key_id is 'The entry of ENCRYPTION_KEYS under which this session''s tokens are derived.';
 comment on column app.sessions.counter is 'The number of the refresh token that is good now.';
+comment on column app.sessions.mfa_at is 'When a second factor was shown in it. Null: it was not, or the person has none any more.';
 alter table app.sessions enable row level security;
 alter table app.sessions force row level security;
 
@@ -856,7 +858,7 @@ create policy gate on app.sessions as permissive for all to app_gate
   with check (true);
 
 grant delete, insert, select on app.sessions to app_gate;
-grant update (selected_tenant_id, counter, refreshed_at, idle_expires_at, revoked_at) on app.sessions to app_gate;
+grant update (selected_tenant_id, counter, refreshed_at, idle_expires_at, revoked_at, mfa_at) on app.sessions to app_gate;
 
 CREATE INDEX sessions_expiry ON app.sessions USING btree (expires_at);
 CREATE INDEX sessions_user ON app.sessions USING btree (user_id);
@@ -2189,38 +2191,50 @@ CREATE OR REPLACE FUNCTION app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_
 AS $function$
 #variable_conflict use_column
 declare
-  v_by_slug   uuid;
-  v_tenant_id uuid;
-  v_found     record;
+  v_session_id uuid;
+  v_user_id    uuid;
+  v_by_slug    uuid;
+  v_tenant_id  uuid;
+  v_found      record;
 begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
   end if;
 
-  if p_tenant_slug is not null then
-    v_by_slug := (select t.tenant_id from app.tenants t where t.slug = p_tenant_slug);
-  end if;
-  v_tenant_id := coalesce(p_tenant_id, v_by_slug);
-
-  select s.id, s.user_id, m.role, m.status as membership, t.status as tenant,
-         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission) as may
-    into v_found
+  select s.id, s.user_id into v_session_id, v_user_id
     from app.sessions s
     join app.users u on u.id = s.user_id
-    left join app.memberships m on m.tenant_id = v_tenant_id and m.user_id = s.user_id
-    left join app.tenants t on t.tenant_id = m.tenant_id
    where s.secret_hash = sha256(p_secret)
      and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and u.status = 'active';
 
   if not found then
     raise exception 'no such session' using errcode = 'BH001';
   end if;
+
+  -- Now that the person is known, among their own memberships: what is not theirs costs the same look, whether it exists or
+  -- not. So these are steps of their own: a plan of all could begin with the tenant, or with everybody in it.
+  if p_tenant_slug is not null then
+    select m.tenant_id into v_by_slug
+      from app.memberships m
+     where m.user_id = v_user_id and m.status = 'active'
+       and (select t.slug from app.tenants t where t.tenant_id = m.tenant_id) = p_tenant_slug;
+  end if;
+  v_tenant_id := coalesce(p_tenant_id, v_by_slug);
+
+  select m.role, m.status as membership, t.status as tenant,
+         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission) as may
+    into v_found
+    from app.memberships m
+    left join app.tenants t on t.tenant_id = m.tenant_id
+   where m.tenant_id = v_tenant_id and m.user_id = v_user_id;
+
+  -- nobody else is told which slug goes with an id: of two names, one is theirs
+  if p_tenant_slug is not null and v_by_slug is distinct from v_tenant_id
+     and (v_by_slug is not null or v_found.membership = 'active') then
+    raise exception 'two tenants are named' using errcode = 'BH005';
+  end if;
   if v_found.membership is distinct from 'active' then
     raise exception 'not a member' using errcode = 'BH002';
-  end if;
-  -- after the membership: nobody else is told which slug goes with an id
-  if p_tenant_slug is not null and v_by_slug is distinct from v_tenant_id then
-    raise exception 'two tenants are named' using errcode = 'BH005';
   end if;
   if v_found.tenant <> 'active' then
     raise exception 'the tenant is %', v_found.tenant using errcode = 'BH003';
@@ -2229,8 +2243,8 @@ begin
     raise exception 'the role % lacks %', v_found.role, p_permission using errcode = 'BH004';
   end if;
 
-  perform app.seal(v_tenant_id, 'user', v_found.user_id, v_found.role, v_found.id, p_request_id, p_address);
-  tenant_id := v_tenant_id; actor_id := v_found.user_id; role := v_found.role; session_id := v_found.id;
+  perform app.seal(v_tenant_id, 'user', v_user_id, v_found.role, v_session_id, p_request_id, p_address);
+  tenant_id := v_tenant_id; actor_id := v_user_id; role := v_found.role; session_id := v_session_id;
 end $function$;
 alter function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) owner to app_gate;
 comment on function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) is 'Opens a transaction for a person''s request. Raises BH001 to BH006.';
