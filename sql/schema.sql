@@ -1662,6 +1662,22 @@ alter function app.audit_entry(p_entry app.audit_log) owner to app_audit;
 grant execute on function app.audit_entry(p_entry app.audit_log) to app_api;
 grant execute on function app.audit_entry(p_entry app.audit_log) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.audit_event(p_tenant_id uuid, p_user_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_event text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid := app.uuidv7();
+begin
+  insert into app.audit_log (tenant_id, id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, row_id)
+  values (p_tenant_id, v_id, 'user', p_user_id, p_role, p_session_id, p_request_id,
+          app.conceal(sha256(app.personal_key(p_user_id) || uuid_send(v_id)), 'address', host(p_address)), p_event, 'users', p_user_id);
+end $function$;
+alter function app.audit_event(p_tenant_id uuid, p_user_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_event text) owner to app_audit;
+grant execute on function app.audit_event(p_tenant_id uuid, p_user_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_event text) to app_gate;
+
 CREATE OR REPLACE FUNCTION app.audit_horizon(OUT xact bigint, OUT id uuid)
  RETURNS record
  LANGUAGE plpgsql
@@ -2170,14 +2186,16 @@ CREATE OR REPLACE FUNCTION app.end_own_session(p_secret bytea, p_session_id uuid
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_user_id uuid := (app.person_of(p_secret)).user_id;
+  v_user_id   uuid := (app.person_of(p_secret)).user_id;
+  v_tenant_id uuid;
 begin
   update app.sessions s set revoked_at = now()
-   where s.id = p_session_id and s.user_id = v_user_id and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now();
+   where s.id = p_session_id and s.user_id = v_user_id and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now()
+  returning s.selected_tenant_id into v_tenant_id;
   if not found then
     return false;
   end if;
-  perform app.log_security('session_ended', v_user_id, null, p_session_id, p_request_id, p_address, p_user_agent, null);
+  perform app.log_security('session_ended', v_user_id, v_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, null);
   return true;
 end $function$;
 alter function app.end_own_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
@@ -3118,17 +3136,39 @@ AS $function$ select tenant_id from app.tenants where p_after is null or tenant_
 alter function app.list_tenants(p_after uuid, p_limit integer) owner to app_gate;
 grant execute on function app.list_tenants(p_after uuid, p_limit integer) to app_worker;
 
-CREATE OR REPLACE FUNCTION app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
+CREATE OR REPLACE FUNCTION app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
  RETURNS void
- LANGUAGE sql
+ LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
-    values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'))
-  $function$;
+begin
+  if p_event !~ '_(failed|refused)$' then
+    raise exception '% is no refusal', p_event using errcode = 'insufficient_privilege';
+  end if;
+  perform app.log_security(p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, p_detail);
+end $function$;
+alter function app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
+grant execute on function app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
+  values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'));
+
+  perform app.audit_event(m.tenant_id, m.user_id, m.role, p_session_id, p_request_id, p_address, p_event)
+     from app.memberships m
+    where m.user_id = p_user_id and m.status = 'active'
+      and case when p_event in ('logged_in', 'logged_out', 'tenant_switched', 'session_ended', 'refresh_reused') then m.tenant_id = p_tenant_id
+               else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified') end
+    order by m.tenant_id;
+end $function$;
 alter function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
-grant execute on function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.mail_token(p_user_id uuid, p_purpose text, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail)
  RETURNS void
