@@ -24,6 +24,7 @@ import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
 import { problemKinds } from './modules/problems.ts'
 import { projects } from './modules/projects.ts'
+import { ownTenant } from './modules/tenant.ts'
 import { accept } from './plugins/accept.ts'
 import { accessTokens } from './plugins/access-tokens.ts'
 import { auth } from './plugins/auth.ts'
@@ -151,6 +152,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         })
 
         tenant.register(projects, { prefix: '/projects' })
+        tenant.register(ownTenant, { prefix: '/tenant' })
         tenant.register(apiKeys, { prefix: '/api-keys' })
         tenant.register(audit, { prefix: '/audit' })
         tenant.register(auditExport, { prefix: '/audit' })

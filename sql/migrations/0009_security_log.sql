@@ -10,7 +10,7 @@ create table app.security_log (
                                                       'session_ended', 'tenant_switched', 'password_changed', 'password_refused',
                                                       'password_forgotten', 'password_reset', 'email_verification_asked', 'email_verified',
                                                       'email_change_asked', 'email_changed', 'token_refused',
-                                                      'tenant_visited', 'person_erased', 'audit_retention_set', 'legal_hold_set', 'legal_hold_released')),
+                                                      'tenant_visited', 'person_erased', 'audit_retention_set', 'networks_lifted', 'legal_hold_set', 'legal_hold_released')),
   user_id          uuid,
   about_tenant_id  uuid,
   session_id       uuid,
