@@ -567,23 +567,29 @@ CREATE INDEX mails_user ON app.mails USING btree (user_id, kind, created_at);
 -- app.memberships -----------------------------------------------------------------------------------------------------
 
 create table app.memberships (
-  tenant_id   uuid                      not null default app.tenant_id(),
-  id          uuid                      not null default app.uuidv7(),
-  user_id     uuid                      not null,
-  role        text                      not null,
-  status      text                      not null default 'active'::text,
-  created_at  timestamp with time zone  not null default now(),
-  updated_at  timestamp with time zone  not null default now(),
-  version     integer                   not null default 1,
+  tenant_id    uuid                      not null default app.tenant_id(),
+  id           uuid                      not null default app.uuidv7(),
+  user_id      uuid                      not null,
+  role         text                      not null,
+  status       text                      not null default 'active'::text,
+  created_at   timestamp with time zone  not null default now(),
+  updated_at   timestamp with time zone  not null default now(),
+  version      integer                   not null default 1,
+  custom_role  text                      generated always as (
+CASE
+    WHEN (role = ANY (ARRAY['owner'::text, 'admin'::text, 'manager'::text, 'member'::text])) THEN NULL::text
+    ELSE role
+END) stored,
   constraint memberships_pkey PRIMARY KEY (tenant_id, id),
   constraint memberships_user_key UNIQUE (tenant_id, user_id),
+  constraint memberships_role_fkey FOREIGN KEY (tenant_id, custom_role) REFERENCES app.roles(tenant_id, name),
   constraint memberships_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES app.tenants(tenant_id),
   constraint memberships_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id),
-  constraint memberships_role_check CHECK ((role = ANY (ARRAY['owner'::text, 'admin'::text, 'manager'::text, 'member'::text]))),
   constraint memberships_status_check CHECK ((status = ANY (ARRAY['active'::text, 'deactivated'::text])))
 );
 alter table app.memberships owner to app_owner;
 comment on table app.memberships is 'One row: one person in one tenant, and what they may do there.';
+comment on column app.memberships.custom_role is 'The role, when it is not a built-in one.';
 alter table app.memberships enable row level security;
 alter table app.memberships force row level security;
 
@@ -592,17 +598,29 @@ create policy wall on app.memberships as restrictive for all to app_api, app_aud
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
 create policy audit on app.memberships as permissive for select to app_auditor
   using (true);
+create policy change on app.memberships as permissive for update to app_api
+  using ((( SELECT app.can('users:write'::text) AS can) AND (role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[]))))
+  with check ((role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[])));
 create policy gate on app.memberships as permissive for all to app_gate
   using (true)
   with check (true);
-create policy read on app.memberships as permissive for select to app_api, app_worker
+create policy read on app.memberships as permissive for select to app_api
+  using ((( SELECT app.can('users:read'::text) AS can) OR (user_id = ( SELECT app.actor_id() AS actor_id))));
+create policy remove on app.memberships as permissive for delete to app_api
+  using ((( SELECT app.can('users:write'::text) AS can) AND (role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[]))));
+create policy work on app.memberships as permissive for select to app_worker
   using (true);
 
-grant select on app.memberships to app_api;
+grant delete, select on app.memberships to app_api;
 grant select on app.memberships to app_auditor;
-grant insert, select on app.memberships to app_gate;
+grant delete, insert, select on app.memberships to app_gate;
 grant select on app.memberships to app_worker;
+grant update (role, status) on app.memberships to app_api;
 
+CREATE INDEX memberships_created ON app.memberships USING btree (tenant_id, created_at, id);
+CREATE INDEX memberships_custom_role ON app.memberships USING btree (tenant_id, custom_role);
+CREATE INDEX memberships_role ON app.memberships USING btree (tenant_id, role, created_at, id);
+CREATE INDEX memberships_updated ON app.memberships USING btree (tenant_id, updated_at, id);
 CREATE INDEX memberships_user ON app.memberships USING btree (user_id, tenant_id);
 
 CREATE TRIGGER audit_delete AFTER DELETE ON app.memberships REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
@@ -611,6 +629,10 @@ CREATE TRIGGER audit_insert AFTER INSERT ON app.memberships REFERENCING NEW TABL
 alter table app.memberships enable always trigger audit_insert;
 CREATE TRIGGER audit_update AFTER UPDATE ON app.memberships REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.memberships enable always trigger audit_update;
+CREATE TRIGGER keep_an_owner AFTER DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.role = 'owner'::text)) EXECUTE FUNCTION app.keep_an_owner();
+alter table app.memberships enable always trigger keep_an_owner;
+CREATE TRIGGER lock_owners BEFORE DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.role = 'owner'::text)) EXECUTE FUNCTION app.lock_owners();
+alter table app.memberships enable always trigger lock_owners;
 CREATE TRIGGER version BEFORE UPDATE ON app.memberships FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.memberships enable always trigger version;
 
@@ -780,6 +802,60 @@ create policy owner on app.role_permissions as permissive for all to app_owner
 grant select on app.role_permissions to app_gate;
 
 
+-- app.roles -----------------------------------------------------------------------------------------------------------
+
+create table app.roles (
+  tenant_id    uuid                      not null default app.tenant_id(),
+  id           uuid                      not null default app.uuidv7(),
+  name         text                      not null,
+  description  text                      not null default ''::text,
+  permissions  text[]                    not null,
+  created_at   timestamp with time zone  not null default now(),
+  updated_at   timestamp with time zone  not null default now(),
+  version      integer                   not null default 1,
+  constraint roles_pkey PRIMARY KEY (tenant_id, id),
+  constraint roles_name_key UNIQUE (tenant_id, name),
+  constraint roles_description_check CHECK ((char_length(description) <= 1000)),
+  constraint roles_name_check CHECK (((name ~ '^[a-z][a-z0-9_-]{0,62}$'::text) AND (name <> ALL (ARRAY['owner'::text, 'admin'::text, 'manager'::text, 'member'::text, 'system'::text, 'operator'::text, 'auditor'::text])))),
+  constraint roles_permissions_check CHECK (((cardinality(permissions) <= 200) AND (array_position(permissions, NULL::text) IS NULL)))
+);
+alter table app.roles owner to app_owner;
+comment on table app.roles is 'One row: one role that a tenant has beside the built-in ones.';
+alter table app.roles enable row level security;
+alter table app.roles force row level security;
+
+create policy wall on app.roles as restrictive for all to app_api, app_audit, app_auditor, app_auth, app_jobs, app_operator, app_owner, app_search, app_worker
+  using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
+  with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy add on app.roles as permissive for insert to app_api
+  with check ((( SELECT app.can('roles:write'::text) AS can) AND (permissions <@ ( SELECT app.held_permissions() AS held_permissions))));
+create policy audit on app.roles as permissive for select to app_auditor
+  using (true);
+create policy change on app.roles as permissive for update to app_api
+  using ((( SELECT app.can('roles:write'::text) AS can) AND (permissions <@ ( SELECT app.held_permissions() AS held_permissions))))
+  with check ((permissions <@ ( SELECT app.held_permissions() AS held_permissions)));
+create policy gate on app.roles as permissive for select to app_gate
+  using (true);
+create policy read on app.roles as permissive for select to app_api
+  using ((( SELECT app.can('roles:read'::text) AS can) OR ( SELECT app.can('roles:write'::text) AS can)));
+create policy remove on app.roles as permissive for delete to app_api
+  using ((( SELECT app.can('roles:write'::text) AS can) AND (permissions <@ ( SELECT app.held_permissions() AS held_permissions))));
+
+grant delete, select on app.roles to app_api;
+grant select on app.roles to app_auditor;
+grant select on app.roles to app_gate;
+grant insert (name, description, permissions), update (description, permissions) on app.roles to app_api;
+
+CREATE TRIGGER audit_delete AFTER DELETE ON app.roles REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.roles enable always trigger audit_delete;
+CREATE TRIGGER audit_insert AFTER INSERT ON app.roles REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.roles enable always trigger audit_insert;
+CREATE TRIGGER audit_update AFTER UPDATE ON app.roles REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.roles enable always trigger audit_update;
+CREATE TRIGGER version BEFORE UPDATE ON app.roles FOR EACH ROW EXECUTE FUNCTION app.count_version();
+alter table app.roles enable always trigger version;
+
+
 -- app.security_log ----------------------------------------------------------------------------------------------------
 
 create table app.security_log (
@@ -794,7 +870,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -908,7 +984,7 @@ grant select on app.tenants to app_api;
 grant select on app.tenants to app_auditor;
 grant insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
-grant update (audit_retention_days, legal_hold_since, legal_hold_reason) on app.tenants to app_gate;
+grant update (updated_at, audit_retention_days, legal_hold_since, legal_hold_reason) on app.tenants to app_gate;
 
 CREATE TRIGGER audit_delete AFTER DELETE ON app.tenants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.tenants enable always trigger audit_delete;
@@ -1898,7 +1974,10 @@ begin
     return exists (select from app.api_keys k
                     where k.tenant_id = v_context[1]::uuid and k.id = v_context[3]::uuid and p_permission = any (k.permissions));
   end if;
-  return exists (select from app.role_permissions r where r.role = v_context[4] and r.permission = p_permission);
+  -- a built-in role, or one that the tenant has defined (0023)
+  return exists (select from app.role_permissions r where r.role = v_context[4] and r.permission = p_permission)
+      or exists (select from app.roles r
+                  where r.tenant_id = v_context[1]::uuid and r.name = v_context[4] and p_permission = any (r.permissions));
 end $function$;
 alter function app.can(p_permission text) owner to app_gate;
 comment on function app.can(p_permission text) is 'Whether the actor of this transaction has the permission. In policies always as (select app.can(…)).';
@@ -2063,6 +2142,21 @@ AS $function$
 alter function app.dead_mails(p_limit integer) owner to app_gate;
 grant execute on function app.dead_mails(p_limit integer) to app_operator;
 
+CREATE OR REPLACE FUNCTION app.describe_member(p_user_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (select jsonb_build_object('email', u.email, 'name', u.name)
+            from app.memberships m join app.users u on u.id = m.user_id
+           where m.tenant_id = app.tenant_id() and m.user_id = p_user_id
+             and (app.can('users:read') or p_user_id = app.actor_id()));
+end $function$;
+alter function app.describe_member(p_user_id uuid) owner to app_gate;
+grant execute on function app.describe_member(p_user_id uuid) to app_api;
+
 CREATE OR REPLACE FUNCTION app.describe_session(p_session_id uuid)
  RETURNS app.signed_in
  LANGUAGE sql
@@ -2185,7 +2279,9 @@ begin
   v_tenant_id := coalesce(p_tenant_id, v_by_slug);
 
   select s.id, s.user_id, m.role, m.status as membership, t.status as tenant,
-         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission) as may
+         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission)
+           or exists (select from app.roles r
+                       where r.tenant_id = m.tenant_id and r.name = m.role and p_permission = any (r.permissions)) as may
     into v_found
     from app.sessions s
     join app.users u on u.id = s.user_id
@@ -2610,6 +2706,8 @@ begin
   select p.description, coalesce(p.table_name, replace(split_part(p.name, ':', 1), '-', '_')), app.can(p.name),
          (select coalesce(array_agg(r.role order by array_position(array['member', 'manager', 'admin', 'owner'], r.role)), '{}')
             from app.role_permissions r where r.permission = p.name)
+           || array(select r.name from app.roles r
+                     where r.tenant_id = v_context[1]::uuid and p.name = any (r.permissions) order by r.name)
     into description, table_name, held, roles
     from app.permissions p where p.name = p_permission;
 end $function$;
@@ -2642,6 +2740,19 @@ CREATE OR REPLACE FUNCTION app.find_credential(p_email text, OUT user_id uuid, O
 AS $function$ select u.id, u.password_hash from app.users u where u.email = p_email and u.status = 'active' $function$;
 alter function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) owner to app_gate;
 grant execute on function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.find_member(p_email text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (select m.user_id from app.memberships m join app.users u on u.id = m.user_id
+           where m.tenant_id = app.tenant_id() and u.email = lower(p_email) and app.can('users:read'));
+end $function$;
+alter function app.find_member(p_email text) owner to app_gate;
+grant execute on function app.find_member(p_email text) to app_api;
 
 CREATE OR REPLACE FUNCTION app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[])
  RETURNS record
@@ -2812,6 +2923,28 @@ end $function$;
 alter function app.forget_sessions(p_limit integer) owner to app_gate;
 grant execute on function app.forget_sessions(p_limit integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.grantable_roles()
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+  v_held    text[] := app.held_permissions();
+begin
+  return array(select r.name
+                 from (select distinct b.role as name from app.role_permissions b
+                        union all
+                       select o.name from app.roles o where o.tenant_id = v_context[1]::uuid) r
+                where app.may_give(v_context[1]::uuid, v_context[4], v_held, r.name));
+end $function$;
+alter function app.grantable_roles() owner to app_gate;
+comment on function app.grantable_roles() is 'The roles that the actor of this transaction may give and take. In policies always as (select app.grantable_roles()).';
+grant execute on function app.grantable_roles() to app_api;
+grant execute on function app.grantable_roles() to app_auditor;
+grant execute on function app.grantable_roles() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.has_acted(p_tenant_id uuid, p_actor_id uuid)
  RETURNS boolean
  LANGUAGE sql
@@ -2852,7 +2985,10 @@ begin
     return coalesce((select k.permissions from app.api_keys k
                       where k.tenant_id = v_context[1]::uuid and k.id = v_context[3]::uuid), '{}');
   end if;
-  return array(select r.permission from app.role_permissions r where r.role = v_context[4] order by r.permission);
+  return array(select r.permission from app.role_permissions r where r.role = v_context[4]
+                union
+               select unnest(r.permissions) from app.roles r where r.tenant_id = v_context[1]::uuid and r.name = v_context[4]
+                order by 1);
 end $function$;
 alter function app.held_permissions() owner to app_gate;
 comment on function app.held_permissions() is 'What the actor of this transaction may do. In policies always as (select app.held_permissions()).';
@@ -2932,6 +3068,24 @@ end $function$;
 alter function app.is_announced(p_visit_id uuid) owner to app_audit;
 grant execute on function app.is_announced(p_visit_id uuid) to app_gate;
 
+CREATE OR REPLACE FUNCTION app.keep_an_owner()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not exists (select from app.memberships m join app.users u on u.id = m.user_id
+                  where m.tenant_id = old.tenant_id and m.role = 'owner' and m.status = 'active' and u.status = 'active')
+     -- one that is being erased needs none
+     and exists (select from app.tenants t where t.tenant_id = old.tenant_id and t.status <> 'deleting') then
+    raise exception 'the last owner' using errcode = 'BH015';
+  end if;
+  return null;
+end $function$;
+alter function app.keep_an_owner() owner to app_gate;
+grant execute on function app.keep_an_owner() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.keep_previous_secret()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -2970,6 +3124,34 @@ AS $function$
 alter function app.key_used_at(p_key_id uuid) owner to app_gate;
 grant execute on function app.key_used_at(p_key_id uuid) to app_api;
 
+CREATE OR REPLACE FUNCTION app.leave_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me   record;
+  v_role text;
+begin
+  select * into v_me from app.person_of(p_secret);
+  select m.role into v_role from app.memberships m
+   where m.tenant_id = p_tenant_id and m.user_id = v_me.user_id and m.status = 'active';
+  if not found then
+    raise exception 'not a member' using errcode = 'BH002';
+  end if;
+  perform app.seal(p_tenant_id, 'user', v_me.user_id, v_role, v_me.session_id, p_request_id, p_address);
+  delete from app.memberships m where m.tenant_id = p_tenant_id and m.user_id = v_me.user_id and m.status = 'active';
+  -- deactivated or removed in this moment
+  if not found then
+    raise exception 'not a member' using errcode = 'BH002';
+  end if;
+  update app.sessions s set selected_tenant_id = null where s.user_id = v_me.user_id and s.selected_tenant_id = p_tenant_id;
+  perform app.log_security('tenant_left', v_me.user_id, p_tenant_id, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+end $function$;
+alter function app.leave_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.leave_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.list_audit_keys()
  RETURNS TABLE(key_id text, public_key bytea, created_at timestamp with time zone)
  LANGUAGE sql
@@ -2993,6 +3175,45 @@ AS $function$
   $function$;
 alter function app.list_memberships(p_secret bytea) owner to app_gate;
 grant execute on function app.list_memberships(p_secret bytea) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.list_permissions()
+ RETURNS TABLE(name text, description text, held boolean)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select p.name, p.description, p.name = any ((select app.held_permissions())::text[])
+      from app.permissions p
+     where (select app.tenant_id()) is not null and ((select app.can('roles:read')) or (select app.can('roles:write')))
+     order by p.name
+  $function$;
+alter function app.list_permissions() owner to app_gate;
+grant execute on function app.list_permissions() to app_api;
+
+CREATE OR REPLACE FUNCTION app.list_roles()
+ RETURNS TABLE(name text, built_in boolean, description text, permissions text[], assignable boolean, created_at timestamp with time zone, updated_at timestamp with time zone, version integer)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    with mine as materialized (select app.grantable_roles() as roles), listed as (
+      select b.name, true as built_in, b.description, app.permissions_of(null, b.name) as permissions,
+             null::timestamptz as created_at, null::timestamptz as updated_at, 1 as version, b.place
+        from (values ('owner', 'Everything, its owners and the tenant itself included.', 1),
+                     ('admin', 'Everything but the owners and the tenant itself.', 2),
+                     ('manager', 'The work, and deleting it.', 3),
+                     ('member', 'The work.', 4)) b (name, description, place)
+      union all
+      select r.name, false, r.description, r.permissions, r.created_at, r.updated_at, r.version, 5
+        from app.roles r where r.tenant_id = (select app.tenant_id())
+    )
+    select l.name, l.built_in, l.description, l.permissions, l.name = any (mine.roles), l.created_at, l.updated_at, l.version
+      from listed l, mine
+     where (select app.tenant_id()) is not null and ((select app.can('roles:read')) or (select app.can('roles:write')))
+     order by l.place, l.name
+  $function$;
+alter function app.list_roles() owner to app_gate;
+grant execute on function app.list_roles() to app_api;
 
 CREATE OR REPLACE FUNCTION app.list_sessions(p_secret bytea)
  RETURNS TABLE(id uuid, current boolean, tenant_id uuid, address inet, user_agent text, created_at timestamp with time zone, refreshed_at timestamp with time zone, idle_expires_at timestamp with time zone, expires_at timestamp with time zone)
@@ -3018,6 +3239,19 @@ CREATE OR REPLACE FUNCTION app.list_tenants(p_after uuid, p_limit integer)
 AS $function$ select tenant_id from app.tenants where p_after is null or tenant_id > p_after order by tenant_id limit p_limit $function$;
 alter function app.list_tenants(p_after uuid, p_limit integer) owner to app_gate;
 grant execute on function app.list_tenants(p_after uuid, p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.lock_owners()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform from app.tenants t where t.tenant_id = old.tenant_id for no key update;
+  return case tg_op when 'DELETE' then old else new end;
+end $function$;
+alter function app.lock_owners() owner to app_gate;
+grant execute on function app.lock_owners() to app_owner;
 
 CREATE OR REPLACE FUNCTION app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
  RETURNS void
@@ -3077,6 +3311,20 @@ begin
 end $function$;
 alter function app.make_context_key(p_replace boolean) owner to app_gate;
 grant execute on function app.make_context_key(p_replace boolean) to app_owner;
+
+CREATE OR REPLACE FUNCTION app.may_give(p_tenant_id uuid, p_own_role text, p_held text[], p_role text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_role = 'owner' then
+    return p_own_role is not distinct from 'owner';
+  end if;
+  return coalesce(app.permissions_of(p_tenant_id, p_role) <@ p_held, false);
+end $function$;
+alter function app.may_give(p_tenant_id uuid, p_own_role text, p_held text[], p_role text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.mind_audit_era()
  RETURNS void
@@ -3151,6 +3399,18 @@ begin
   return convert_to(p_value, 'UTF8') || '\x80' || decode(repeat('00', 31 - octet_length(p_value) % 32), 'hex');
 end $function$;
 alter function app.pad_personal(p_value text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.permissions_of(p_tenant_id uuid, p_role text)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return coalesce((select array_agg(r.permission order by r.permission) from app.role_permissions r where r.role = p_role),
+                  (select r.permissions from app.roles r where r.tenant_id = p_tenant_id and r.name = p_role));
+end $function$;
+alter function app.permissions_of(p_tenant_id uuid, p_role text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.person_of(p_secret bytea, OUT session_id uuid, OUT user_id uuid)
  RETURNS record

@@ -26,6 +26,7 @@ export const problems = {
   slug_taken: [409, 'This tenant slug is taken.'],
   not_sealed: [409, 'This entry of the audit log is not sealed yet.'],
   overlap_running: [409, 'An earlier secret of this key is still good.'],
+  role_in_use: [409, 'Somebody has this role.'],
   idempotency_in_progress: [409, 'A request with this idempotency key is still running.'],
   precondition_failed: [412, 'The resource has changed since it was read.'],
   too_large: [413, 'The request body is too large.'],
@@ -33,6 +34,8 @@ export const problems = {
   unsupported_media_type: [415, 'Send application/json.'],
   expectation_failed: [417, 'The expectation cannot be met.'],
   unprocessable: [422, 'The request breaks a rule.'],
+  last_owner: [422, 'A tenant keeps an active owner.'],
+  role_built_in: [422, 'A built-in role is fixed.'],
   reference_not_found: [422, 'A referenced resource does not exist in this tenant.'],
   idempotency_mismatch: [422, 'This idempotency key was used with another request.'],
   upgrade_required: [426, 'This answer needs HTTP/1.1 or later.'],
@@ -117,6 +120,7 @@ const sqlstates: Readonly<Record<string, ProblemCode>> = {
   BH003: 'tenant_suspended',
   BH004: 'forbidden',
   BH005: 'tenant_conflict',
+  BH015: 'last_owner',
 
   '08': 'unavailable',
   '22': 'unprocessable',
@@ -148,7 +152,9 @@ const sqlstates: Readonly<Record<string, ProblemCode>> = {
 
 /** A constraint whose breach has a name of its own. Constraint names never leave; these codes do. */
 const constraints: Readonly<Record<string, ProblemCode>> = {
+  memberships_role_fkey: 'role_in_use',
   projects_name_key: 'name_taken',
+  roles_name_key: 'name_taken',
   tenants_slug_key: 'slug_taken',
   users_email_key: 'email_taken',
 }

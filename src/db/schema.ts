@@ -220,8 +220,12 @@ export interface Mails {
 
 export interface Memberships {
   created_at: Generated<string>;
+  /**
+   * The role, when it is not a built-in one.
+   */
+  custom_role: Generated<string | null>;
   id: Generated<string>;
-  role: "owner" | "admin" | "manager" | "member";
+  role: string;
   status: Generated<"active" | "deactivated">;
   tenant_id: Generated<string>;
   updated_at: Generated<string>;
@@ -280,12 +284,23 @@ export interface RolePermissions {
   role: "owner" | "admin" | "manager" | "member";
 }
 
+export interface Roles {
+  created_at: Generated<string>;
+  description: Generated<string>;
+  id: Generated<string>;
+  name: string;
+  permissions: string[];
+  tenant_id: Generated<string>;
+  updated_at: Generated<string>;
+  version: Generated<number>;
+}
+
 export interface SecurityLog {
   about_tenant_id: string | null;
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "tenant_left" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
@@ -372,8 +387,24 @@ export interface Database {
   personal_keys: PersonalKeys;
   projects: Projects;
   role_permissions: RolePermissions;
+  roles: Roles;
   security_log: SecurityLog;
   sessions: Sessions;
   tenants: Tenants;
   users: Users;
 }
+
+/** What a route may ask for: the rows of app.permissions. */
+export type Permission = 
+  | "api_keys:read"
+  | "api_keys:write"
+  | "audit:read"
+  | "authz:read"
+  | "projects:delete"
+  | "projects:read"
+  | "projects:write"
+  | "roles:read"
+  | "roles:write"
+  | "users:invite"
+  | "users:read"
+  | "users:write";
