@@ -1,8 +1,12 @@
+import Fastify from 'fastify'
+import fp from 'fastify-plugin'
 import { sql } from 'kysely'
 import type pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { makeApiKeys } from '../../src/auth/api-keys.ts'
 import { type TenantDb, withTenant } from '../../src/db/door.ts'
 import { makePool } from '../../src/db/pool.ts'
+import { tenantRoutes } from '../../src/plugins/tenant.ts'
 import { type Answer, type Person, world } from '../harness.ts'
 import { newMember } from '../members.ts'
 import { asSystem, enterAs } from '../sessions.ts'
@@ -342,5 +346,16 @@ describe('every route', () => {
     )
     expect(undeclared).toEqual([])
     expect(asked.size).toBeGreaterThan(8)
+  })
+
+  test('a planted fault, a route of a tenant without one, does not start', async () => {
+    const apiKeys = makeApiKeys({ pool: api, onError: () => {} })
+    const app = Fastify()
+    app.register(fp(async () => {}, { name: 'auth' }))
+    app.register(tenantRoutes, { pool: api, authPool: api, apiKeys, baseDomain: undefined })
+    app.register(async (scope) => {
+      scope.get('/forgotten', async () => null)
+    })
+    await expect(app.ready()).rejects.toThrow('GET /forgotten declares no permission')
   })
 })
