@@ -3079,7 +3079,7 @@ begin
                   where m.tenant_id = old.tenant_id and m.role = 'owner' and m.status = 'active' and u.status = 'active')
      -- one that is being erased needs none
      and exists (select from app.tenants t where t.tenant_id = old.tenant_id and t.status <> 'deleting') then
-    raise exception 'the last owner' using errcode = 'BH015';
+    raise exception 'the last owner' using errcode = 'BH023';
   end if;
   return null;
 end $function$;

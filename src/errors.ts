@@ -120,7 +120,7 @@ const sqlstates: Readonly<Record<string, ProblemCode>> = {
   BH003: 'tenant_suspended',
   BH004: 'forbidden',
   BH005: 'tenant_conflict',
-  BH015: 'last_owner',
+  BH023: 'last_owner',
 
   '08': 'unavailable',
   '22': 'unprocessable',

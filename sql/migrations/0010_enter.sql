@@ -7,7 +7,7 @@
 -- Beside these: BH007 a context that does not fit, BH008 none where one is needed (0002, 0003), BH009 a job whose lease is
 -- held by another (0014), BH010 append-only (0002), BH011 too many locks (0002),
 -- BH012 seals that do not fit (0015), BH013 what is to be kept of the log (0017), BH014 a visit that was not announced (0019),
--- BH015 the last owner of a tenant (0023).
+-- BH023 the last owner of a tenant (0023).
 
 set local role app_gate;
 

@@ -149,7 +149,7 @@ begin
                   where m.tenant_id = old.tenant_id and m.role = 'owner' and m.status = 'active' and u.status = 'active')
      -- one that is being erased needs none
      and exists (select from app.tenants t where t.tenant_id = old.tenant_id and t.status <> 'deleting') then
-    raise exception 'the last owner' using errcode = 'BH015';
+    raise exception 'the last owner' using errcode = 'BH023';
   end if;
   return null;
 end $$;
@@ -207,7 +207,7 @@ begin
 end $$;
 grant execute on function app.describe_member(uuid), app.find_member(text) to app_api;
 
--- Leaves a tenant, also one that is suspended. Raises BH001, BH002 when it is not theirs, BH015 for its last owner.
+-- Leaves a tenant, also one that is suspended. Raises BH001, BH002 when it is not theirs, BH023 for its last owner.
 create function app.leave_tenant(
   p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text
 ) returns void

@@ -417,7 +417,7 @@ describe('the last owner', () => {
         )
         .toBe(1)
       await clients[0].query('commit')
-      expect(await second).toBe('BH015')
+      expect(await second).toBe('BH023')
       await clients[1].query('rollback')
     } finally {
       for (const client of clients) client.release()
