@@ -104,6 +104,7 @@ create type app.sealed_mail as (
   sealed           bytea
 );
 alter type app.sealed_mail owner to app_gate;
+grant usage on type app.sealed_mail to app_api;
 grant usage on type app.sealed_mail to app_auth;
 
 create type app.signed_in as (
@@ -459,6 +460,27 @@ grant insert, select on app.context_key to app_gate;
 grant update (inner_block, outer_block) on app.context_key to app_gate;
 
 
+-- app.first_sign_ins --------------------------------------------------------------------------------------------------
+
+create table app.first_sign_ins (
+  user_id        uuid  not null,
+  membership_id  uuid  not null,
+  of_tenant      uuid  not null,
+  constraint first_sign_ins_pkey PRIMARY KEY (user_id),
+  constraint first_sign_ins_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id) ON DELETE CASCADE
+);
+alter table app.first_sign_ins owner to app_owner;
+comment on table app.first_sign_ins is 'One row: a person whom a tenant has made with a password, and the invitation that they take up by signing in.';
+alter table app.first_sign_ins enable row level security;
+alter table app.first_sign_ins force row level security;
+
+create policy gate on app.first_sign_ins as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.first_sign_ins to app_gate;
+
+
 -- app.idempotency_keys ------------------------------------------------------------------------------------------------
 
 create table app.idempotency_keys (
@@ -515,6 +537,32 @@ CREATE TRIGGER audit_update AFTER UPDATE ON app.idempotency_keys REFERENCING OLD
 alter table app.idempotency_keys enable always trigger audit_update;
 
 
+-- app.invitation_mails ------------------------------------------------------------------------------------------------
+
+create table app.invitation_mails (
+  mail_id        uuid                      not null,
+  membership_id  uuid                      not null,
+  of_tenant      uuid                      not null,
+  email          text                      not null,
+  created_at     timestamp with time zone  not null default now(),
+  constraint invitation_mails_pkey PRIMARY KEY (mail_id),
+  constraint invitation_mails_mail_id_fkey FOREIGN KEY (mail_id) REFERENCES app.mails(id) ON DELETE CASCADE
+);
+alter table app.invitation_mails owner to app_owner;
+comment on table app.invitation_mails is 'One row: one mail of an invitation. By these is counted how many go to one address, whoever sends them.';
+alter table app.invitation_mails enable row level security;
+alter table app.invitation_mails force row level security;
+
+create policy gate on app.invitation_mails as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.invitation_mails to app_gate;
+
+CREATE INDEX invitation_mails_email ON app.invitation_mails USING btree (email, created_at);
+CREATE INDEX invitation_mails_membership ON app.invitation_mails USING btree (membership_id);
+
+
 -- app.mails -----------------------------------------------------------------------------------------------------------
 
 create table app.mails (
@@ -569,7 +617,7 @@ CREATE INDEX mails_user ON app.mails USING btree (user_id, kind, created_at);
 create table app.memberships (
   tenant_id    uuid                      not null default app.tenant_id(),
   id           uuid                      not null default app.uuidv7(),
-  user_id      uuid                      not null,
+  user_id      uuid,
   role         text                      not null,
   status       text                      not null default 'active'::text,
   created_at   timestamp with time zone  not null default now(),
@@ -580,61 +628,88 @@ CASE
     WHEN (role = ANY (ARRAY['owner'::text, 'admin'::text, 'manager'::text, 'member'::text])) THEN NULL::text
     ELSE role
 END) stored,
+  email        text,
+  name         text,
+  token_hash   bytea,
+  expires_at   timestamp with time zone,
+  invited_by   uuid,
+  invited_at   timestamp with time zone,
   constraint memberships_pkey PRIMARY KEY (tenant_id, id),
+  constraint memberships_email_key UNIQUE (tenant_id, email),
   constraint memberships_user_key UNIQUE (tenant_id, user_id),
   constraint memberships_role_fkey FOREIGN KEY (tenant_id, custom_role) REFERENCES app.roles(tenant_id, name),
   constraint memberships_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES app.tenants(tenant_id),
   constraint memberships_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id),
-  constraint memberships_status_check CHECK ((status = ANY (ARRAY['active'::text, 'deactivated'::text])))
+  constraint memberships_email_check CHECK (((email = lower(email)) AND ((char_length(email) >= 3) AND (char_length(email) <= 254)))),
+  constraint memberships_invitation CHECK (
+CASE status
+    WHEN 'invited'::text THEN ((user_id IS NULL) AND (email IS NOT NULL) AND (token_hash IS NOT NULL) AND (expires_at IS NOT NULL))
+    ELSE ((user_id IS NOT NULL) AND (email IS NULL) AND (name IS NULL) AND (token_hash IS NULL) AND (expires_at IS NULL))
+END),
+  constraint memberships_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
+  constraint memberships_status_check CHECK ((status = ANY (ARRAY['invited'::text, 'active'::text, 'deactivated'::text]))),
+  constraint memberships_token_hash_check CHECK ((length(token_hash) = 32))
 );
 alter table app.memberships owner to app_owner;
-comment on table app.memberships is 'One row: one person in one tenant, and what they may do there.';
+comment on table app.memberships is 'One row: one person in one tenant, and what they may do there; or somebody who is invited to it.';
+comment on column app.memberships.user_id is 'Null: somebody who is invited.';
 comment on column app.memberships.custom_role is 'The role, when it is not a built-in one.';
+comment on column app.memberships.email is 'Of who is invited. A member''s is their own.';
+comment on column app.memberships.expires_at is 'When an invitation ends.';
+comment on column app.memberships.invited_by is 'The person or key that invited them last.';
 alter table app.memberships enable row level security;
 alter table app.memberships force row level security;
 
 create policy wall on app.memberships as restrictive for all to app_api, app_audit, app_auditor, app_auth, app_jobs, app_operator, app_owner, app_search, app_worker
   using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy add on app.memberships as permissive for insert to app_api
+  with check (((status = 'invited'::text) AND ( SELECT app.can('users:invite'::text) AS can) AND (role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[]))));
 create policy audit on app.memberships as permissive for select to app_auditor
   using (true);
 create policy change on app.memberships as permissive for update to app_api
-  using ((( SELECT app.can('users:write'::text) AS can) AND (role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[]))))
+  using (((( SELECT app.can('users:write'::text) AS can) OR ((status = 'invited'::text) AND ( SELECT app.can('users:invite'::text) AS can))) AND (role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[]))))
   with check ((role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[])));
 create policy gate on app.memberships as permissive for all to app_gate
   using (true)
   with check (true);
 create policy read on app.memberships as permissive for select to app_api
-  using ((( SELECT app.can('users:read'::text) AS can) OR (user_id = ( SELECT app.actor_id() AS actor_id))));
+  using ((( SELECT app.can('users:read'::text) AS can) OR (user_id = ( SELECT app.actor_id() AS actor_id)) OR ((status = 'invited'::text) AND ( SELECT app.can('users:invite'::text) AS can))));
 create policy remove on app.memberships as permissive for delete to app_api
-  using ((( SELECT app.can('users:write'::text) AS can) AND (role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[]))));
+  using (((( SELECT app.can('users:write'::text) AS can) OR ((status = 'invited'::text) AND ( SELECT app.can('users:invite'::text) AS can))) AND (role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[]))));
 create policy work on app.memberships as permissive for select to app_worker
   using (true);
 
-grant delete, select on app.memberships to app_api;
-grant select on app.memberships to app_auditor;
+grant delete on app.memberships to app_api;
 grant delete, insert, select on app.memberships to app_gate;
-grant select on app.memberships to app_worker;
-grant update (role, status) on app.memberships to app_api;
+grant insert (role, status, email, name, token_hash, expires_at), select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at), update (role, status, token_hash, expires_at) on app.memberships to app_api;
+grant select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at) on app.memberships to app_auditor;
+grant update (user_id, status, email, name, token_hash, expires_at) on app.memberships to app_gate;
+grant select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at) on app.memberships to app_worker;
 
 CREATE INDEX memberships_created ON app.memberships USING btree (tenant_id, created_at, id);
 CREATE INDEX memberships_custom_role ON app.memberships USING btree (tenant_id, custom_role);
 CREATE INDEX memberships_role ON app.memberships USING btree (tenant_id, role, created_at, id);
+CREATE INDEX memberships_token ON app.memberships USING btree (token_hash);
 CREATE INDEX memberships_updated ON app.memberships USING btree (tenant_id, updated_at, id);
 CREATE INDEX memberships_user ON app.memberships USING btree (user_id, tenant_id);
 
-CREATE TRIGGER audit_delete AFTER DELETE ON app.memberships REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_delete AFTER DELETE ON app.memberships REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('token_hash', 'personal', 'id', 'email', 'name');
 alter table app.memberships enable always trigger audit_delete;
-CREATE TRIGGER audit_insert AFTER INSERT ON app.memberships REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_insert AFTER INSERT ON app.memberships REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('token_hash', 'personal', 'id', 'email', 'name');
 alter table app.memberships enable always trigger audit_insert;
-CREATE TRIGGER audit_update AFTER UPDATE ON app.memberships REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_update AFTER UPDATE ON app.memberships REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('token_hash', 'personal', 'id', 'email', 'name');
 alter table app.memberships enable always trigger audit_update;
 CREATE TRIGGER keep_an_owner AFTER DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.role = 'owner'::text)) EXECUTE FUNCTION app.keep_an_owner();
 alter table app.memberships enable always trigger keep_an_owner;
 CREATE TRIGGER lock_owners BEFORE DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.role = 'owner'::text)) EXECUTE FUNCTION app.lock_owners();
 alter table app.memberships enable always trigger lock_owners;
+CREATE TRIGGER stamp_invitation BEFORE INSERT OR UPDATE ON app.memberships FOR EACH ROW WHEN ((new.status = 'invited'::text)) EXECUTE FUNCTION app.stamp_invitation();
+alter table app.memberships enable always trigger stamp_invitation;
 CREATE TRIGGER version BEFORE UPDATE ON app.memberships FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.memberships enable always trigger version;
+CREATE TRIGGER void_invitation_mails AFTER DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.status = 'invited'::text)) EXECUTE FUNCTION app.void_invitation_mails();
+alter table app.memberships enable always trigger void_invitation_mails;
 
 
 -- app.permissions -----------------------------------------------------------------------------------------------------
@@ -870,7 +945,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -1313,6 +1388,48 @@ CREATE INDEX warning_i1 ON pgboss.warning USING btree (created_on DESC);
 
 
 -- functions -----------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_invitation app.memberships := app.take_invitation(p_token_hash);
+  v_user_id    uuid := p_user_id;
+begin
+  if v_invitation.id is null then
+    return;
+  end if;
+  if p_user_id is null then
+    insert into app.users (email, name, password_hash, email_verified_at)
+    values (v_invitation.email, coalesce(p_name, v_invitation.name), p_password_hash, now())
+    returning app.users.id into v_user_id;
+    perform app.log_security('registered', v_user_id, v_invitation.tenant_id, null, p_request_id, p_address, p_user_agent, null);
+  else
+    update app.users u
+       set email_verified_at = coalesce(u.email_verified_at, now()),
+           password_hash = coalesce(p_password_hash, u.password_hash),
+           name = case when p_password_hash is null then u.name else coalesce(p_name, u.name) end
+     where u.id = p_user_id and u.email = v_invitation.email and u.status = 'active'
+       and (p_password_hash is null or app.is_unused(u.id));
+    if not found then
+      return;
+    end if;
+    if p_password_hash is not null then
+      perform app.log_security('password_changed', p_user_id, null, null, p_request_id, p_address, p_user_agent, null);
+    end if;
+  end if;
+  perform app.join_tenant(v_invitation, v_user_id, p_request_id, p_address, p_user_agent);
+  select v_invitation.id, v_invitation.role, t.tenant_id, t.slug, t.name, u.id, u.email, u.name
+    into accept_invitation.id, accept_invitation.role, accept_invitation.tenant_id, accept_invitation.tenant_slug,
+         accept_invitation.tenant_name, accept_invitation.user_id, accept_invitation.email, accept_invitation.name
+    from app.tenants t, app.users u where t.tenant_id = v_invitation.tenant_id and u.id = v_user_id;
+end $function$;
+alter function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
+grant execute on function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.actor_id()
  RETURNS uuid
@@ -2741,6 +2858,37 @@ AS $function$ select u.id, u.password_hash from app.users u where u.email = p_em
 alter function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) owner to app_gate;
 grant execute on function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.find_invitation(p_token_hash bytea, OUT email text, OUT name text, OUT tenant_names text[], OUT user_id uuid, OUT password_hash text, OUT is_unused boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_invitation app.memberships := app.take_invitation(p_token_hash);
+  v_status     text;
+begin
+  if v_invitation.id is null then
+    return;
+  end if;
+  select u.id, u.password_hash, app.is_unused(u.id), u.status
+    into find_invitation.user_id, find_invitation.password_hash, find_invitation.is_unused, v_status
+    from app.users u where u.email = v_invitation.email;
+  if v_status <> 'active' then
+    find_invitation.user_id := null; find_invitation.password_hash := null; find_invitation.is_unused := null;
+    return;
+  end if;
+  find_invitation.email := v_invitation.email;
+  find_invitation.name  := v_invitation.name;
+  find_invitation.tenant_names := array(
+    select unnest(array[t.slug, t.name]) from app.tenants t
+     where t.tenant_id = v_invitation.tenant_id
+        or t.tenant_id in (select m.tenant_id from app.memberships m where m.user_id = find_invitation.user_id and m.status = 'active'));
+end $function$;
+alter function app.find_invitation(p_token_hash bytea, OUT email text, OUT name text, OUT tenant_names text[], OUT user_id uuid, OUT password_hash text, OUT is_unused boolean) owner to app_gate;
+grant execute on function app.find_invitation(p_token_hash bytea, OUT email text, OUT name text, OUT tenant_names text[], OUT user_id uuid, OUT password_hash text, OUT is_unused boolean) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.find_member(p_email text)
  RETURNS uuid
  LANGUAGE plpgsql
@@ -3052,6 +3200,27 @@ alter function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) owner
 comment on function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Proves the lease of a job to the transaction that does its work. Raises BH009.';
 grant execute on function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.inviter_may(p_tenant_id uuid, p_inviter_id uuid, p_role text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_role text;
+  v_held text[];
+begin
+  select m.role, app.permissions_of(m.tenant_id, m.role) into v_role, v_held
+    from app.memberships m join app.users u on u.id = m.user_id
+   where m.tenant_id = p_tenant_id and m.user_id = p_inviter_id and m.status = 'active' and u.status = 'active';
+  if not found then
+    select k.permissions into v_held from app.api_keys k
+     where k.tenant_id = p_tenant_id and k.id = p_inviter_id and (k.expires_at is null or k.expires_at > clock_timestamp());
+  end if;
+  return coalesce('users:invite' = any (v_held) and app.may_give(p_tenant_id, v_role, v_held, p_role), false);
+end $function$;
+alter function app.inviter_may(p_tenant_id uuid, p_inviter_id uuid, p_role text) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.is_announced(p_visit_id uuid)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3067,6 +3236,54 @@ begin
 end $function$;
 alter function app.is_announced(p_visit_id uuid) owner to app_audit;
 grant execute on function app.is_announced(p_visit_id uuid) to app_gate;
+
+CREATE OR REPLACE FUNCTION app.is_unused(p_user_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return exists (select from app.first_sign_ins f join app.users u on u.id = f.user_id
+                  where f.user_id = p_user_id and u.email_verified_at is null
+                    and not exists (select from app.sessions s where s.user_id = p_user_id));
+end $function$;
+alter function app.is_unused(p_user_id uuid) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.join_at_first_sign_in(p_user_id uuid, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_first      app.first_sign_ins;
+  v_invitation app.memberships;
+begin
+  select * into v_first from app.first_sign_ins f where f.user_id = p_user_id;
+  if not found then
+    return;
+  end if;
+  v_invitation := app.take_invitation((select m.token_hash from app.memberships m where m.tenant_id = v_first.of_tenant and m.id = v_first.membership_id));
+  if v_invitation.email = (select u.email from app.users u where u.id = p_user_id) then
+    perform app.join_tenant(v_invitation, p_user_id, p_request_id, p_address, p_user_agent);
+  end if;
+end $function$;
+alter function app.join_at_first_sign_in(p_user_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.join_tenant(p_invitation app.memberships, p_user_id uuid, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app.seal(p_invitation.tenant_id, 'user', p_user_id, p_invitation.role, null, p_request_id, p_address);
+  update app.memberships m
+     set user_id = p_user_id, status = 'active', email = null, name = null, token_hash = null, expires_at = null
+   where m.tenant_id = p_invitation.tenant_id and m.id = p_invitation.id;
+  delete from app.first_sign_ins f where f.user_id = p_user_id and f.membership_id = p_invitation.id;
+  perform app.log_security('tenant_joined', p_user_id, p_invitation.tenant_id, null, p_request_id, p_address, p_user_agent, null);
+end $function$;
+alter function app.join_tenant(p_invitation app.memberships, p_user_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.keep_an_owner()
  RETURNS trigger
@@ -3265,6 +3482,40 @@ AS $function$
 alter function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
 grant execute on function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.mail_invitation(p_membership_id uuid, p_mail app.sealed_mail)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_invitation app.memberships;
+  v_own        int;
+  v_all        int;
+begin
+  select * into v_invitation from app.memberships m
+   where m.tenant_id = (select app.tenant_id()) and m.id = p_membership_id and m.status = 'invited'
+     and m.invited_by = (select app.actor_id()) and m.invited_at = now() and (select app.can('users:invite'));
+  if not found then
+    raise exception 'no invitation of this transaction' using errcode = 'BH004';
+  end if;
+  select count(*), count(*) filter (where i.of_tenant = v_invitation.tenant_id) into v_all, v_own
+    from app.invitation_mails i where i.email = v_invitation.email and i.created_at > now() - interval '1 hour';
+  if v_own >= 5 then
+    return false;
+  end if;
+  -- what nobody has begun to send would arrive with a token that is good no more
+  update app.mails m set state = 'void', sealed = '', settled_at = now()
+    from app.invitation_mails i
+   where i.membership_id = p_membership_id and m.id = i.mail_id and m.state = 'waiting' and m.attempts = 0;
+  perform app.write_mail(null, p_mail, v_invitation.expires_at - now(), v_all < 20);
+  insert into app.invitation_mails (mail_id, membership_id, of_tenant, email)
+  values (p_mail.id, p_membership_id, v_invitation.tenant_id, v_invitation.email);
+  return true;
+end $function$;
+alter function app.mail_invitation(p_membership_id uuid, p_mail app.sealed_mail) owner to app_gate;
+grant execute on function app.mail_invitation(p_membership_id uuid, p_mail app.sealed_mail) to app_api;
+
 CREATE OR REPLACE FUNCTION app.mail_token(p_user_id uuid, p_purpose text, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail)
  RETURNS void
  LANGUAGE plpgsql
@@ -3311,6 +3562,35 @@ begin
 end $function$;
 alter function app.make_context_key(p_replace boolean) owner to app_gate;
 grant execute on function app.make_context_key(p_replace boolean) to app_owner;
+
+CREATE OR REPLACE FUNCTION app.make_invited_person(p_membership_id uuid, p_password_hash text, p_address inet)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context    text[] := app.context();
+  v_invitation app.memberships;
+  v_user_id    uuid;
+begin
+  select * into v_invitation from app.memberships m
+   where m.tenant_id = v_context[1]::uuid and m.id = p_membership_id and m.status = 'invited'
+     and m.invited_by = v_context[3]::uuid and m.created_at = now() and app.can('users:invite');
+  if not found then
+    raise exception 'no invitation of this transaction' using errcode = 'BH004';
+  end if;
+  insert into app.users (email, name, password_hash) values (v_invitation.email, v_invitation.name, p_password_hash)
+  on conflict (email) do nothing
+  returning id into v_user_id;
+  if v_user_id is not null then
+    insert into app.first_sign_ins (user_id, membership_id, of_tenant) values (v_user_id, v_invitation.id, v_invitation.tenant_id);
+    perform app.log_security('person_made', v_user_id, v_invitation.tenant_id, v_context[5]::uuid, v_context[6], p_address, null,
+                             jsonb_build_object('by', v_context[3]));
+  end if;
+end $function$;
+alter function app.make_invited_person(p_membership_id uuid, p_password_hash text, p_address inet) owner to app_gate;
+grant execute on function app.make_invited_person(p_membership_id uuid, p_password_hash text, p_address inet) to app_api;
 
 CREATE OR REPLACE FUNCTION app.may_give(p_tenant_id uuid, p_own_role text, p_held text[], p_role text)
  RETURNS boolean
@@ -3821,6 +4101,26 @@ end $function$;
 alter function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) owner to app_gate;
 grant execute on function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.stamp_invitation()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if tg_op = 'UPDATE' and new.token_hash = old.token_hash then
+    return new;
+  end if;
+  new.invited_by := app.actor_id();
+  new.invited_at := now();
+  if exists (select from app.memberships m join app.users u on u.id = m.user_id where m.tenant_id = new.tenant_id and u.email = new.email) then
+    raise exception 'a member already' using errcode = '23505', constraint = 'memberships_user_key';
+  end if;
+  return new;
+end $function$;
+alter function app.stamp_invitation() owner to app_gate;
+grant execute on function app.stamp_invitation() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
  RETURNS app.signed_in
  LANGUAGE plpgsql
@@ -3836,6 +4136,7 @@ begin
     raise exception 'no such person' using errcode = 'BH001';
   end if;
 
+  perform app.join_at_first_sign_in(p_user_id, p_request_id, p_address, p_user_agent);  -- (0025)
   select array_agg(m.tenant_id) into v_tenants
     from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
    where m.user_id = p_user_id and m.status = 'active'
@@ -3888,6 +4189,25 @@ begin
 end $function$;
 alter function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.take_invitation(p_token_hash bytea)
+ RETURNS app.memberships
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_invitation app.memberships;
+begin
+  select m.* into v_invitation
+    from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
+   where m.token_hash = p_token_hash and m.status = 'invited' and m.expires_at > clock_timestamp() and t.status = 'active'
+     for update of m;
+  if found and app.inviter_may(v_invitation.tenant_id, v_invitation.invited_by, v_invitation.role) then
+    return v_invitation;
+  end if;
+  return null;
+end $function$;
+alter function app.take_invitation(p_token_hash bytea) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.take_token(p_token_hash bytea, p_purposes text[], OUT user_id uuid, OUT purpose text, OUT email text)
  RETURNS record
@@ -4087,6 +4407,24 @@ exception when unique_violation then
 end $function$;
 alter function app.verify_email(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.verify_email(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.void_invitation_mails()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if tg_op = 'UPDATE' and new.status = 'invited' then
+    return null;
+  end if;
+  update app.mails m set state = 'void', sealed = '', settled_at = now()
+    from app.invitation_mails i
+   where i.membership_id = old.id and m.id = i.mail_id and m.state = 'waiting' and m.attempts = 0;
+  return null;
+end $function$;
+alter function app.void_invitation_mails() owner to app_gate;
+grant execute on function app.void_invitation_mails() to app_owner;
 
 CREATE OR REPLACE FUNCTION app.why_audit_month_is_kept(p_month text)
  RETURNS text

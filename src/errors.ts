@@ -26,6 +26,8 @@ export const problems = {
   slug_taken: [409, 'This tenant slug is taken.'],
   not_sealed: [409, 'This entry of the audit log is not sealed yet.'],
   overlap_running: [409, 'An earlier secret of this key is still good.'],
+  already_member: [409, 'This person is a member of this tenant.'],
+  already_invited: [409, 'This address is invited to this tenant.'],
   role_in_use: [409, 'Somebody has this role.'],
   idempotency_in_progress: [409, 'A request with this idempotency key is still running.'],
   precondition_failed: [412, 'The resource has changed since it was read.'],
@@ -152,7 +154,9 @@ const sqlstates: Readonly<Record<string, ProblemCode>> = {
 
 /** A constraint whose breach has a name of its own. Constraint names never leave; these codes do. */
 const constraints: Readonly<Record<string, ProblemCode>> = {
+  memberships_email_key: 'already_invited',
   memberships_role_fkey: 'role_in_use',
+  memberships_user_key: 'already_member',
   projects_name_key: 'name_taken',
   roles_name_key: 'name_taken',
   tenants_slug_key: 'slug_taken',

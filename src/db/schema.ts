@@ -163,6 +163,12 @@ export interface ContextKey {
   outer_block: Buffer;
 }
 
+export interface FirstSignIns {
+  membership_id: string;
+  of_tenant: string;
+  user_id: string;
+}
+
 export interface IdempotencyKeys {
   body: string;
   caller_id: Generated<string>;
@@ -177,6 +183,14 @@ export interface IdempotencyKeys {
   key: string;
   status: number;
   tenant_id: Generated<string>;
+}
+
+export interface InvitationMails {
+  created_at: Generated<string>;
+  email: string;
+  mail_id: string;
+  membership_id: string;
+  of_tenant: string;
 }
 
 export interface Mails {
@@ -224,12 +238,30 @@ export interface Memberships {
    * The role, when it is not a built-in one.
    */
   custom_role: Generated<string | null>;
+  /**
+   * Of who is invited. A member's is their own.
+   */
+  email: string | null;
+  /**
+   * When an invitation ends.
+   */
+  expires_at: string | null;
   id: Generated<string>;
+  invited_at: string | null;
+  /**
+   * The person or key that invited them last.
+   */
+  invited_by: string | null;
+  name: string | null;
   role: string;
-  status: Generated<"active" | "deactivated">;
+  status: Generated<"invited" | "active" | "deactivated">;
   tenant_id: Generated<string>;
+  token_hash: Buffer | null;
   updated_at: Generated<string>;
-  user_id: string;
+  /**
+   * Null: somebody who is invited.
+   */
+  user_id: string | null;
   version: Generated<number>;
 }
 
@@ -300,7 +332,7 @@ export interface SecurityLog {
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "tenant_left" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "tenant_left" | "tenant_joined" | "person_made" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
@@ -379,7 +411,9 @@ export interface Database {
   audit_seals: AuditSeals;
   audit_streams: AuditStreams;
   context_key: ContextKey;
+  first_sign_ins: FirstSignIns;
   idempotency_keys: IdempotencyKeys;
+  invitation_mails: InvitationMails;
   mails: Mails;
   memberships: Memberships;
   permissions: Permissions;

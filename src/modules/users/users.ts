@@ -1,30 +1,45 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
-import { type ExpressionBuilder, type Insertable, sql } from 'kysely'
-import type { TenantDb } from '../db/door.ts'
-import type { Database, Memberships } from '../db/schema.ts'
-import { Problem } from '../errors.ts'
-import { mergePatch } from '../lib/merge-patch.ts'
-import { ById, ListQuery, Nullable, OneOf, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
-import { expectedVersions, inVersions, stale, unchanged } from '../plugins/concurrency.ts'
+import type { FastifyRequest } from 'fastify'
+import { type ExpressionBuilder, sql } from 'kysely'
+import { Email, Name, NewPassword } from '../../auth/fields.ts'
+import type { Invitations } from '../../auth/invitations.ts'
+import { hashPassword, weaknessOf } from '../../auth/passwords.ts'
+import type { TenantDb } from '../../db/door.ts'
+import type { Database } from '../../db/schema.ts'
+import { Problem } from '../../errors.ts'
+import { inetOf } from '../../lib/address.ts'
+import { mergePatch } from '../../lib/merge-patch.ts'
+import { ById, ListQuery, Nullable, OneOf, Page, Timestamp, Uuid, Version } from '../../lib/schemas.ts'
+import { expectedVersions, inVersions, stale, unchanged } from '../../plugins/concurrency.ts'
+import { invite, mustBeGrantable, RoleName } from './inviting.ts'
 
-// What a user looks like: a person as a member of this tenant. Their name and address are their own, and not for others to change
+// What a user looks like: a person as a member of this tenant, or who is invited to it. A member's name and address are their
+// own, and not for others to change
 
-const RoleName = Type.String({ pattern: '^[a-z][a-z0-9_-]{0,62}$', examples: ['member'] })
 const Status = OneOf(['active', 'deactivated'])
+const Standing = OneOf(['active', 'invited', 'deactivated'])
 
 const User = Type.Object(
   {
     id: { ...Uuid, description: 'Of the membership.' },
-    user_id: { ...Uuid, description: 'Of the person, who may be a member of other tenants.' },
+    user_id: Nullable({
+      ...Uuid,
+      description: 'Of the person, who may be a member of other tenants. null as long as they are invited.',
+    }),
     email: Type.String({ examples: ['ada@example.com'] }),
-    name: Type.String({ examples: ['Ada Lovelace'] }),
+    name: Nullable(Type.String({ examples: ['Ada Lovelace'] })),
     role: RoleName,
-    status: Status,
+    status: Standing,
     created_at: Timestamp,
     updated_at: Timestamp,
     version: Version,
   },
   { $id: 'User' },
+)
+
+const NewUser = Type.Object(
+  { email: Email, name: Name, role: RoleName, password: Type.Optional(NewPassword) },
+  { additionalProperties: false },
 )
 
 const UserChange = Type.Object({ role: RoleName, status: Type.Optional(Status) }, { additionalProperties: false })
@@ -39,7 +54,7 @@ const defaults = { status: 'active' } as const
 
 const UserList = ListQuery(['created_at', 'updated_at'], {
   role: Type.Optional(RoleName),
-  status: Type.Optional(Status),
+  status: Type.Optional(Standing),
   email: Type.Optional(Type.String({ maxLength: 254, description: 'In upper or lower case.' })),
   user_id: Type.Optional(Uuid),
   created_at_gte: Type.Optional(Timestamp),
@@ -48,14 +63,17 @@ const UserList = ListQuery(['created_at', 'updated_at'], {
 
 // What we ask of the database
 
-const columns = ['id', 'user_id', 'role', 'status', 'created_at', 'updated_at', 'version'] as const
+const columns = ['id', 'user_id', 'email', 'name', 'role', 'status', 'created_at', 'updated_at', 'version'] as const
 
 type Person = { email: string; name: string }
 
 const person = (eb: ExpressionBuilder<Database, 'memberships'>) =>
-  eb.fn<Person>('describe_member', ['user_id']).as('person')
+  eb.fn<Person | null>('describe_member', ['user_id']).as('person')
 
-const present = <R extends { person: Person }>({ person: { email, name }, ...row }: R) => ({ ...row, email, name })
+const present = <R extends { email: string | null; name: string | null; person: Person | null }>({
+  person,
+  ...row
+}: R) => ({ ...row, email: person?.email ?? row.email ?? '', name: person?.name ?? row.name })
 
 const findUser = async (db: TenantDb, id: string) =>
   present(
@@ -72,7 +90,10 @@ const listUsers = (db: TenantDb, filter: Static<typeof UserList>) => {
   if (filter.role !== undefined) list = list.where('role', '=', filter.role)
   if (filter.status !== undefined) list = list.where('status', '=', filter.status)
   if (filter.email !== undefined) {
-    list = list.where('user_id', '=', sql<string>`(select app.find_member(${filter.email}))`)
+    const email = filter.email.toLowerCase()
+    list = list.where((eb) =>
+      eb.or([eb('user_id', '=', sql<string>`(select app.find_member(${email}))`), eb('email', '=', email)]),
+    )
   }
   if (filter.user_id !== undefined) list = list.where('user_id', '=', filter.user_id)
   if (filter.created_at_gte !== undefined) list = list.where('created_at', '>=', filter.created_at_gte)
@@ -80,23 +101,18 @@ const listUsers = (db: TenantDb, filter: Static<typeof UserList>) => {
   return list
 }
 
-/** Throws unprocessable for a role that there is not, forbidden for one that the caller may not give. Policies refuse it too. */
-async function mustBeGrantable(db: TenantDb, role: string): Promise<void> {
-  const { rows } = await sql<{ grantable: boolean; known: boolean }>`
-    select ${role}::text = any (app.grantable_roles()) as grantable,
-           exists (select from app.list_roles() r where r.name = ${role}) as known`.execute(db)
-  const { grantable, known } = rows[0] ?? {}
-  if (grantable) return
-  if (known) throw new Problem('forbidden', { detail: 'Nobody gives a role that may do what they may not.' })
-  throw new Problem('unprocessable', { errors: [{ path: '/role', message: 'is no role of this tenant' }] })
-}
+type Change = { role?: string; status?: Static<typeof Status> }
 
-type Change = Partial<Pick<Insertable<Memberships>, 'role' | 'status'>>
-
-async function changeUser(db: TenantDb, id: string, change: Change, versions?: number[]) {
+/** `fallback` is what is not asked for, of a member; who is invited stays so. */
+async function changeUser(db: TenantDb, id: string, asked: Change, versions?: number[], fallback: Change = {}) {
   const user = await findUser(db, id)
-  if (Object.keys(change).length === 0) return unchanged(user, versions)
+  if (Object.keys(asked).length === 0) return unchanged(user, versions)
   if (versions && !versions.includes(user.version)) stale(user)
+  const isInvited = user.status === 'invited'
+  if (isInvited && asked.status !== undefined) {
+    throw new Problem('unprocessable', { errors: [{ path: '/status', message: 'is theirs to change, by accepting' }] })
+  }
+  const change = isInvited ? asked : { ...fallback, ...asked }
   if (change.role !== undefined) await mustBeGrantable(db, change.role)
   const changed = await db
     .updateTable('memberships')
@@ -106,6 +122,27 @@ async function changeUser(db: TenantDb, id: string, change: Change, versions?: n
     .returning('id')
     .executeTakeFirst()
   return changed ? findUser(db, id) : refuse(await findUser(db, id), versions)
+}
+
+/**
+ * Invites; with a password, the person is made besides, if there is none with this address, and is a member from their first
+ * sign-in on. The answer and the work are the same either way.
+ */
+async function addUser(
+  db: TenantDb,
+  invitations: Invitations,
+  { password, ...invited }: Static<typeof NewUser>,
+  request: FastifyRequest,
+) {
+  const id = await invite(db, invitations, invited)
+  if (password !== undefined) {
+    const { rows } = await sql<{ name: string; slug: string }>`select name, slug from app.tenants`.execute(db)
+    const weakness = weaknessOf(password, { email: invited.email, tenantNames: rows.flatMap(Object.values) })
+    if (weakness) throw new Problem('unprocessable', { errors: [{ path: '/password', message: weakness }] })
+    const hash = request.passwordHash ?? (await hashPassword(password))
+    await sql`select app.make_invited_person(${id}::uuid, ${hash}, ${inetOf(request.ip)}::inet)`.execute(db)
+  }
+  return findUser(db, id)
 }
 
 async function removeUser(db: TenantDb, id: string, versions?: number[]) {
@@ -128,7 +165,16 @@ function refuse(user: { version: number; role: string }, versions: number[] | un
 
 // What the world may ask of us
 
-export const users: FastifyPluginAsyncTypebox = async (app) => {
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The hash of a password in the body, made before there is a transaction that would wait for it. */
+    passwordHash: string | undefined
+  }
+}
+
+export const users: FastifyPluginAsyncTypebox<{ invitations: Invitations }> = async (app, { invitations }) => {
+  app.decorateRequest('passwordHash', undefined)
+
   app.get(
     '/',
     {
@@ -143,6 +189,36 @@ export const users: FastifyPluginAsyncTypebox = async (app) => {
     async (request) => {
       const page = await request.page(listUsers(request.db, request.query), request.query)
       return { ...page, data: page.data.map(present) }
+    },
+  )
+
+  app.post(
+    '/',
+    {
+      schema: {
+        operationId: 'createUser',
+        summary: 'Add a member',
+        description:
+          'Invites them by mail: they are a member once they accept. With a password an account is made for them, unless somebody has the address, and signing in to it for the first time accepts too. Whether somebody has the address, in another tenant or in none, does not show: the answer is the same.',
+        body: NewUser,
+        response: { 201: User },
+      },
+      config: {
+        permission: 'users:invite',
+        notKept: ['password'],
+        problems: ['already_invited', 'already_member', 'overloaded'],
+      },
+      // Hashing takes a while, for which no connection is held; but anybody can write down a key
+      preHandler: async (request) => {
+        const { password } = request.body
+        if (password === undefined || (request.apiKey && !request.apiKey.known)) return
+        request.passwordHash = await hashPassword(password)
+      },
+    },
+    async (request, reply) => {
+      const user = await addUser(request.db, invitations, request.body, request)
+      reply.code(201).header('location', `${app.prefix}/${user.id}`)
+      return user
     },
   )
 
@@ -171,7 +247,7 @@ export const users: FastifyPluginAsyncTypebox = async (app) => {
     },
     async (request) => {
       const { db, params, body } = request
-      return changeUser(db, params.id, { ...defaults, ...body }, expectedVersions(request))
+      return changeUser(db, params.id, body, expectedVersions(request), defaults)
     },
   )
 
