@@ -132,7 +132,12 @@ const disguise = async (superuser: pg.Client, canaries: Canaries): Promise<void>
 }
 
 /** One statement behind the wall, in a tenant's context as migrations and seeding have it. */
-const asSystem = async (superuser: pg.Client, tenantId: string, text: string, values: unknown[]): Promise<void> => {
+export const asSystem = async (
+  superuser: pg.Client,
+  tenantId: string,
+  text: string,
+  values: unknown[],
+): Promise<void> => {
   await superuser.query('begin')
   await superuser.query(`select app.seal($1, 'system', null, 'system', null, 'stage', null)`, [tenantId])
   await superuser.query(text, values)
@@ -146,7 +151,7 @@ const signInAll = async (
 ): Promise<Record<Role, Person>> => {
   const { rows } = await superuser.query<{ role: Role; user_id: string; tenant_id: string }>(
     `select m.role, m.user_id, m.tenant_id from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
-      where t.slug = $1`,
+      where t.slug = $1 and m.status = 'active'`,
     [tenant],
   )
   const people = rows.map(({ role, user_id: userId, tenant_id: tenantId }) =>
@@ -251,9 +256,10 @@ const survey = async (superuser: pg.Client, tenants: Record<'acme' | 'globex', s
     found.others.push(...(await read(table, 'tenant_id <> $1', [tenants.globex])))
   }
   const names = (
-    await superuser.query<{ user_id: string }>('select user_id from app.memberships where tenant_id = $1', [
-      tenants.globex,
-    ])
+    await superuser.query<{ user_id: string }>(
+      'select user_id from app.memberships where tenant_id = $1 and user_id is not null',
+      [tenants.globex],
+    )
   ).rows.map(({ user_id }) => user_id)
   for (const { table } of relations.filter(({ walled }) => !walled)) {
     for (const row of await read(table, 'true', [])) {
