@@ -28,7 +28,7 @@ import { makeMask } from './mask.ts'
 import { parting } from './parting.ts'
 import { makeRandom, type Random } from './random.ts'
 import { type Bounds, count, type Finding, makeClock, makeReport, type Report } from './report.ts'
-import { accessToken, asSystem, cloneStage, type Person, type Role, type Stage, signIn } from './stage.ts'
+import { accessToken, cloneStage, type Person, type Role, reinstate, type Stage, signIn } from './stage.ts'
 
 type Options = {
   stage: Stage
@@ -152,20 +152,6 @@ const carry = ({ served, tokens }: Pick<Arena, 'served' | 'tokens'>, person: Per
 const signInAgain = async (arena: Arena): Promise<void> => {
   for (const person of Object.values(arena.stage.people.acme)) carry(arena, await signIn(arena.served, person))
   arena.key = await makeKey(arena)
-}
-
-/** Whoever of acme was demoted, deactivated or removed by what was sent, or has left, is again what they were. */
-const reinstate = async ({ stage, superuser }: Arena): Promise<void> => {
-  for (const { tenantId, userId, role } of Object.values(stage.people.acme)) {
-    await asSystem(
-      superuser,
-      tenantId,
-      `insert into app.memberships as m (user_id, role) values ($1, $2)
-       on conflict (tenant_id, user_id) do update set role = excluded.role, status = 'active'
-         where (m.role, m.status) is distinct from (excluded.role, 'active')`,
-      [userId, role],
-    )
-  }
 }
 
 const changesMembers = ({ method, target }: Request): boolean =>
@@ -460,7 +446,7 @@ const ask = (arena: Arena, draft: Draft, random: Random) => {
       const request = requests[at[which]] as Request
       const answer = await askPatiently(arena.wire, request)
       learn(arena.own, request.target, answer)
-      if (answer.status < 300 && changesMembers(request)) await reinstate(arena)
+      if (answer.status < 300 && changesMembers(request)) await reinstate(arena.superuser, arena.stage.people.acme)
       return answer
     },
   }

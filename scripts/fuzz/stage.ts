@@ -132,16 +132,26 @@ const disguise = async (superuser: pg.Client, canaries: Canaries): Promise<void>
 }
 
 /** One statement behind the wall, in a tenant's context as migrations and seeding have it. */
-export const asSystem = async (
-  superuser: pg.Client,
-  tenantId: string,
-  text: string,
-  values: unknown[],
-): Promise<void> => {
+const asSystem = async (superuser: pg.Client, tenantId: string, text: string, values: unknown[]): Promise<void> => {
   await superuser.query('begin')
   await superuser.query(`select app.seal($1, 'system', null, 'system', null, 'stage', null)`, [tenantId])
   await superuser.query(text, values)
   await superuser.query('commit')
+}
+
+/**
+ * Whoever of a tenant was demoted, deactivated or removed by what was sent, or has left, is again what they were. In one
+ * statement: others use this connection, too.
+ */
+export const reinstate = async (superuser: pg.Client, people: Record<Role, Person>): Promise<void> => {
+  const { tenantId } = people.owner
+  await superuser.query(
+    `insert into app.memberships as m (tenant_id, user_id, role)
+     select $1, person.* from app.seal($1, 'system', null, 'system', null, 'stage', null), unnest($2::uuid[], $3::text[]) person
+     on conflict (tenant_id, user_id) do update set role = excluded.role, status = 'active'
+       where (m.role, m.status) is distinct from (excluded.role, 'active')`,
+    [tenantId, Object.values(people).map(({ userId }) => userId), Object.values(people).map(({ role }) => role)],
+  )
 }
 
 const signInAll = async (
