@@ -6,7 +6,8 @@
 --   BH003 the tenant is suspended                   BH006 entered already
 -- Beside these: BH007 a context that does not fit, BH008 none where one is needed (0002, 0003), BH009 a job whose lease is
 -- held by another (0014), BH010 append-only (0002), BH011 too many locks (0002),
--- BH012 seals that do not fit (0015), BH013 what is to be kept of the log (0017), BH014 a visit that was not announced (0019).
+-- BH012 seals that do not fit (0015), BH013 what is to be kept of the log (0017), BH014 a visit that was not announced (0019),
+-- BH023 the last owner of a tenant (0023).
 -- What a tenant asks of who enters (0031): BH020 another network, BH021 a younger session, BH022 a second factor.
 
 set local role app_gate;
@@ -61,7 +62,9 @@ begin
   v_tenant_id := coalesce(p_tenant_id, v_by_slug);
 
   select m.role, m.status as membership, t.status as tenant, t.allowed_networks, t.session_idle_seconds, t.session_max_seconds, t.mfa_required,
-         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission) as may
+         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission)
+           or exists (select from app.roles r
+                       where r.tenant_id = m.tenant_id and r.name = m.role and p_permission = any (r.permissions)) as may
     into v_found
     from app.memberships m
     left join app.tenants t on t.tenant_id = m.tenant_id
