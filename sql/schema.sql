@@ -945,7 +945,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -985,7 +985,9 @@ create table app.sessions (
   revoked_at          timestamp with time zone,
   address             inet,
   user_agent          text,
+  mfa_at              timestamp with time zone,
   created_at          timestamp with time zone  not null default now(),
+  longest_idle        interval                  not null default '00:00:00'::interval,
   constraint sessions_pkey PRIMARY KEY (id),
   constraint sessions_secret_hash_key UNIQUE (secret_hash),
   constraint sessions_selected_tenant_id_fkey FOREIGN KEY (selected_tenant_id) REFERENCES app.tenants(tenant_id),
@@ -999,6 +1001,8 @@ alter table app.sessions owner to app_owner;
 comment on table app.sessions is 'One row: one sign-in of one person on one device.';
 comment on column app.sessions.key_id is 'The entry of ENCRYPTION_KEYS under which this session''s tokens are derived.';
 comment on column app.sessions.counter is 'The number of the refresh token that is good now.';
+comment on column app.sessions.mfa_at is 'When a second factor was shown in it. Null: it was not, or the person has none any more.';
+comment on column app.sessions.longest_idle is 'The longest time between two refreshes: another tenant may permit more than one that is entered later.';
 alter table app.sessions enable row level security;
 alter table app.sessions force row level security;
 
@@ -1007,7 +1011,7 @@ create policy gate on app.sessions as permissive for all to app_gate
   with check (true);
 
 grant delete, insert, select on app.sessions to app_gate;
-grant update (selected_tenant_id, counter, refreshed_at, idle_expires_at, revoked_at) on app.sessions to app_gate;
+grant update (selected_tenant_id, counter, refreshed_at, idle_expires_at, revoked_at, mfa_at, longest_idle) on app.sessions to app_gate;
 
 CREATE INDEX sessions_expiry ON app.sessions USING btree (expires_at);
 CREATE INDEX sessions_user ON app.sessions USING btree (user_id);
@@ -1027,13 +1031,20 @@ create table app.tenants (
   audit_retention_days  integer,
   legal_hold_since      timestamp with time zone,
   legal_hold_reason     text,
+  mfa_required          boolean                   not null default false,
+  session_idle_seconds  integer,
+  session_max_seconds   integer,
+  allowed_networks      cidr[]                    not null default '{}'::cidr[],
   constraint tenants_pkey PRIMARY KEY (tenant_id, id),
   constraint tenants_slug_key UNIQUE (slug),
   constraint tenants_tenant_id_key UNIQUE (tenant_id),
+  constraint tenants_allowed_networks_check CHECK ((cardinality(allowed_networks) <= 50)),
   constraint tenants_audit_retention_days_check CHECK (((audit_retention_days >= 30) AND (audit_retention_days <= 36500))),
   constraint tenants_check CHECK (((legal_hold_since IS NULL) = (legal_hold_reason IS NULL))),
   constraint tenants_legal_hold_reason_check CHECK (((char_length(legal_hold_reason) >= 1) AND (char_length(legal_hold_reason) <= 1000))),
   constraint tenants_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
+  constraint tenants_session_idle_seconds_check CHECK (((session_idle_seconds >= 300) AND (session_idle_seconds <= 31536000))),
+  constraint tenants_session_max_seconds_check CHECK (((session_max_seconds >= 300) AND (session_max_seconds <= 31536000))),
   constraint tenants_slug_check CHECK ((slug ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text)),
   constraint tenants_status_check CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text, 'deleting'::text])))
 );
@@ -1041,6 +1052,10 @@ alter table app.tenants owner to app_owner;
 comment on table app.tenants is 'One row: one customer, and the edge of everything that is theirs.';
 comment on column app.tenants.audit_retention_days is 'How long the audit log is kept, counted from the end of the month of an entry. Null: for ever.';
 comment on column app.tenants.legal_hold_since is 'While it is not null, nothing of this tenant''s audit log is dropped or erased.';
+comment on column app.tenants.mfa_required is 'People enter by sessions in which a second factor was shown.';
+comment on column app.tenants.session_idle_seconds is 'How long a session may have been without a refresh. Null: as long as the service permits.';
+comment on column app.tenants.session_max_seconds is 'How long ago a session may have begun. Null: as long as the service permits.';
+comment on column app.tenants.allowed_networks is 'From where people and keys enter. Empty: from anywhere.';
 alter table app.tenants enable row level security;
 alter table app.tenants force row level security;
 
@@ -1049,17 +1064,20 @@ create policy wall on app.tenants as restrictive for all to app_api, app_audit, 
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
 create policy audit on app.tenants as permissive for select to app_auditor
   using (true);
+create policy change on app.tenants as permissive for update to app_api
+  using (( SELECT app.can('tenant:write'::text) AS can))
+  with check ((( SELECT app.can('tenant:write'::text) AS can) AND ((allowed_networks = '{}'::cidr[]) OR COALESCE((( SELECT app.client_address() AS client_address) <<= ANY ((allowed_networks)::inet[])), false))));
 create policy gate on app.tenants as permissive for all to app_gate
   using (true)
   with check (true);
 create policy read on app.tenants as permissive for select to app_api, app_worker
   using (true);
 
-grant select on app.tenants to app_api;
 grant select on app.tenants to app_auditor;
 grant insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
-grant update (updated_at, audit_retention_days, legal_hold_since, legal_hold_reason) on app.tenants to app_gate;
+grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds), update (name, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_api;
+grant update (updated_at, audit_retention_days, legal_hold_since, legal_hold_reason, allowed_networks) on app.tenants to app_gate;
 
 CREATE TRIGGER audit_delete AFTER DELETE ON app.tenants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.tenants enable always trigger audit_delete;
@@ -1535,6 +1553,19 @@ end $function$;
 alter function app.advance_audit_stream(p_name text, p_from bigint, p_to bigint) owner to app_audit;
 grant execute on function app.advance_audit_stream(p_name text, p_from bigint, p_to bigint) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.allowed_networks()
+ RETURNS cidr[]
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (select t.allowed_networks from app.tenants t where t.tenant_id = app.tenant_id() and app.can('tenant:write'));
+end $function$;
+alter function app.allowed_networks() owner to app_gate;
+comment on function app.allowed_networks() is 'From where this tenant is entered, for those who may change it; null for others.';
+grant execute on function app.allowed_networks() to app_api;
+
 CREATE OR REPLACE FUNCTION app.announce_visit(p_tenant_slug text, p_person text, p_reason text)
  RETURNS uuid
  LANGUAGE plpgsql
@@ -1823,6 +1854,22 @@ end $function$;
 alter function app.audit_entry(p_entry app.audit_log) owner to app_audit;
 grant execute on function app.audit_entry(p_entry app.audit_log) to app_api;
 grant execute on function app.audit_entry(p_entry app.audit_log) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.audit_event(p_tenant_id uuid, p_user_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_event text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid := app.uuidv7();
+begin
+  insert into app.audit_log (tenant_id, id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, row_id)
+  values (p_tenant_id, v_id, 'user', p_user_id, p_role, p_session_id, p_request_id,
+          app.conceal(sha256(app.personal_key(p_user_id) || uuid_send(v_id)), 'address', host(p_address)), p_event, 'users', p_user_id);
+end $function$;
+alter function app.audit_event(p_tenant_id uuid, p_user_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_event text) owner to app_audit;
+grant execute on function app.audit_event(p_tenant_id uuid, p_user_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_event text) to app_gate;
 
 CREATE OR REPLACE FUNCTION app.audit_horizon(OUT xact bigint, OUT id uuid)
  RETURNS record
@@ -2185,6 +2232,18 @@ end $function$;
 alter function app.claim_mails(p_limit integer, p_lease interval, p_attempts integer) owner to app_gate;
 grant execute on function app.claim_mails(p_limit integer, p_lease interval, p_attempts integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.client_address()
+ RETURNS inet
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ begin return app.plain_address(nullif((app.context())[7], '')::inet); end $function$;
+alter function app.client_address() owner to app_gate;
+comment on function app.client_address() is 'Where the actor of this transaction is, or null. In policies always as (select app.client_address()).';
+grant execute on function app.client_address() to app_api;
+grant execute on function app.client_address() to app_auditor;
+grant execute on function app.client_address() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.conceal(p_entry_key bytea, p_field text, p_value text)
  RETURNS bytea
  LANGUAGE plpgsql
@@ -2338,14 +2397,16 @@ CREATE OR REPLACE FUNCTION app.end_own_session(p_secret bytea, p_session_id uuid
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_user_id uuid := (app.person_of(p_secret)).user_id;
+  v_user_id   uuid := (app.person_of(p_secret)).user_id;
+  v_tenant_id uuid;
 begin
   update app.sessions s set revoked_at = now()
-   where s.id = p_session_id and s.user_id = v_user_id and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now();
+   where s.id = p_session_id and s.user_id = v_user_id and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now()
+  returning s.selected_tenant_id into v_tenant_id;
   if not found then
     return false;
   end if;
-  perform app.log_security('session_ended', v_user_id, null, p_session_id, p_request_id, p_address, p_user_agent, null);
+  perform app.log_security('session_ended', v_user_id, v_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, null);
   return true;
 end $function$;
 alter function app.end_own_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
@@ -2382,53 +2443,79 @@ CREATE OR REPLACE FUNCTION app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_
 AS $function$
 #variable_conflict use_column
 declare
-  v_by_slug   uuid;
-  v_tenant_id uuid;
-  v_found     record;
+  v_session_id uuid;
+  v_user_id    uuid;
+  v_idle       interval;
+  v_begun_at   timestamptz;
+  v_mfa_at     timestamptz;
+  v_by_slug    uuid;
+  v_tenant_id  uuid;
+  v_found      record;
 begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
   end if;
 
-  if p_tenant_slug is not null then
-    v_by_slug := (select t.tenant_id from app.tenants t where t.slug = p_tenant_slug);
-  end if;
-  v_tenant_id := coalesce(p_tenant_id, v_by_slug);
-
-  select s.id, s.user_id, m.role, m.status as membership, t.status as tenant,
-         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission)
-           or exists (select from app.roles r
-                       where r.tenant_id = m.tenant_id and r.name = m.role and p_permission = any (r.permissions)) as may
-    into v_found
+  select s.id, s.user_id, greatest(s.longest_idle, now() - s.refreshed_at), s.created_at, s.mfa_at
+    into v_session_id, v_user_id, v_idle, v_begun_at, v_mfa_at
     from app.sessions s
     join app.users u on u.id = s.user_id
-    left join app.memberships m on m.tenant_id = v_tenant_id and m.user_id = s.user_id
-    left join app.tenants t on t.tenant_id = m.tenant_id
    where s.secret_hash = sha256(p_secret)
      and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and u.status = 'active';
 
   if not found then
     raise exception 'no such session' using errcode = 'BH001';
   end if;
+
+  -- Now that the person is known, among their own memberships: what is not theirs costs the same look, whether it exists or
+  -- not. So these are steps of their own: a plan of all could begin with the tenant, or with everybody in it.
+  if p_tenant_slug is not null then
+    select m.tenant_id into v_by_slug
+      from app.memberships m
+     where m.user_id = v_user_id and m.status = 'active'
+       and (select t.slug from app.tenants t where t.tenant_id = m.tenant_id) = p_tenant_slug;
+  end if;
+  v_tenant_id := coalesce(p_tenant_id, v_by_slug);
+
+  select m.role, m.status as membership, t.status as tenant, t.allowed_networks, t.session_idle_seconds, t.session_max_seconds, t.mfa_required,
+         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission)
+           or exists (select from app.roles r
+                       where r.tenant_id = m.tenant_id and r.name = m.role and p_permission = any (r.permissions)) as may
+    into v_found
+    from app.memberships m
+    left join app.tenants t on t.tenant_id = m.tenant_id
+   where m.tenant_id = v_tenant_id and m.user_id = v_user_id;
+
+  -- nobody else is told which slug goes with an id: of two names, one is theirs
+  if p_tenant_slug is not null and v_by_slug is distinct from v_tenant_id
+     and (v_by_slug is not null or v_found.membership = 'active') then
+    raise exception 'two tenants are named' using errcode = 'BH005';
+  end if;
   if v_found.membership is distinct from 'active' then
     raise exception 'not a member' using errcode = 'BH002';
   end if;
-  -- after the membership: nobody else is told which slug goes with an id
-  if p_tenant_slug is not null and v_by_slug is distinct from v_tenant_id then
-    raise exception 'two tenants are named' using errcode = 'BH005';
-  end if;
   if v_found.tenant <> 'active' then
     raise exception 'the tenant is %', v_found.tenant using errcode = 'BH003';
+  end if;
+  if v_found.allowed_networks <> '{}' and (app.plain_address(p_address) <<= any (v_found.allowed_networks)) is not true then
+    raise exception 'the tenant is not entered from this network' using errcode = 'BH020';
+  end if;
+  if v_idle >= make_interval(secs => v_found.session_idle_seconds)
+     or v_begun_at + make_interval(secs => v_found.session_max_seconds) <= now() then
+    raise exception 'the session is too old for this tenant' using errcode = 'BH021';
+  end if;
+  if v_found.mfa_required and v_mfa_at is null then
+    raise exception 'the tenant asks for a second factor' using errcode = 'BH022';
   end if;
   if not v_found.may then
     raise exception 'the role % lacks %', v_found.role, p_permission using errcode = 'BH004';
   end if;
 
-  perform app.seal(v_tenant_id, 'user', v_found.user_id, v_found.role, v_found.id, p_request_id, p_address);
-  tenant_id := v_tenant_id; actor_id := v_found.user_id; role := v_found.role; session_id := v_found.id;
+  perform app.seal(v_tenant_id, 'user', v_user_id, v_found.role, v_session_id, p_request_id, p_address);
+  tenant_id := v_tenant_id; actor_id := v_user_id; role := v_found.role; session_id := v_session_id;
 end $function$;
 alter function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) owner to app_gate;
-comment on function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) is 'Opens a transaction for a person''s request. Raises BH001 to BH006.';
+comment on function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) is 'Opens a transaction for a person''s request. Raises BH001 to BH006 and BH020 to BH022.';
 grant execute on function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) to app_api;
 
 CREATE OR REPLACE FUNCTION app.enter_as_system(p_slug text, p_request_id text)
@@ -2502,15 +2589,14 @@ CREATE OR REPLACE FUNCTION app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_t
 AS $function$
 #variable_conflict use_column
 declare
-  -- a socket that listens on both families shows IPv4 as ::ffff:a.b.c.d
-  v_address inet := case when p_address <<= '::ffff:0:0/96' then substr(host(p_address), 8)::inet else p_address end;
+  v_address inet := app.plain_address(p_address);
   v_found   record;
 begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
   end if;
 
-  select count(*) over () as matches, k.tenant_id, k.id, t.slug, t.status, p_permission = any (k.permissions) as may,
+  select count(*) over () as matches, k.tenant_id, k.id, t.slug, t.status, t.allowed_networks, p_permission = any (k.permissions) as may,
          coalesce(u.used_at <= now() - interval '1 minute', true) as use_is_due
     into v_found
     from app.api_keys k
@@ -2530,6 +2616,9 @@ begin
   if v_found.status <> 'active' then
     raise exception 'the tenant is %', v_found.status using errcode = 'BH003';
   end if;
+  if v_found.allowed_networks <> '{}' and (v_address <<= any (v_found.allowed_networks)) is not true then
+    raise exception 'the tenant is not entered from this network' using errcode = 'BH020';
+  end if;
   if not v_found.may then
     raise exception 'the key lacks %', p_permission using errcode = 'BH004';
   end if;
@@ -2538,7 +2627,7 @@ begin
   tenant_id := v_found.tenant_id; actor_id := v_found.id; use_is_due := v_found.use_is_due;
 end $function$;
 alter function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) owner to app_gate;
-comment on function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) is 'Opens a transaction for a request of an API key. Raises BH001 and BH003 to BH006.';
+comment on function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) is 'Opens a transaction for a request of an API key. Raises BH001, BH003 to BH006 and BH020.';
 grant execute on function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) to app_api;
 
 CREATE OR REPLACE FUNCTION app.explain(p_action text, p_resource text, p_id uuid)
@@ -3102,6 +3191,19 @@ AS $function$ select exists (select from app.audit_log e where e.tenant_id = p_t
 alter function app.has_acted(p_tenant_id uuid, p_actor_id uuid) owner to app_audit;
 grant execute on function app.has_acted(p_tenant_id uuid, p_actor_id uuid) to app_gate;
 
+CREATE OR REPLACE FUNCTION app.has_second_factor()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (select s.mfa_at is not null from app.sessions s where s.id = nullif((app.context())[5], '')::uuid);
+end $function$;
+alter function app.has_second_factor() owner to app_gate;
+comment on function app.has_second_factor() is 'Whether a second factor was shown in the session of this transaction; null where there is none.';
+grant execute on function app.has_second_factor() to app_api;
+
 CREATE OR REPLACE FUNCTION app.held_networks()
  RETURNS cidr[]
  LANGUAGE plpgsql
@@ -3369,6 +3471,21 @@ end $function$;
 alter function app.leave_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.leave_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.lift_allowed_networks(p_slug text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant_id uuid := app.enter_as_system(p_slug, 'allowed networks');
+begin
+  update app.tenants t set allowed_networks = '{}' where t.tenant_id = v_tenant_id;
+  perform app.log_security('networks_lifted', null, v_tenant_id, null, null, null, null, jsonb_build_object('by', session_user));
+end $function$;
+alter function app.lift_allowed_networks(p_slug text) owner to app_gate;
+grant execute on function app.lift_allowed_networks(p_slug text) to app_owner;
+
 CREATE OR REPLACE FUNCTION app.list_audit_keys()
  RETURNS TABLE(key_id text, public_key bytea, created_at timestamp with time zone)
  LANGUAGE sql
@@ -3470,17 +3587,39 @@ end $function$;
 alter function app.lock_owners() owner to app_gate;
 grant execute on function app.lock_owners() to app_owner;
 
-CREATE OR REPLACE FUNCTION app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
+CREATE OR REPLACE FUNCTION app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
  RETURNS void
- LANGUAGE sql
+ LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
-    values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'))
-  $function$;
+begin
+  if p_event !~ '_(failed|refused)$' then
+    raise exception '% is no refusal', p_event using errcode = 'insufficient_privilege';
+  end if;
+  perform app.log_security(p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, p_detail);
+end $function$;
+alter function app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
+grant execute on function app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
+  values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'));
+
+  perform app.audit_event(m.tenant_id, m.user_id, m.role, p_session_id, p_request_id, p_address, p_event)
+     from app.memberships m
+    where m.user_id = p_user_id and m.status = 'active'
+      and case when p_event in ('logged_in', 'logged_out', 'tenant_switched', 'session_ended', 'refresh_reused') then m.tenant_id = p_tenant_id
+               else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified') end
+    order by m.tenant_id;
+end $function$;
 alter function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
-grant execute on function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.mail_invitation(p_membership_id uuid, p_mail app.sealed_mail)
  RETURNS boolean
@@ -3753,6 +3892,13 @@ AS $function$
 alter function app.personal_openings(p_ids uuid[]) owner to app_audit;
 grant execute on function app.personal_openings(p_ids uuid[]) to app_api;
 
+CREATE OR REPLACE FUNCTION app.plain_address(p_address inet)
+ RETURNS inet
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+AS $function$ begin return case when p_address <<= '::ffff:0:0/96' then substr(host(p_address), 8)::inet else p_address end; end $function$;
+alter function app.plain_address(p_address inet) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.refuse_change()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -3969,7 +4115,8 @@ begin
   if p_counter = v_session.counter then
     verdict := 'rotated';
     update app.sessions
-       set counter = counter + 1, refreshed_at = clock_timestamp(), idle_expires_at = least(clock_timestamp() + p_idle, expires_at)
+       set counter = counter + 1, longest_idle = greatest(longest_idle, clock_timestamp() - refreshed_at), refreshed_at = clock_timestamp(),
+            idle_expires_at = least(clock_timestamp() + p_idle, expires_at)
      where id = p_session_id;
   elsif p_counter = v_session.counter - 1 and clock_timestamp() < v_session.refreshed_at + p_grace then
     verdict := 'repeated';

@@ -26,6 +26,7 @@ import { authz } from './modules/authz.ts'
 import { problemKinds } from './modules/problems.ts'
 import { projects } from './modules/projects.ts'
 import { roles } from './modules/roles.ts'
+import { ownTenant } from './modules/tenant.ts'
 import { acceptInvitation } from './modules/users/accept.ts'
 import { invitations } from './modules/users/invitations.ts'
 import { users } from './modules/users/users.ts'
@@ -42,6 +43,7 @@ import { observability, RequestLog } from './plugins/observability.ts'
 import { openapi } from './plugins/openapi.ts'
 import { pagination } from './plugins/pagination.ts'
 import { rateLimit } from './plugins/rate-limit.ts'
+import { refreshCookie } from './plugins/refresh-cookie.ts'
 import { requestId, requestIdOf } from './plugins/request-id.ts'
 import { securityHeaders } from './plugins/security-headers.ts'
 import { tenantRoutes } from './plugins/tenant.ts'
@@ -132,6 +134,11 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
       api.register(
         async (anybody) => {
+          anybody.register(refreshCookie, {
+            ...{ secure: config.production || config.requireHttps, path: anybody.prefix },
+            ...{ maxAgeMs: config.sessions.refreshIdleMs, origins: config.corsOrigins },
+          })
+
           anybody.register(signIn, { sessions, recovery })
           anybody.register(tokens, { sessions })
           anybody.register(recoveryRoutes, { sessions, recovery })
@@ -157,6 +164,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         })
 
         tenant.register(projects, { prefix: '/projects' })
+        tenant.register(ownTenant, { prefix: '/tenant' })
         tenant.register(users, { prefix: '/users', invitations: invited })
         tenant.register(invitations, { prefix: '/invitations', invitations: invited })
         tenant.register(roles, { prefix: '/roles' })

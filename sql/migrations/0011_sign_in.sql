@@ -130,7 +130,8 @@ begin
   if p_counter = v_session.counter then
     verdict := 'rotated';
     update app.sessions
-       set counter = counter + 1, refreshed_at = clock_timestamp(), idle_expires_at = least(clock_timestamp() + p_idle, expires_at)
+       set counter = counter + 1, longest_idle = greatest(longest_idle, clock_timestamp() - refreshed_at), refreshed_at = clock_timestamp(),
+            idle_expires_at = least(clock_timestamp() + p_idle, expires_at)
      where id = p_session_id;
   elsif p_counter = v_session.counter - 1 and clock_timestamp() < v_session.refreshed_at + p_grace then
     verdict := 'repeated';

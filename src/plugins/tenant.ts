@@ -122,10 +122,10 @@ function hungUp(reply: FastifyReply): AbortSignal {
 const auditRead = (db: TenantDb, name: string, { params, query }: FastifyRequest) =>
   sql`select app.audit_read(${name}, ${JSON.stringify({ params, query })}::jsonb)`.execute(db)
 
-/** Not a member, suspended, or two names for two tenants. */
+/** Not a member, suspended, two names for two tenants, another network, or no second factor. */
 const refusesTenant = (error: unknown): error is Error & { code: string } =>
   error instanceof Problem ? error.code === 'tenant_conflict' : isDatabaseError(error) && REFUSALS.includes(error.code)
-const REFUSALS = ['BH002', 'BH003', 'BH005']
+const REFUSALS = ['BH002', 'BH003', 'BH005', 'BH020', 'BH022']
 
 /** After the rollback. What the request named stands there as it was named. */
 const logRefusal = (pool: pg.Pool, request: FastifyRequest, refused: string) => {
