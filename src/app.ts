@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import { makeApiKeys } from './auth/api-keys.ts'
+import { makeInvitations } from './auth/invitations.ts'
 import { makeOwn } from './auth/own.ts'
 import { makeRecovery } from './auth/recovery.ts'
 import { makeSessions } from './auth/sessions.ts'
@@ -24,7 +25,11 @@ import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
 import { problemKinds } from './modules/problems.ts'
 import { projects } from './modules/projects.ts'
+import { roles } from './modules/roles.ts'
 import { ownTenant } from './modules/tenant.ts'
+import { acceptInvitation } from './modules/users/accept.ts'
+import { invitations } from './modules/users/invitations.ts'
+import { users } from './modules/users/users.ts'
 import { accept } from './plugins/accept.ts'
 import { accessTokens } from './plugins/access-tokens.ts'
 import { auth } from './plugins/auth.ts'
@@ -92,6 +97,11 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     ...config.mailedTokens,
   })
   const ownRows = makeOwn(pools.auth)
+  const invited = makeInvitations({
+    pool: pools.auth,
+    mails: makeMailKeys(config.encryptionKeys),
+    ttlMs: config.invitationMs,
+  })
   const cursorKeys = deriveKeys(
     config.encryptionKeys.map(({ key }) => key),
     'bulkhead cursors',
@@ -143,6 +153,8 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         { prefix: '/auth' },
       )
 
+      api.register(acceptInvitation, { prefix: '/invitations', sessions, invitations: invited })
+
       api.register(async (tenant) => {
         tenant.register(auth, { apiKeys: keysInUse })
         tenant.register(pagination, { keys: cursorKeys })
@@ -153,6 +165,9 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
         tenant.register(projects, { prefix: '/projects' })
         tenant.register(ownTenant, { prefix: '/tenant' })
+        tenant.register(users, { prefix: '/users', invitations: invited })
+        tenant.register(invitations, { prefix: '/invitations', invitations: invited })
+        tenant.register(roles, { prefix: '/roles' })
         tenant.register(apiKeys, { prefix: '/api-keys' })
         tenant.register(audit, { prefix: '/audit' })
         tenant.register(auditExport, { prefix: '/audit' })

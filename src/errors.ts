@@ -30,6 +30,9 @@ export const problems = {
   slug_taken: [409, 'This tenant slug is taken.'],
   not_sealed: [409, 'This entry of the audit log is not sealed yet.'],
   overlap_running: [409, 'An earlier secret of this key is still good.'],
+  already_member: [409, 'This person is a member of this tenant.'],
+  already_invited: [409, 'This address is invited to this tenant.'],
+  role_in_use: [409, 'Somebody has this role.'],
   idempotency_in_progress: [409, 'A request with this idempotency key is still running.'],
   precondition_failed: [412, 'The resource has changed since it was read.'],
   too_large: [413, 'The request body is too large.'],
@@ -37,6 +40,8 @@ export const problems = {
   unsupported_media_type: [415, 'Send application/json.'],
   expectation_failed: [417, 'The expectation cannot be met.'],
   unprocessable: [422, 'The request breaks a rule.'],
+  last_owner: [422, 'A tenant keeps an active owner.'],
+  role_built_in: [422, 'A built-in role is fixed.'],
   reference_not_found: [422, 'A referenced resource does not exist in this tenant.'],
   idempotency_mismatch: [422, 'This idempotency key was used with another request.'],
   upgrade_required: [426, 'This answer needs HTTP/1.1 or later.'],
@@ -124,6 +129,7 @@ const sqlstates: Readonly<Record<string, ProblemCode>> = {
   BH020: 'network_not_allowed',
   BH021: 'session_expired',
   BH022: 'mfa_required',
+  BH023: 'last_owner',
 
   '08': 'unavailable',
   '22': 'unprocessable',
@@ -155,7 +161,11 @@ const sqlstates: Readonly<Record<string, ProblemCode>> = {
 
 /** A constraint whose breach has a name of its own. Constraint names never leave; these codes do. */
 const constraints: Readonly<Record<string, ProblemCode>> = {
+  memberships_email_key: 'already_invited',
+  memberships_role_fkey: 'role_in_use',
+  memberships_user_key: 'already_member',
   projects_name_key: 'name_taken',
+  roles_name_key: 'name_taken',
   tenants_slug_key: 'slug_taken',
   users_email_key: 'email_taken',
 }

@@ -7,7 +7,7 @@ create table app.security_log (
   id               uuid        primary key default app.uuidv7(),
   at               timestamptz not null default clock_timestamp(),
   event            text        not null check (event in ('registered', 'logged_in', 'login_failed', 'logged_out', 'refresh_reused', 'tenant_refused',
-                                                      'session_ended', 'tenant_switched', 'password_changed', 'password_refused',
+                                                      'session_ended', 'tenant_switched', 'tenant_left', 'tenant_joined', 'person_made', 'password_changed', 'password_refused',
                                                       'password_forgotten', 'password_reset', 'email_verification_asked', 'email_verified',
                                                       'email_change_asked', 'email_changed', 'token_refused',
                                                       'tenant_visited', 'person_erased', 'audit_retention_set', 'networks_lifted', 'legal_hold_set', 'legal_hold_released')),

@@ -6,7 +6,8 @@
 --   BH003 the tenant is suspended                   BH006 entered already
 -- Beside these: BH007 a context that does not fit, BH008 none where one is needed (0002, 0003), BH009 a job whose lease is
 -- held by another (0014), BH010 append-only (0002), BH011 too many locks (0002),
--- BH012 seals that do not fit (0015), BH013 what is to be kept of the log (0017), BH014 a visit that was not announced (0019).
+-- BH012 seals that do not fit (0015), BH013 what is to be kept of the log (0017), BH014 a visit that was not announced (0019),
+-- BH023 the last owner of a tenant (0023).
 -- What a tenant asks of who enters (0031): BH020 another network, BH021 a younger session, BH022 a second factor.
 
 set local role app_gate;
@@ -51,7 +52,8 @@ begin
   end if;
 
   -- Now that the person is known, among their own memberships: what is not theirs costs the same look, whether it exists or
-  -- not. So these are steps of their own: a plan of all could begin with the tenant, or with everybody in it.
+  -- not. So these are steps of their own, and the second compares in a way that no index serves: a plan could begin with the
+  -- tenant, or with everybody in it.
   if p_tenant_slug is not null then
     select m.tenant_id into v_by_slug
       from app.memberships m
@@ -61,11 +63,13 @@ begin
   v_tenant_id := coalesce(p_tenant_id, v_by_slug);
 
   select m.role, m.status as membership, t.status as tenant, t.allowed_networks, t.session_idle_seconds, t.session_max_seconds, t.mfa_required,
-         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission) as may
+         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission)
+           or exists (select from app.roles r
+                       where r.tenant_id = m.tenant_id and r.name = m.role and p_permission = any (r.permissions)) as may
     into v_found
     from app.memberships m
     left join app.tenants t on t.tenant_id = m.tenant_id
-   where m.tenant_id = v_tenant_id and m.user_id = v_user_id;
+   where m.user_id = v_user_id and m.tenant_id is not distinct from v_tenant_id;
 
   -- nobody else is told which slug goes with an id: of two names, one is theirs
   if p_tenant_slug is not null and v_by_slug is distinct from v_tenant_id

@@ -69,6 +69,7 @@ begin
     raise exception 'no such person' using errcode = 'BH001';
   end if;
 
+  perform app.join_at_first_sign_in(p_user_id, p_request_id, p_address, p_user_agent);  -- (0025)
   select array_agg(m.tenant_id) into v_tenants
     from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
    where m.user_id = p_user_id and m.status = 'active'

@@ -43,23 +43,8 @@ create policy gate on app.api_keys to app_gate using (true) with check (true);
 
 set local role app_gate;
 
--- What the actor of this transaction may hand on, which is no more than what it has itself. A person is bound by their role;
--- a key also by its own end and its own networks, or else it would outlive them in another key.
-
-create function app.held_permissions() returns text[]
-  language plpgsql stable parallel restricted security definer
-  set search_path = pg_catalog, pg_temp
-  as $$
-declare
-  v_context text[] := app.context();
-begin
-  if v_context[2] = 'key' then
-    return coalesce((select k.permissions from app.api_keys k
-                      where k.tenant_id = v_context[1]::uuid and k.id = v_context[3]::uuid), '{}');
-  end if;
-  return array(select r.permission from app.role_permissions r where r.role = v_context[4] order by r.permission);
-end $$;
-comment on function app.held_permissions is 'What the actor of this transaction may do. In policies always as (select app.held_permissions()).';
+-- What the actor of this transaction may hand on is no more than what it has itself (app.held_permissions). A person is bound
+-- by their role; a key also by its own end and its own networks, or else it would outlive them in another key.
 
 create function app.held_until() returns timestamptz
   language plpgsql stable parallel restricted security definer
@@ -85,7 +70,7 @@ begin
 end $$;
 comment on function app.held_networks is 'The networks that the actor of this transaction is bound to, or null.';
 
-grant execute on function app.held_permissions(), app.held_until(), app.held_networks() to app_owner, app_api, app_auditor;
+grant execute on function app.held_until(), app.held_networks() to app_owner, app_api, app_auditor;
 
 -- A new secret takes the place of the old one, which stays good until previous_expires_at, a week at most. Nothing else
 -- moves that time: an overlap is not made longer.

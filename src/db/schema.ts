@@ -166,6 +166,12 @@ export interface ContextKey {
   outer_block: Buffer;
 }
 
+export interface FirstSignIns {
+  membership_id: string;
+  of_tenant: string;
+  user_id: string;
+}
+
 export interface IdempotencyKeys {
   body: string;
   caller_id: Generated<string>;
@@ -180,6 +186,14 @@ export interface IdempotencyKeys {
   key: string;
   status: number;
   tenant_id: Generated<string>;
+}
+
+export interface InvitationMails {
+  created_at: Generated<string>;
+  email: string;
+  mail_id: string;
+  membership_id: string;
+  of_tenant: string;
 }
 
 export interface Mails {
@@ -223,12 +237,34 @@ export interface Mails {
 
 export interface Memberships {
   created_at: Generated<string>;
+  /**
+   * The role, when it is not a built-in one.
+   */
+  custom_role: Generated<string | null>;
+  /**
+   * Of who is invited. A member's is their own.
+   */
+  email: string | null;
+  /**
+   * When an invitation ends.
+   */
+  expires_at: string | null;
   id: Generated<string>;
-  role: "owner" | "admin" | "manager" | "member";
-  status: Generated<"active" | "deactivated">;
+  invited_at: string | null;
+  /**
+   * The person or key that invited them last.
+   */
+  invited_by: string | null;
+  name: string | null;
+  role: string;
+  status: Generated<"invited" | "active" | "deactivated">;
   tenant_id: Generated<string>;
+  token_hash: Buffer | null;
   updated_at: Generated<string>;
-  user_id: string;
+  /**
+   * Null: somebody who is invited.
+   */
+  user_id: string | null;
   version: Generated<number>;
 }
 
@@ -283,12 +319,23 @@ export interface RolePermissions {
   role: "owner" | "admin" | "manager" | "member";
 }
 
+export interface Roles {
+  created_at: Generated<string>;
+  description: Generated<string>;
+  id: Generated<string>;
+  name: string;
+  permissions: string[];
+  tenant_id: Generated<string>;
+  updated_at: Generated<string>;
+  version: Generated<number>;
+}
+
 export interface SecurityLog {
   about_tenant_id: string | null;
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "networks_lifted" | "legal_hold_set" | "legal_hold_released";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "tenant_left" | "tenant_joined" | "person_made" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "networks_lifted" | "legal_hold_set" | "legal_hold_released";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
@@ -391,7 +438,9 @@ export interface Database {
   audit_seals: AuditSeals;
   audit_streams: AuditStreams;
   context_key: ContextKey;
+  first_sign_ins: FirstSignIns;
   idempotency_keys: IdempotencyKeys;
+  invitation_mails: InvitationMails;
   mails: Mails;
   memberships: Memberships;
   permissions: Permissions;
@@ -399,8 +448,26 @@ export interface Database {
   personal_keys: PersonalKeys;
   projects: Projects;
   role_permissions: RolePermissions;
+  roles: Roles;
   security_log: SecurityLog;
   sessions: Sessions;
   tenants: Tenants;
   users: Users;
 }
+
+/** What a route may ask for: the rows of app.permissions. */
+export type Permission = 
+  | "api_keys:read"
+  | "api_keys:write"
+  | "audit:read"
+  | "authz:read"
+  | "projects:delete"
+  | "projects:read"
+  | "projects:write"
+  | "roles:read"
+  | "roles:write"
+  | "tenant:read"
+  | "tenant:write"
+  | "users:invite"
+  | "users:read"
+  | "users:write";

@@ -5,6 +5,7 @@ import type pg from 'pg'
 import type { ApiKeys } from '../auth/api-keys.ts'
 import { logSecurity } from '../auth/security-log.ts'
 import { type Caller, type TenantDb, withTenant } from '../db/door.ts'
+import type { Permission } from '../db/schema.ts'
 import { isDatabaseError, Problem } from '../errors.ts'
 import { inetOf } from '../lib/address.ts'
 import { selectTenant, type TenantSelection } from '../lib/tenant-selection.ts'
@@ -15,7 +16,7 @@ import { once } from './idempotency.ts'
 declare module 'fastify' {
   interface FastifyContextConfig {
     /** What a caller must be allowed to do: checked by the database as the transaction begins. */
-    permission?: string
+    permission?: Permission
     /** The name under which a read of this route stands in the audit log; its transaction writes, though it is a GET. */
     audited?: string
   }
