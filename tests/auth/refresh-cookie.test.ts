@@ -191,6 +191,7 @@ describe('no script gets the refresh token', () => {
 
     expect(answer.statusCode).toBe(200)
     expect(answer.body).not.toContain('bhr_')
+    expect(answer.headers['set-cookie']).toBeUndefined()
     const again = { authorization: `Bearer ${answer.json().access_token}` }
     expect((await it.anybody.post('/auth/switch-tenant', { tenant_id: tenant.id }, again)).body).not.toContain('bhr_')
     expect(verdict(await page.post('/auth/token/refresh', { cookie: true }))).toBe('200 ok')

@@ -52,7 +52,8 @@ export const answerTokens = (
   const { user_id, email, name, created_at, tenant_id, tenant_slug, tenant_name, role, secret, refreshToken } = session
   const { request } = reply
   const inCookie = asksForCookie(request) || request.claims?.inCookie === true
-  if (inCookie) app.refreshCookie.set(reply, refreshToken)
+  // and no other answer sets one: which page asks was looked at only where the cookie was asked for
+  if (asksForCookie(request)) app.refreshCookie.set(reply, refreshToken)
   return {
     access_token: app.accessTokens.sign({ sub: user_id, secret, tenantId: tenant_id, inCookie }),
     ...(!inCookie && { refresh_token: refreshToken }),
