@@ -3,8 +3,11 @@ import { readFileSync } from 'node:fs'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import { makeApiKeys } from './auth/api-keys.ts'
+import { makeAttempts } from './auth/attempts.ts'
+import { makeDevices } from './auth/devices.ts'
 import { makeOwn } from './auth/own.ts'
 import { makeRecovery } from './auth/recovery.ts'
+import { makeSecondFactors } from './auth/second-factors.ts'
 import { makeSessions } from './auth/sessions.ts'
 import type { ServerConfig } from './config.ts'
 import type { LawWatch } from './drift.ts'
@@ -16,6 +19,7 @@ import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
 import { auditSeals } from './modules/audit-seals.ts'
 import { jwks } from './modules/auth/jwks.ts'
+import { mfa } from './modules/auth/mfa.ts'
 import { own } from './modules/auth/own.ts'
 import { profile } from './modules/auth/profile.ts'
 import { ownEmail, recovery as recoveryRoutes } from './modules/auth/recovery.ts'
@@ -90,6 +94,13 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     ...config.mailedTokens,
   })
   const ownRows = makeOwn(pools.auth)
+  const devices = makeDevices(config.encryptionKeys)
+  const attempts = makeAttempts({ pool: pools.auth, devices, ...config.failures })
+  const secondFactors = makeSecondFactors({
+    pool: pools.auth,
+    encryptionKeys: config.encryptionKeys,
+    issuer: config.mfaIssuer,
+  })
   const cursorKeys = deriveKeys(
     config.encryptionKeys.map(({ key }) => key),
     'bulkhead cursors',
@@ -122,15 +133,16 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
       api.register(
         async (anybody) => {
-          anybody.register(signIn, { sessions, recovery })
+          anybody.register(signIn, { sessions, recovery, secondFactors, attempts, devices })
           anybody.register(tokens, { sessions })
-          anybody.register(recoveryRoutes, { sessions, recovery })
+          anybody.register(recoveryRoutes, { sessions, recovery, devices })
 
           anybody.register(async (person) => {
             person.register(auth)
             person.register(profile, { sessions })
-            person.register(own, { sessions, own: ownRows })
-            person.register(ownEmail, { sessions, recovery, own: ownRows })
+            person.register(own, { sessions, own: ownRows, attempts })
+            person.register(ownEmail, { sessions, recovery, own: ownRows, attempts })
+            person.register(mfa, { sessions, own: ownRows, secondFactors, attempts })
           })
         },
         { prefix: '/auth' },

@@ -10,6 +10,8 @@ create table app.security_log (
                                                       'session_ended', 'tenant_switched', 'password_changed', 'password_refused',
                                                       'password_forgotten', 'password_reset', 'email_verification_asked', 'email_verified',
                                                       'email_change_asked', 'email_changed', 'token_refused',
+                                                      'mfa_enrolled', 'mfa_enabled', 'mfa_disabled', 'mfa_refused', 'recovery_code_used',
+                                                      'recovery_codes_replaced', 'attempt_slowed',
                                                       'tenant_visited', 'person_erased', 'audit_retention_set', 'legal_hold_set', 'legal_hold_released')),
   user_id          uuid,
   about_tenant_id  uuid,

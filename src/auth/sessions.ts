@@ -11,6 +11,7 @@ import { isDatabaseError, Problem } from '../errors.ts'
 import { sessionKeys } from './keys.ts'
 import { mailFrom, type Verification } from './recovery.ts'
 import { isGenuine, readRefreshToken, refreshToken, type SessionSeed, sessionSecret } from './refresh-tokens.ts'
+import type { ShownCode } from './second-factors.ts'
 import { logSecurity, originOf, type Refusal, type SecurityEvent } from './security-log.ts'
 
 /** A row of app.signed_in. Tenant fields are null outside a tenant. */
@@ -145,18 +146,20 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
 
     /**
      * Signs a person in whose password was verified. Throws a DatabaseError: BH001 when they were deactivated meanwhile,
-     * BH002 when the tenant is not theirs, BH003 when it is suspended.
+     * BH002 when the tenant is not theirs, BH003 when it is suspended, BH026 when they have a second factor and showed no
+     * code, BH027 when it is not good.
      */
     async start(
       userId: string,
       { tenantId, tenantSlug }: { tenantId: string | undefined; tenantSlug: string | undefined },
       request: FastifyRequest,
+      shown?: ShownCode,
     ): Promise<OpenSession> {
       const session = newSeed()
       const row = await ask<SignedIn>(
-        'select * from app.start_session($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)',
+        'select * from app.start_session($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)',
         ...[userId, tenantId ?? null, tenantSlug ?? null, session.secretHash, session.seed, session.keyId],
-        ...[idle, max, ...originOf(request)],
+        ...[idle, max, ...originOf(request), shown?.step ?? null, shown?.hash ?? null],
       )
       return open(row, session)
     },

@@ -29,6 +29,7 @@ describe('schedules', () => {
 
     const { rows } = await it.superuser.query('select name, cron, timezone from pgboss.schedule order by name')
     expect(rows).toEqual([
+      { name: 'attempts.forget', cron: '11 5 * * *', timezone: 'UTC' },
       { name: 'audit_log.extend', cron: '17 3 * * *', timezone: 'UTC' },
       { name: 'audit_log.retire', cron: '37 4 * * *', timezone: 'UTC' },
       { name: 'idempotency_keys.visit', cron: '41 * * * *', timezone: 'UTC' },

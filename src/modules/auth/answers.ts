@@ -30,6 +30,14 @@ export const Password = Type.String({
   examples: ['correct horse battery staple'],
 })
 
+/** Of an authenticator, or a recovery code. */
+export const Code = Type.String({
+  minLength: 1,
+  maxLength: 64,
+  description: 'Six digits of the authenticator, or a recovery code. Each counts once.',
+  examples: ['492039'],
+})
+
 /** Any script, but no control characters, and something to see. */
 export const Name = Type.String({
   maxLength: 200,
