@@ -1663,11 +1663,12 @@ begin
   insert into app.attempts as a (kind, slot, level, at) values (p_kind, p_slot, 0, p_now)
   on conflict (kind, slot) do update set at = a.at
   returning a.level, a.at into v_level, v_at;
-  if app.attempt_level(p_kind, v_level, v_at, p_now) < p_free then
+  -- one that is being forgotten counts until it is
+  if ceil(app.attempt_level(p_kind, v_level, v_at, p_now)) < p_free then
     return 0;
   end if;
   return greatest(0, ceil(extract(epoch from v_at - p_now)
-    + least(power(2, least(v_level - p_free, 20)), case p_kind when 'address' then 900 else 3600 end)))::int;
+    + least(power(2, least(ceil(v_level) - p_free, 20)), case p_kind when 'address' then 900 else 3600 end)))::int;
 end $function$;
 alter function app.attempt_wait(p_kind text, p_slot integer, p_free integer, p_now timestamp with time zone) owner to app_gate;
 

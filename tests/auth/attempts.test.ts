@@ -167,7 +167,7 @@ describe('an account', () => {
 })
 
 describe('a device on which they have signed in', () => {
-  test('gets in while strangers fail elsewhere; the cookie goes nowhere else, and no script reads it', async () => {
+  test('gets in while strangers fail elsewhere, and the cookie goes nowhere else, and no script reads it', async () => {
     const answer = await login({ email: (await newPerson()).email, password: demoPassword })
     const cookie = String(answer.headers['set-cookie'])
     expect(cookie).toMatch(/^bulkhead_device_[0-9a-f]{8}=[\w-]{64}; /)

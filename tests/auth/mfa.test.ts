@@ -235,7 +235,7 @@ describe('signing in with it', () => {
     expect((await login(guarded, { totp: codeOf(secret) })).statusCode).toBe(200) // which was not used up by that
   })
 
-  test('a code counts once, also for two at once; and none counts that is older than the last', async () => {
+  test('a code counts once, also for two at once, and none counts that is older than the last', async () => {
     const person = await newPerson()
     const { secret } = await turnOn(person)
     await inOneStep()
