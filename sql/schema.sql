@@ -2905,31 +2905,43 @@ AS $function$ select u.id, u.password_hash from app.users u where u.email = p_em
 alter function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) owner to app_gate;
 grant execute on function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[])
+CREATE OR REPLACE FUNCTION app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text)
  RETURNS record
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select u.id, u.email, u.password_hash,
+    select u.id, u.email, u.name from app.person_tokens k join app.users u on u.id = k.user_id
+     where k.token_hash = p_token_hash and k.purpose = 'email_change' and k.used_at is null and k.expires_at > clock_timestamp()
+  $function$;
+alter function app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
+grant execute on function app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT password_hash text, OUT tenant_names text[])
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select u.id, u.email, u.name, u.password_hash,
            array(select unnest(array[t.slug, t.name]) from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
                   where m.user_id = u.id and m.status = 'active')
       from app.person_of(p_secret) me join app.users u on u.id = me.user_id
   $function$;
-alter function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[]) owner to app_gate;
-grant execute on function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[]) to app_auth;
+alter function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT password_hash text, OUT tenant_names text[]) owner to app_gate;
+grant execute on function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT password_hash text, OUT tenant_names text[]) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT confirmed boolean, OUT key_id text, OUT sealed bytea)
+CREATE OR REPLACE FUNCTION app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea)
  RETURNS record
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select me.user_id, f.confirmed_at is not null, f.key_id, f.sealed
-      from app.person_of(p_secret) me left join app.second_factors f on f.user_id = me.user_id
+    select u.id, u.email, u.name, f.confirmed_at is not null, f.key_id, f.sealed
+      from app.person_of(p_secret) me join app.users u on u.id = me.user_id left join app.second_factors f on f.user_id = me.user_id
   $function$;
-alter function app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) owner to app_gate;
-grant execute on function app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) to app_auth;
+alter function app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) owner to app_gate;
+grant execute on function app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.find_password_reset(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT tenant_names text[])
  RETURNS record
@@ -3428,6 +3440,29 @@ AS $function$
   $function$;
 alter function app.note_key_use(p_key_hash bytea) owner to app_gate;
 grant execute on function app.note_key_use(p_key_hash bytea) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select app.notify_person(u.id, p_mail, true, p_apart) from app.users u where u.email = p_email and u.status = 'active' $function$;
+alter function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) owner to app_gate;
+grant execute on function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.notify_person(p_user_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval DEFAULT '00:00:00'::interval)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_goes and not exists (select from app.mails m where m.user_id = p_user_id and m.kind = p_mail.kind and m.created_at > now() - p_apart) then
+    perform app.write_mail(p_user_id, p_mail, interval '2 days', true);
+  end if;
+end $function$;
+alter function app.notify_person(p_user_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval) owner to app_gate;
+grant execute on function app.notify_person(p_user_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.oldest_audit_month(OUT month text, OUT kept text)
  RETURNS record

@@ -78,6 +78,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     http: { requireHostHeader: false, connectionsCheckingInterval: 5_000 },
     return503OnClosing: false, // what has arrived is answered, while the listener is closing
   })
+  const mails = makeMailKeys(config.encryptionKeys)
   const sessions = makeSessions({
     pool: pools.auth,
     encryptionKeys: config.encryptionKeys,
@@ -90,15 +91,16 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
   })
   const recovery = makeRecovery({
     pool: pools.auth,
-    mails: makeMailKeys(config.encryptionKeys),
+    mails,
     ...config.mailedTokens,
   })
-  const ownRows = makeOwn(pools.auth)
+  const ownRows = makeOwn({ pool: pools.auth, mails })
   const devices = makeDevices(config.encryptionKeys)
   const attempts = makeAttempts({ pool: pools.auth, devices, ...config.failures })
   const secondFactors = makeSecondFactors({
     pool: pools.auth,
     encryptionKeys: config.encryptionKeys,
+    mails,
     issuer: config.mfaIssuer,
   })
   const cursorKeys = deriveKeys(

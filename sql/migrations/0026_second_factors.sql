@@ -88,12 +88,14 @@ grant execute on function app.reseal_second_factor(uuid, bytea, text, bytea) to 
 
 -- A person's own. p_secret is the `sid` of a verified access token; each raises BH001 when its session has ended ---------
 
-create function app.find_own_second_factor(p_secret bytea, out user_id uuid, out confirmed boolean, out key_id text, out sealed bytea)
+create function app.find_own_second_factor(
+  p_secret bytea, out user_id uuid, out email text, out name text, out confirmed boolean, out key_id text, out sealed bytea
+)
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
   as $$
-    select me.user_id, f.confirmed_at is not null, f.key_id, f.sealed
-      from app.person_of(p_secret) me left join app.second_factors f on f.user_id = me.user_id
+    select u.id, u.email, u.name, f.confirmed_at is not null, f.key_id, f.sealed
+      from app.person_of(p_secret) me join app.users u on u.id = me.user_id left join app.second_factors f on f.user_id = me.user_id
   $$;
 
 -- Keeps a secret until it is confirmed, in the place of one that was not. False when there is one that is asked for.

@@ -13,14 +13,28 @@ import type pg from 'pg'
 import type { EncryptionKey } from '../config.ts'
 import { statement } from '../db/pool.ts'
 import { seal, unseal } from '../lib/sealed.ts'
+import { type Addressee, type Notice, noticeTo, notifying } from '../mail/notices.ts'
+import type { MailKeys } from '../mail/seal.ts'
 import { secondFactorKeys } from './keys.ts'
 import { originOf } from './security-log.ts'
 
-/** What somebody shows, as the database takes it: a time step (0 for a code that is none), or the hash of a recovery code. */
-export type ShownCode = { step: number | null; hash: Buffer | null }
+/**
+ * What somebody shows, as the database takes it: a time step (0 for a code that is none), or the hash of a recovery code,
+ * with the mail that tells of it.
+ */
+export type ShownCode = { step: number | null; hash: Buffer | null; notice?: Notice }
 
 /** How it stands with a person's second factor. */
 export type SecondFactor = { enabled_at: string | null; recovery_codes: number }
+
+type Own = {
+  user_id: string
+  email: string
+  name: string
+  confirmed: boolean
+  key_id: string | null
+  sealed: Buffer | null
+}
 
 export type Enrollment = { secret: string; uri: string }
 
@@ -28,6 +42,7 @@ type Options = {
   /** Of app_auth. */
   pool: pg.Pool
   encryptionKeys: readonly EncryptionKey[]
+  mails: MailKeys
   /** What the authenticator calls us. */
   issuer: string
 }
@@ -41,7 +56,7 @@ const SECRET_BYTES = 20
 
 export type SecondFactors = ReturnType<typeof makeSecondFactors>
 
-export const makeSecondFactors = ({ pool, encryptionKeys, issuer }: Options) => {
+export const makeSecondFactors = ({ pool, encryptionKeys, mails, issuer }: Options) => {
   const keys = secondFactorKeys(encryptionKeys)
 
   const ask = async <R extends pg.QueryResultRow>(text: string, ...values: unknown[]): Promise<R> => {
@@ -56,9 +71,11 @@ export const makeSecondFactors = ({ pool, encryptionKeys, issuer }: Options) => 
     return bytes && new Secret({ buffer: new Uint8Array(bytes).buffer })
   }
 
-  const readCode = async (userId: string, code: string, log: FastifyBaseLogger): Promise<ShownCode> => {
+  const readCode = async (person: Addressee, code: string, log: FastifyBaseLogger): Promise<ShownCode> => {
+    const { userId } = person
     const plain = plainOf(code)
-    if (RECOVERY_CODE.test(plain)) return { step: null, hash: hashOf(plain) }
+    if (RECOVERY_CODE.test(plain))
+      return { step: null, hash: hashOf(plain), notice: noticeTo(mails, person, 'recovery_code_used') }
     const { key_id: keyId, sealed } = await ask<{ key_id: string | null; sealed: Buffer | null }>(
       'select * from app.find_second_factor($1)',
       userId,
@@ -105,11 +122,8 @@ export const makeSecondFactors = ({ pool, encryptionKeys, issuer }: Options) => 
      * for another code; `none` when nothing waits.
      */
     async confirm(sid: Buffer, code: string, request: FastifyRequest): Promise<string[] | 'wrong' | 'none'> {
-      const found = await ask<{ user_id: string; confirmed: boolean; key_id: string | null; sealed: Buffer | null }>(
-        'select * from app.find_own_second_factor($1)',
-        sid,
-      )
-      const { user_id: userId, key_id: keyId, sealed } = found
+      const found = await ask<Own>('select * from app.find_own_second_factor($1)', sid)
+      const { user_id: userId, email, name, key_id: keyId, sealed } = found
       if (found.confirmed || !keyId || !sealed) return 'none'
       const secret = open(userId, keyId, sealed)
       if (!secret) return 'none'
@@ -117,17 +131,19 @@ export const makeSecondFactors = ({ pool, encryptionKeys, issuer }: Options) => 
       if (step === NO_STEP) return 'wrong'
       const codes = newRecoveryCodes()
       const { confirmed } = await ask<{ confirmed: boolean }>(
-        'select app.confirm_second_factor($1, $2, $3, $4, $5, $6, $7) as confirmed',
+        `select confirmed from app.confirm_second_factor($1, $2, $3, $4, $5, $6, $7) confirmed,
+                lateral ${notifying(8, 'confirmed')}`,
         ...[sid, sealed, step, hashesOf(codes), ...originOf(request)],
+        ...noticeTo(mails, { userId, email, name }, 'mfa_enabled'),
       )
       return confirmed ? codes : 'none'
     },
 
     /** Whether there was one. Throws a DatabaseError: BH027 for a code that is not good. */
-    async remove(sid: Buffer, { step, hash }: ShownCode, request: FastifyRequest): Promise<boolean> {
+    async remove(sid: Buffer, { step, hash }: ShownCode, person: Addressee, request: FastifyRequest): Promise<boolean> {
       const { removed } = await ask<{ removed: boolean }>(
-        'select app.remove_second_factor($1, $2, $3, $4, $5, $6) as removed',
-        ...[sid, step, hash, ...originOf(request)],
+        `select removed from app.remove_second_factor($1, $2, $3, $4, $5, $6) removed, lateral ${notifying(7, 'removed')}`,
+        ...[sid, step, hash, ...originOf(request), ...noticeTo(mails, person, 'mfa_disabled')],
       )
       return removed
     },
@@ -136,12 +152,15 @@ export const makeSecondFactors = ({ pool, encryptionKeys, issuer }: Options) => 
     async replaceRecoveryCodes(
       sid: Buffer,
       { step, hash }: ShownCode,
+      person: Addressee,
       request: FastifyRequest,
     ): Promise<string[] | undefined> {
       const codes = newRecoveryCodes()
       const { replaced } = await ask<{ replaced: boolean }>(
-        'select app.replace_recovery_codes($1, $2, $3, $4, $5, $6, $7) as replaced',
+        `select replaced from app.replace_recovery_codes($1, $2, $3, $4, $5, $6, $7) replaced,
+                lateral ${notifying(8, 'replaced')}`,
         ...[sid, step, hash, hashesOf(codes), ...originOf(request)],
+        ...noticeTo(mails, person, 'recovery_codes_replaced'),
       )
       return replaced ? codes : undefined
     },

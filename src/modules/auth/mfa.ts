@@ -6,6 +6,7 @@ import type { SecondFactors, ShownCode } from '../../auth/second-factors.ts'
 import type { Sessions } from '../../auth/sessions.ts'
 import { isDatabaseError, Problem } from '../../errors.ts'
 import { Nullable, Timestamp } from '../../lib/schemas.ts'
+import type { Addressee } from '../../mail/notices.ts'
 import { Code, Password } from './answers.ts'
 import { confirmPassword, failed } from './refusals.ts'
 
@@ -58,12 +59,14 @@ async function changing<T>(
   { own, sessions, secondFactors }: Options,
   { password, code }: Static<typeof SaidAndShown>,
   request: FastifyRequest,
-  work: (shown: ShownCode) => Promise<T | false | undefined>,
+  work: (shown: ShownCode, person: Addressee) => Promise<T | false | undefined>,
 ): Promise<T> {
-  const { user_id: userId } = await confirmPassword({ own, sessions }, { path: '/password', password }, request)
-  const shown = await secondFactors.readCode(userId, code, request.log)
+  const said = { path: '/password', password }
+  const { user_id: userId, email, name } = await confirmPassword({ own, sessions }, said, request)
+  const person = { userId, email, name }
+  const shown = await secondFactors.readCode(person, code, request.log)
   try {
-    const done = await work(shown)
+    const done = await work(shown, person)
     if (done === false || done === undefined) throw new Problem('mfa_not_enabled')
     return done
   } catch (error) {
@@ -151,7 +154,7 @@ export const mfa: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
     async (request, reply) => {
       const { claims, body } = request
       await attempts.inSession(request, () =>
-        changing(parts, body, request, (shown) => secondFactors.remove(claims.secret, shown, request)),
+        changing(parts, body, request, (shown, person) => secondFactors.remove(claims.secret, shown, person, request)),
       )
       reply.code(204)
       return null
@@ -174,7 +177,9 @@ export const mfa: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
     async (request, reply) => {
       const { claims, body } = request
       const recovery_codes = await attempts.inSession(request, () =>
-        changing(parts, body, request, (shown) => secondFactors.replaceRecoveryCodes(claims.secret, shown, request)),
+        changing(parts, body, request, (shown, person) =>
+          secondFactors.replaceRecoveryCodes(claims.secret, shown, person, request),
+        ),
       )
       reply.header('cache-control', 'no-store')
       return { recovery_codes }

@@ -55,7 +55,7 @@ async function changePassword(
 
   const changed = await parts.own.changePassword(
     request.claims.secret,
-    kept,
+    credential,
     await hashPassword(body.new_password),
     request,
   )

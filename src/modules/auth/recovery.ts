@@ -43,7 +43,7 @@ async function resetPassword(
 
   const weakness = weaknessOf(new_password, { email: found.email, tenantNames: found.tenant_names })
   if (weakness) throw refused('/new_password', weakness)
-  const reset = await recovery.resetPassword(hash, await hashPassword(new_password), request)
+  const reset = await recovery.resetPassword(hash, found, await hashPassword(new_password), request)
   if (!reset) await refuseToken(sessions, request)
   return found
 }

@@ -62,9 +62,10 @@ async function register(
   }
   // that an address is taken can be asked only so often
   return attempts.fromAddress(request, () =>
-    sessions.register(registration, recovery.verificationOf(email, name), request).catch((error) => {
-      const isTaken = isDatabaseError(error) && error.constraint === 'users_email_key'
-      throw isTaken ? failedAs('email_taken', error) : error
+    sessions.register(registration, recovery.verificationOf(email, name), request).catch(async (error) => {
+      if (!isDatabaseError(error) || error.constraint !== 'users_email_key') throw error
+      await recovery.tellOfRegistration(email)
+      throw failedAs('email_taken', error)
     }),
   )
 }
@@ -78,7 +79,7 @@ async function login(parts: Options, body: Static<typeof Credentials>, request: 
   const email = body.email.toLowerCase()
   return parts.attempts.signingIn(email, request, async () => {
     const userId = await knowPassword(parts, { email, password: body.password }, request)
-    return openSession(parts, { ...body, userId }, request)
+    return openSession(parts, { ...body, userId, email }, request)
   })
 }
 
@@ -94,14 +95,14 @@ async function knowPassword(
   throw new FailedAttempt('invalid_credentials')
 }
 
-type Opening = Pick<Static<typeof Credentials>, 'tenant_id' | 'tenant_slug' | 'totp'> & { userId: string }
+type Opening = Pick<Static<typeof Credentials>, 'email' | 'tenant_id' | 'tenant_slug' | 'totp'> & { userId: string }
 
 async function openSession(
-  { sessions, secondFactors }: Options,
-  { userId, tenant_id: tenantId, tenant_slug: tenantSlug, totp }: Opening,
+  { sessions, secondFactors, recovery }: Options,
+  { userId, email, tenant_id: tenantId, tenant_slug: tenantSlug, totp }: Opening,
   request: FastifyRequest,
 ): Promise<OpenSession> {
-  const shown = totp === undefined ? undefined : await secondFactors.readCode(userId, totp, request.log)
+  const shown = totp === undefined ? undefined : await secondFactors.readCode({ userId, email }, totp, request.log)
   try {
     return await choosingTenant(sessions, { userId, tenantId, slug: tenantSlug }, request, () =>
       sessions.start(userId, { tenantId, tenantSlug }, request, shown),
@@ -109,6 +110,7 @@ async function openSession(
   } catch (error) {
     if (!isDatabaseError(error) || error.code !== 'BH027') throw error
     await sessions.logRefusal(request, 'mfa_refused', { userId })
+    await recovery.tellOfCode(userId, email)
     throw failedAs('invalid_code', error)
   }
 }
