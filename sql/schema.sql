@@ -626,7 +626,7 @@ create policy read on app.memberships as permissive for select to app_api, app_w
 
 grant select on app.memberships to app_api;
 grant select on app.memberships to app_auditor;
-grant insert, select on app.memberships to app_gate;
+grant delete, insert, select on app.memberships to app_gate;
 grant select on app.memberships to app_worker;
 
 CREATE INDEX memberships_user ON app.memberships USING btree (user_id, tenant_id);
@@ -1028,7 +1028,7 @@ create policy gate on app.users as permissive for all to app_gate
   using (true)
   with check (true);
 
-grant insert, select on app.users to app_gate;
+grant delete, insert, select on app.users to app_gate;
 grant update (email, email_verified_at, name, password_hash, status) on app.users to app_gate;
 
 CREATE TRIGGER version BEFORE UPDATE ON app.users FOR EACH ROW EXECUTE FUNCTION app.count_version();
@@ -2590,6 +2590,48 @@ alter function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug t
 comment on function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) is 'Opens a transaction for a request of an API key. Raises BH001 and BH003 to BH006.';
 grant execute on function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) to app_api;
 
+CREATE OR REPLACE FUNCTION app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me         record;
+  v_membership record;
+  v_tenants    int := 0;
+begin
+  select * into v_me from app.person_of(p_secret);
+  perform from app.users u where u.id = v_me.user_id and u.password_hash = p_old_hash for update;
+  if not found then
+    return false;
+  end if;
+  perform app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
+
+  -- nobody puts one of their tenants on hold meanwhile, and of two owners who go at once the second sees that the first has
+  perform from app.tenants t
+    where t.tenant_id in (select m.tenant_id from app.memberships m where m.user_id = v_me.user_id)
+    order by t.tenant_id for no key update;
+  perform app.refuse_held_person(v_me.user_id);
+
+  for v_membership in select m.tenant_id, m.role from app.memberships m where m.user_id = v_me.user_id order by m.tenant_id loop
+    perform app.seal(v_membership.tenant_id, 'user', v_me.user_id, v_membership.role, v_me.session_id, p_request_id, p_address);
+    delete from app.memberships m where m.tenant_id = v_membership.tenant_id and m.user_id = v_me.user_id;
+    v_tenants := v_tenants + 1;
+  end loop;
+
+  delete from app.sessions s where s.user_id = v_me.user_id;
+  delete from app.users u where u.id = v_me.user_id;
+  perform app.destroy_personal_key(v_me.user_id);
+  -- not from where: that is one of the things that go
+  perform app.log_security('person_erased', v_me.user_id, null, null, p_request_id, null, null,
+                           jsonb_build_object('by', 'themselves', 'tenants', v_tenants));
+  perform app.write_mail(null, p_mail, interval '2 days', true);
+  return true;
+end $function$;
+alter function app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.explain(p_action text, p_resource text, p_id uuid)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -3561,6 +3603,22 @@ end $function$;
 alter function app.refuse_change() owner to app_gate;
 grant execute on function app.refuse_change() to app_audit;
 grant execute on function app.refuse_change() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.refuse_held_person(p_user_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if exists (select from app.tenants t
+              where t.legal_hold_since is not null
+                and (exists (select from app.memberships m where m.tenant_id = t.tenant_id and m.user_id = p_user_id)
+                     or app.has_acted(t.tenant_id, p_user_id))) then
+    raise exception 'this person is in what is on legal hold' using errcode = 'BH015';
+  end if;
+end $function$;
+alter function app.refuse_held_person(p_user_id uuid) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.refuse_write(p_table regclass, p_context text[])
  RETURNS uuid

@@ -18,6 +18,7 @@ import { apiKeys } from './modules/api-keys.ts'
 import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
 import { auditSeals } from './modules/audit-seals.ts'
+import { erasure } from './modules/auth/erasure.ts'
 import { jwks } from './modules/auth/jwks.ts'
 import { mfa } from './modules/auth/mfa.ts'
 import { own } from './modules/auth/own.ts'
@@ -145,6 +146,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
             person.register(own, { sessions, own: ownRows, attempts })
             person.register(ownEmail, { sessions, recovery, own: ownRows, attempts })
             person.register(mfa, { sessions, own: ownRows, secondFactors, attempts })
+            person.register(erasure, { sessions, own: ownRows, secondFactors, attempts })
           })
         },
         { prefix: '/auth' },

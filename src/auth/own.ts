@@ -6,8 +6,9 @@
 import type { FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import { statement } from '../db/pool.ts'
-import { noticeTo, notifying } from '../mail/notices.ts'
+import { mailFrom, noticeTo, notifying, valuesOf } from '../mail/notices.ts'
 import type { MailKeys } from '../mail/seal.ts'
+import type { ShownCode } from './second-factors.ts'
 import { originOf } from './security-log.ts'
 
 export type Session = {
@@ -89,6 +90,25 @@ export const makeOwn = ({ pool, mails }: { pool: pg.Pool; mails: MailKeys }) => 
         ...noticeTo(mails, { userId, email, name }, 'password_changed'),
       )
       return row?.changed === true
+    },
+
+    /**
+     * Erases the person, and tells the address that they had. False when the password is no more the one that the credential
+     * was found with. Throws a DatabaseError: BH015 for a legal hold, BH023 for the last owner of a tenant, BH026 without a
+     * code where one is needed, BH027 for one that is not good.
+     */
+    async erase(
+      secret: Buffer,
+      { email, name, password_hash: hash }: Credential,
+      shown: ShownCode | undefined,
+      request: FastifyRequest,
+    ): Promise<boolean> {
+      const mail = mails.seal({ kind: 'account_erased', to: email, name })
+      const [row] = await ask<{ erased: boolean }>(
+        `select app.erase_oneself($1, $2, $3, $4, ${mailFrom(5)}, $9, $10, $11) as erased`,
+        ...[secret, hash, shown?.step ?? null, shown?.hash ?? null, ...valuesOf(mail), ...originOf(request)],
+      )
+      return row?.erased === true
     },
   }
 }

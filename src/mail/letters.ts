@@ -106,6 +106,14 @@ const kinds: Readonly<Record<string, Kind>> = {
     ],
     after: [],
   },
+  account_erased: {
+    subject: 'Your account was erased',
+    before: [
+      'Your account is gone, as you asked for, and with it what was kept about you.',
+      'If it was not you, write to whoever runs this service.',
+    ],
+    after: [],
+  },
   registration_refused: {
     subject: 'You have an account already',
     before: [
