@@ -16,6 +16,7 @@ export const problems = {
   mfa_required: [401, 'A code of the second factor is needed.'],
   invalid_code: [401, 'The code is wrong, or was used.'],
   forbidden: [403, 'You may not do this.'],
+  cross_site: [403, 'A page of another site may not use this session.'],
   not_a_member: [403, 'You are not a member of this tenant.'],
   tenant_suspended: [403, 'This tenant is suspended.'],
   not_found: [404, 'No such resource in this tenant.'],

@@ -44,7 +44,7 @@ export const makeAttempts = ({ pool, devices, perAccount, perAddress }: Options)
     )
     const wait = rows[0]?.wait ?? 0
     if (wait > 0) {
-      await logSecurity(pool, request, 'attempt_slowed', {
+      await logSecurity(pool, request, 'attempt_refused', {
         detail: { route: request.routeOptions.url, counted: kind ?? 'address' },
       })
       throw new Problem('too_many_failures', { headers: { 'retry-after': String(wait) } })

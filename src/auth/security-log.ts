@@ -10,7 +10,7 @@ export type SecurityEvent =
   | 'password_refused'
   | 'token_refused'
   | 'mfa_refused'
-  | 'attempt_slowed'
+  | 'attempt_refused'
 
 export type Refusal = {
   userId?: string | null | undefined
@@ -38,7 +38,7 @@ export const logSecurity = async (
 ): Promise<void> => {
   try {
     await pool.query(
-      statement('select app.log_security($1, $2, $3, $4, $5, $6, $7, $8)', [
+      statement('select app.log_refusal($1, $2, $3, $4, $5, $6, $7, $8)', [
         event,
         userId,
         tenantId,

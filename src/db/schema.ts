@@ -318,7 +318,7 @@ export interface SecurityLog {
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "mfa_enrolled" | "mfa_enabled" | "mfa_disabled" | "mfa_refused" | "recovery_code_used" | "recovery_codes_replaced" | "attempt_slowed" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "mfa_enrolled" | "mfa_enabled" | "mfa_disabled" | "mfa_refused" | "recovery_code_used" | "recovery_codes_replaced" | "attempt_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;

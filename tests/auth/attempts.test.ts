@@ -87,7 +87,7 @@ describe('an account', () => {
       [slowed.headers['x-request-id']],
     )
     expect(rows).toEqual([
-      { event: 'attempt_slowed', user_id: null, detail: { route: '/api/v1/auth/login', counted: 'account' } },
+      { event: 'attempt_refused', user_id: null, detail: { route: '/api/v1/auth/login', counted: 'account' } },
     ])
     expect(verdict(await login({ email: person.email, password: demoPassword }))).toEqual([429, 'too_many_failures'])
   })

@@ -67,6 +67,7 @@ export const erasure: FastifyPluginAsyncTypebox<Options> = async (app, parts) =>
     },
     async (request, reply) => {
       await parts.attempts.inSession(request, () => erase(parts, request.body, request))
+      if (request.claims.inCookie) app.refreshCookie.clear(reply)
       reply.code(204)
       return null
     },

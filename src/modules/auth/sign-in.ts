@@ -9,7 +9,7 @@ import type { OpenSession, Sessions } from '../../auth/sessions.ts'
 import { isDatabaseError, Problem } from '../../errors.ts'
 import { Uuid } from '../../lib/schemas.ts'
 import { isReserved, slugOf } from '../../lib/slug.ts'
-import { answerTokens, Code, Email, Name, NewPassword, Password, Slug, TokenAnswer } from './answers.ts'
+import { answerTokens, Code, Email, InCookie, Name, NewPassword, Password, Slug, TokenAnswer } from './answers.ts'
 import { choosingTenant, refused } from './refusals.ts'
 
 // What a person sends
@@ -21,6 +21,7 @@ const Registration = Type.Object(
     name: Name,
     tenant_name: Name,
     tenant_slug: Type.Optional(Slug),
+    cookie: Type.Optional(InCookie),
   },
   { additionalProperties: false },
 )
@@ -32,6 +33,7 @@ const Credentials = Type.Object(
     tenant_id: Type.Optional(Uuid),
     tenant_slug: Type.Optional(Type.String({ maxLength: 63, examples: ['acme'] })),
     totp: Type.Optional(Code),
+    cookie: Type.Optional(InCookie),
   },
   { additionalProperties: false },
 )
@@ -141,7 +143,7 @@ export const signIn: FastifyPluginAsyncTypebox<Options> = async (app, parts) => 
       },
       config: {
         limit: 'sensitive',
-        problems: ['email_taken', 'slug_taken', 'unprocessable', 'too_many_failures', 'overloaded'],
+        problems: ['email_taken', 'slug_taken', 'unprocessable', 'too_many_failures', 'overloaded', 'cross_site'],
       },
     },
     async (request, reply) => {
@@ -172,7 +174,7 @@ export const signIn: FastifyPluginAsyncTypebox<Options> = async (app, parts) => 
           limit: 'sensitive',
           problems: [
             ...(['tenant_conflict', 'invalid_credentials', 'mfa_required', 'invalid_code'] as const),
-            ...(['not_a_member', 'tenant_suspended', 'too_many_failures', 'overloaded'] as const),
+            ...(['not_a_member', 'tenant_suspended', 'too_many_failures', 'overloaded', 'cross_site'] as const),
           ],
         },
       },
