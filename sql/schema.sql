@@ -3538,10 +3538,10 @@ grant execute on function app.note_key_use(p_key_hash bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval)
  RETURNS void
- LANGUAGE sql
+ LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select app.notify_person(u.id, p_mail, true, p_apart) from app.users u where u.email = p_email and u.status = 'active' $function$;
+AS $function$ begin perform app.notify_person(u.id, p_mail, true, p_apart) from app.users u where u.email = p_email and u.status = 'active'; end $function$;
 alter function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) owner to app_gate;
 grant execute on function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) to app_auth;
 

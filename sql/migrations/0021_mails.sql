@@ -92,9 +92,9 @@ grant execute on function app.notify_person(uuid, app.sealed_mail, boolean, inte
 
 -- The same for whoever has an address.
 create function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) returns void
-  language sql volatile security definer
+  language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
-  as $$ select app.notify_person(u.id, p_mail, true, p_apart) from app.users u where u.email = p_email and u.status = 'active' $$;
+  as $$ begin perform app.notify_person(u.id, p_mail, true, p_apart) from app.users u where u.email = p_email and u.status = 'active'; end $$;
 grant execute on function app.notify_holder(text, app.sealed_mail, interval) to app_auth;
 
 -- Gives a person a token, and mails it. The same statements run for nobody (p_user_id null) as for somebody, so that how
