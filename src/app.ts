@@ -5,6 +5,7 @@ import type pg from 'pg'
 import { makeApiKeys } from './auth/api-keys.ts'
 import { makeAttempts } from './auth/attempts.ts'
 import { makeDevices } from './auth/devices.ts'
+import { makeInvitations } from './auth/invitations.ts'
 import { makeOwn } from './auth/own.ts'
 import { makeRecovery } from './auth/recovery.ts'
 import { makeSecondFactors } from './auth/second-factors.ts'
@@ -29,6 +30,11 @@ import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
 import { problemKinds } from './modules/problems.ts'
 import { projects } from './modules/projects.ts'
+import { roles } from './modules/roles.ts'
+import { ownTenant } from './modules/tenant.ts'
+import { acceptInvitation } from './modules/users/accept.ts'
+import { invitations } from './modules/users/invitations.ts'
+import { users } from './modules/users/users.ts'
 import { accept } from './plugins/accept.ts'
 import { accessTokens } from './plugins/access-tokens.ts'
 import { auth } from './plugins/auth.ts'
@@ -105,6 +111,11 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     mails,
     issuer: config.mfaIssuer,
   })
+  const invited = makeInvitations({
+    pool: pools.auth,
+    mails,
+    ttlMs: config.invitationMs,
+  })
   const cursorKeys = deriveKeys(
     config.encryptionKeys.map(({ key }) => key),
     'bulkhead cursors',
@@ -158,6 +169,8 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         { prefix: '/auth' },
       )
 
+      api.register(acceptInvitation, { prefix: '/invitations', sessions, invitations: invited, attempts })
+
       api.register(async (tenant) => {
         tenant.register(auth, { apiKeys: keysInUse })
         tenant.register(pagination, { keys: cursorKeys })
@@ -167,6 +180,10 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         })
 
         tenant.register(projects, { prefix: '/projects' })
+        tenant.register(ownTenant, { prefix: '/tenant' })
+        tenant.register(users, { prefix: '/users', invitations: invited })
+        tenant.register(invitations, { prefix: '/invitations', invitations: invited })
+        tenant.register(roles, { prefix: '/roles' })
         tenant.register(apiKeys, { prefix: '/api-keys' })
         tenant.register(audit, { prefix: '/audit' })
         tenant.register(auditExport, { prefix: '/audit' })

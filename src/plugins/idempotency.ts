@@ -8,6 +8,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Fields of the answer that are said once: secrets. A replayed answer leaves them out. */
     saidOnce?: readonly string[]
+    /** Fields of the body that are secret: nothing is kept of them, not even a hash that could be guessed at. */
+    notKept?: readonly string[]
   }
 }
 
@@ -32,7 +34,7 @@ export async function once(
   if (key === undefined) return work()
 
   const fingerprint = createHash('sha256')
-    .update(JSON.stringify([request.method, request.routeOptions.url, request.params, request.query, request.body]))
+    .update(JSON.stringify([request.method, request.routeOptions.url, request.params, request.query, bodyOf(request)]))
     .digest()
 
   // in this order on one connection: what the holder of the lock committed before is seen
@@ -68,10 +70,12 @@ export async function once(
 }
 
 /** What is kept is kept in clear. */
-const withoutSecrets = (answer: unknown, saidOnce: readonly string[] = []): unknown =>
-  saidOnce.length === 0 || typeof answer !== 'object' || answer === null
+const withoutSecrets = (answer: unknown, secrets: readonly string[] = []): unknown =>
+  secrets.length === 0 || typeof answer !== 'object' || answer === null
     ? answer
-    : Object.fromEntries(Object.entries(answer).filter(([name]) => !saidOnce.includes(name)))
+    : Object.fromEntries(Object.entries(answer).filter(([name]) => !secrets.includes(name)))
+
+const bodyOf = ({ body, routeOptions }: FastifyRequest): unknown => withoutSecrets(body, routeOptions.config.notKept)
 
 function keyOf(request: FastifyRequest): string | undefined {
   const key = request.headers['idempotency-key']

@@ -86,6 +86,10 @@ const isVersioned = ({ schema, isTenant }: RouteFacts): boolean => {
   return isTenant && 'version' in ((found ?? made)?.properties ?? {})
 }
 
+/** A resource of which there is one, such as the tenant itself. */
+const changesVersioned = (route: RouteFacts): boolean =>
+  isVersioned(route) && (route.method === 'patch' || route.method === 'put')
+
 const commonProblems = (route: RouteFacts): ProblemCode[] => {
   const { url, method, schema, isTenant } = route
   const isOpen = schema.security?.length === 0
@@ -96,10 +100,19 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
     ...when(schema.body, 'too_large', 'unsupported_media_type'),
     ...when(url.startsWith('/api/'), 'not_acceptable', 'drift'),
     ...when(!isOpen, 'unauthenticated'),
-    ...when(isTenant, 'tenant_required', 'tenant_conflict', 'forbidden', 'not_a_member', 'tenant_suspended'),
+    ...when(
+      isTenant,
+      'session_expired',
+      'tenant_required',
+      'tenant_conflict',
+      'forbidden',
+      'not_a_member',
+      'tenant_suspended',
+    ),
+    ...when(isTenant, 'network_not_allowed', 'second_factor_required'),
     ...when(isTenant && url.includes('/:'), 'not_found'),
     ...when(isTenant && writes, 'unprocessable'),
-    ...when(isTenant && writes && isOne(route), 'precondition_failed'),
+    ...when(isTenant && writes && (isOne(route) || changesVersioned(route)), 'precondition_failed'),
     ...when(isTenant && method === 'post', 'idempotency_in_progress', 'idempotency_mismatch'),
     ...when(isTenant && JSON.stringify(schema.querystring ?? {}).includes('"cursor"'), 'invalid_cursor'),
     'rate_limited',
@@ -115,7 +128,7 @@ const commonParameters = (route: RouteFacts): (keyof typeof parameters)[] => {
   return [
     'TenantId',
     ...when(method === 'post', 'IdempotencyKey'),
-    ...when(isOne(route) && method !== 'get', 'IfMatch'),
+    ...when((isOne(route) && method !== 'get') || changesVersioned(route), 'IfMatch'),
     ...when(isVersioned(route) && method === 'get', 'IfNoneMatch'),
     'RequestId',
   ]

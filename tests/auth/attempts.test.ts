@@ -328,6 +328,20 @@ describe('codes, and passwords that are said again', () => {
     expect((await login({ email: person.email, password: demoPassword })).statusCode).toBe(200)
   })
 
+  test('a password that accepts an invitation counts like one that signs in', async () => {
+    const person = await newPerson()
+    const owner = await it.as('owner', 'acme')
+    expect((await owner.post('/invitations', { email: person.email, role: 'member' })).statusCode).toBe(201)
+    const token = await tokenTo(it.superuser, person.email, 'invitation')
+    const accept = (password: string, cookie = '') =>
+      it.anybody.post('/invitations/accept', { token, password }, { 'x-forwarded-for': newPlace(), cookie })
+    for (const _time of times(PER_ACCOUNT)) expect((await accept(wrong)).statusCode).toBe(422)
+    await holdOn()
+    expect(verdict(await accept(demoPassword))).toEqual([429, 'too_many_failures'])
+    expect((await login({ email: person.email, password: demoPassword })).statusCode).toBe(429)
+    expect((await login({ email: person.email, password: demoPassword, cookie: person.cookie })).statusCode).toBe(200)
+  })
+
   test('the password does not give back what codes have used up', async () => {
     const person = await newPerson()
     const { secret } = await turnOn(person)

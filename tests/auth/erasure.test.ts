@@ -72,19 +72,6 @@ const hold = (slug: string, held: boolean) =>
 beforeAll(async () => {
   acme = await it.as('owner', 'acme')
   heir = await it.as('owner', 'globex')
-  const { rows } = await it.superuser.query(`select from pg_trigger where tgname = 'keep_an_owner'`)
-  // the rule stands where memberships do; here it only has to be heard
-  if (rows.length === 0) {
-    await it.superuser.query(`
-      create function public.keep_an_owner() returns trigger language plpgsql security definer as $$
-      begin
-        if not exists (select from app.memberships m where m.tenant_id = old.tenant_id and m.role = 'owner' and m.status = 'active') then
-          raise exception 'the last owner' using errcode = 'BH023';
-        end if;
-        return null;
-      end $$;
-      create trigger keep_an_owner after delete on app.memberships for each row when (old.role = 'owner') execute function public.keep_an_owner()`)
-  }
 })
 
 describe('DELETE /auth/profile', () => {
