@@ -190,7 +190,7 @@ const refusals = (name: string, redisUrl: () => string | undefined, meanwhile: (
       await all(s.everywhere, '200 ok')
     })
 
-    test('401 unauthenticated: a key that is revoked; its uses before it are remembered by all three', async () => {
+    test('401 unauthenticated: a key that is revoked, which all three had let in', async () => {
       const { owner } = await subject()
       const made = await owner.post('/api-keys', { name: 'service', permissions: ['projects:read'] })
       const { id, secret } = made.json()
