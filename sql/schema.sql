@@ -2728,7 +2728,8 @@ begin
   end if;
 
   -- Now that the person is known, among their own memberships: what is not theirs costs the same look, whether it exists or
-  -- not. So these are steps of their own: a plan of all could begin with the tenant, or with everybody in it.
+  -- not. So these are steps of their own, and the second compares in a way that no index serves: a plan could begin with the
+  -- tenant, or with everybody in it.
   if p_tenant_slug is not null then
     select m.tenant_id into v_by_slug
       from app.memberships m
@@ -2744,7 +2745,7 @@ begin
     into v_found
     from app.memberships m
     left join app.tenants t on t.tenant_id = m.tenant_id
-   where m.tenant_id = v_tenant_id and m.user_id = v_user_id;
+   where m.user_id = v_user_id and m.tenant_id is not distinct from v_tenant_id;
 
   -- nobody else is told which slug goes with an id: of two names, one is theirs
   if p_tenant_slug is not null and v_by_slug is distinct from v_tenant_id
@@ -4154,7 +4155,13 @@ CREATE OR REPLACE FUNCTION app.notify_holder(p_email text, p_mail app.sealed_mai
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ begin perform app.notify_person(u.id, p_mail, true, p_apart) from app.users u where u.email = p_email and u.status = 'active'; end $function$;
+AS $function$
+declare
+  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+begin
+  perform app.write_mail(v_user_id, p_mail, interval '2 days', v_user_id is not null and not exists (
+    select from app.mails m where m.user_id = v_user_id and m.kind = p_mail.kind and m.state <> 'void' and m.created_at > now() - p_apart));
+end $function$;
 alter function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) owner to app_gate;
 grant execute on function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) to app_auth;
 

@@ -52,7 +52,8 @@ begin
   end if;
 
   -- Now that the person is known, among their own memberships: what is not theirs costs the same look, whether it exists or
-  -- not. So these are steps of their own: a plan of all could begin with the tenant, or with everybody in it.
+  -- not. So these are steps of their own, and the second compares in a way that no index serves: a plan could begin with the
+  -- tenant, or with everybody in it.
   if p_tenant_slug is not null then
     select m.tenant_id into v_by_slug
       from app.memberships m
@@ -68,7 +69,7 @@ begin
     into v_found
     from app.memberships m
     left join app.tenants t on t.tenant_id = m.tenant_id
-   where m.tenant_id = v_tenant_id and m.user_id = v_user_id;
+   where m.user_id = v_user_id and m.tenant_id is not distinct from v_tenant_id;
 
   -- nobody else is told which slug goes with an id: of two names, one is theirs
   if p_tenant_slug is not null and v_by_slug is distinct from v_tenant_id

@@ -90,11 +90,17 @@ begin
 end $$;
 grant execute on function app.notify_person(uuid, app.sealed_mail, boolean, interval) to app_auth;
 
--- The same for whoever has an address.
+-- The same for whoever has an address; for nobody the same is written.
 create function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
-  as $$ begin perform app.notify_person(u.id, p_mail, true, p_apart) from app.users u where u.email = p_email and u.status = 'active'; end $$;
+  as $$
+declare
+  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+begin
+  perform app.write_mail(v_user_id, p_mail, interval '2 days', v_user_id is not null and not exists (
+    select from app.mails m where m.user_id = v_user_id and m.kind = p_mail.kind and m.state <> 'void' and m.created_at > now() - p_apart));
+end $$;
 grant execute on function app.notify_holder(text, app.sealed_mail, interval) to app_auth;
 
 -- Gives a person a token, and mails it. The same statements run for nobody (p_user_id null) as for somebody, so that how
