@@ -1,4 +1,5 @@
 /** Every kind of job that the worker runs, and when those run that nobody asks for. */
+import { forgetAttempts } from './attempts.ts'
 import { extendAuditLog } from './audit-partitions.ts'
 import { retireAuditLog } from './audit-retention.ts'
 import type { AnyJob, PlatformJob } from './define.ts'
@@ -18,6 +19,7 @@ export const jobs: readonly AnyJob[] = [
   retireAuditLog,
   forgetSessions,
   forgetMails,
+  forgetAttempts,
   visitTenantsForExpiry,
   expireIdempotencyKeys,
 ]
@@ -28,5 +30,6 @@ export const schedules: readonly Schedule[] = [
   { job: retireAuditLog, cron: '37 4 * * *' },
   { job: forgetSessions, cron: '23 * * * *' },
   { job: forgetMails, cron: '53 * * * *' },
+  { job: forgetAttempts, cron: '11 5 * * *' },
   { job: visitTenantsForExpiry, cron: '41 * * * *' },
 ]

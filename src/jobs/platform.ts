@@ -13,6 +13,8 @@ export type Platform = {
   forgetSessions(limit: number): Promise<number>
   /** Forgets at most `limit` mails that were dealt with, and as many tokens that have expired, a while ago; answers how many. */
   forgetMails(limit: number): Promise<number>
+  /** Forgets at most `limit` counts of failed attempts that have run down; answers how many. */
+  forgetAttempts(limit: number): Promise<number>
   /** A page of tenants, by id, after the last of the page before. */
   listTenants(after: string | undefined, limit: number): Promise<string[]>
 }
@@ -33,6 +35,10 @@ export const makePlatform = (pool: pg.Pool, signer?: Signer): Platform => ({
   },
   forgetMails: async (limit) => {
     const { rows } = await pool.query<{ gone: number }>(statement('select app.forget_mails($1) as gone', [limit]))
+    return rows[0]?.gone ?? 0
+  },
+  forgetAttempts: async (limit) => {
+    const { rows } = await pool.query<{ gone: number }>(statement('select app.forget_attempts($1) as gone', [limit]))
     return rows[0]?.gone ?? 0
   },
   listTenants: async (after, limit) => {

@@ -109,7 +109,7 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
       'not_a_member',
       'tenant_suspended',
     ),
-    ...when(isTenant, 'network_not_allowed', 'mfa_required'),
+    ...when(isTenant, 'network_not_allowed', 'second_factor_required'),
     ...when(isTenant && url.includes('/:'), 'not_found'),
     ...when(isTenant && writes, 'unprocessable'),
     ...when(isTenant && writes && (isOne(route) || changesVersioned(route)), 'precondition_failed'),
