@@ -97,6 +97,17 @@ for role app_search on functions: execute to app_search;
 
 -- types ---------------------------------------------------------------------------------------------------------------
 
+create type app.operator_signed_in as (
+  session_id       uuid,
+  counter          integer,
+  operator_id      uuid,
+  email            text,
+  name             text,
+  created_at       timestamp with time zone
+);
+alter type app.operator_signed_in owner to app_gate;
+grant usage on type app.operator_signed_in to app_operator;
+
 create type app.sealed_mail as (
   id               uuid,
   kind             text,
@@ -105,6 +116,7 @@ create type app.sealed_mail as (
 );
 alter type app.sealed_mail owner to app_gate;
 grant usage on type app.sealed_mail to app_auth;
+grant usage on type app.sealed_mail to app_operator;
 
 create type app.signed_in as (
   session_id       uuid,
@@ -615,6 +627,112 @@ CREATE TRIGGER version BEFORE UPDATE ON app.memberships FOR EACH ROW EXECUTE FUN
 alter table app.memberships enable always trigger version;
 
 
+-- app.operator_answers ------------------------------------------------------------------------------------------------
+
+create table app.operator_answers (
+  operator_id  uuid                      not null,
+  key          text                      not null,
+  fingerprint  bytea                     not null,
+  status       integer                   not null,
+  headers      jsonb                     not null,
+  body         text                      not null,
+  expires_at   timestamp with time zone  not null default (now() + '24:00:00'::interval),
+  constraint operator_answers_pkey PRIMARY KEY (operator_id, key),
+  constraint operator_answers_operator_id_fkey FOREIGN KEY (operator_id) REFERENCES app.operators(id),
+  constraint operator_answers_fingerprint_check CHECK ((length(fingerprint) = 32)),
+  constraint operator_answers_key_check CHECK (((char_length(key) >= 1) AND (char_length(key) <= 255))),
+  constraint operator_answers_status_check CHECK (((status >= 200) AND (status <= 299)))
+);
+alter table app.operator_answers owner to app_owner;
+comment on table app.operator_answers is 'One row: the answer to one POST of an operator, kept so that asking again repeats the answer and not the work.';
+alter table app.operator_answers enable row level security;
+alter table app.operator_answers force row level security;
+
+create policy gate on app.operator_answers as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.operator_answers to app_gate;
+
+CREATE INDEX operator_answers_expiry ON app.operator_answers USING btree (expires_at);
+
+
+-- app.operator_sessions -----------------------------------------------------------------------------------------------
+
+create table app.operator_sessions (
+  id               uuid                      not null default app.uuidv7(),
+  operator_id      uuid                      not null,
+  secret_hash      bytea                     not null,
+  seed             bytea                     not null,
+  key_id           text                      not null,
+  counter          integer                   not null default 1,
+  refreshed_at     timestamp with time zone  not null default now(),
+  idle_expires_at  timestamp with time zone  not null,
+  expires_at       timestamp with time zone  not null,
+  revoked_at       timestamp with time zone,
+  address          inet,
+  user_agent       text,
+  created_at       timestamp with time zone  not null default now(),
+  constraint operator_sessions_pkey PRIMARY KEY (id),
+  constraint operator_sessions_secret_hash_key UNIQUE (secret_hash),
+  constraint operator_sessions_operator_id_fkey FOREIGN KEY (operator_id) REFERENCES app.operators(id),
+  constraint operator_sessions_counter_check CHECK ((counter > 0)),
+  constraint operator_sessions_secret_hash_check CHECK ((length(secret_hash) = 32)),
+  constraint operator_sessions_seed_check CHECK ((length(seed) = 32)),
+  constraint operator_sessions_user_agent_check CHECK ((char_length(user_agent) <= 500))
+);
+alter table app.operator_sessions owner to app_owner;
+comment on table app.operator_sessions is 'One row: one sign-in of one operator.';
+alter table app.operator_sessions enable row level security;
+alter table app.operator_sessions force row level security;
+
+create policy gate on app.operator_sessions as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.operator_sessions to app_gate;
+grant update (counter, refreshed_at, idle_expires_at, revoked_at) on app.operator_sessions to app_gate;
+
+CREATE INDEX operator_sessions_expiry ON app.operator_sessions USING btree (expires_at);
+CREATE INDEX operator_sessions_operator ON app.operator_sessions USING btree (operator_id);
+
+
+-- app.operators -------------------------------------------------------------------------------------------------------
+
+create table app.operators (
+  id             uuid                      not null default app.uuidv7(),
+  email          text                      not null,
+  name           text                      not null,
+  password_hash  text                      not null,
+  status         text                      not null default 'active'::text,
+  created_by     uuid,
+  created_at     timestamp with time zone  not null default now(),
+  updated_at     timestamp with time zone  not null default now(),
+  version        integer                   not null default 1,
+  constraint operators_pkey PRIMARY KEY (id),
+  constraint operators_email_key UNIQUE (email),
+  constraint operators_created_by_fkey FOREIGN KEY (created_by) REFERENCES app.operators(id),
+  constraint operators_email_check CHECK (((email = lower(email)) AND ((char_length(email) >= 3) AND (char_length(email) <= 254)))),
+  constraint operators_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
+  constraint operators_status_check CHECK ((status = ANY (ARRAY['active'::text, 'deactivated'::text])))
+);
+alter table app.operators owner to app_owner;
+comment on table app.operators is 'One row: one person who runs the service. Not a row of app.users, also when the address is the same.';
+comment on column app.operators.created_by is 'Which operator made it; null: the command line.';
+alter table app.operators enable row level security;
+alter table app.operators force row level security;
+
+create policy gate on app.operators as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant insert, select on app.operators to app_gate;
+grant update (name, password_hash, status) on app.operators to app_gate;
+
+CREATE TRIGGER version BEFORE UPDATE ON app.operators FOR EACH ROW EXECUTE FUNCTION app.count_version();
+alter table app.operators enable always trigger version;
+
+
 -- app.permissions -----------------------------------------------------------------------------------------------------
 
 create table app.permissions (
@@ -794,7 +912,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -908,7 +1026,7 @@ grant select on app.tenants to app_api;
 grant select on app.tenants to app_auditor;
 grant insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
-grant update (audit_retention_days, legal_hold_since, legal_hold_reason) on app.tenants to app_gate;
+grant update (slug, name, status, audit_retention_days, legal_hold_since, legal_hold_reason) on app.tenants to app_gate;
 
 CREATE TRIGGER audit_delete AFTER DELETE ON app.tenants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.tenants enable always trigger audit_delete;
@@ -1235,6 +1353,31 @@ CREATE INDEX warning_i1 ON pgboss.warning USING btree (created_on DESC);
 
 -- views and sequences -------------------------------------------------------------------------------------------------
 
+create view app.operator_accounts with (security_invoker=on) as
+ SELECT id,
+    email,
+    name,
+    status,
+    created_by,
+    created_at,
+    updated_at,
+    version
+   FROM app.list_operators() list_operators(id, email, name, status, created_by, created_at, updated_at, version);
+alter table app.operator_accounts owner to app_owner;
+grant select on app.operator_accounts to app_operator;
+
+create view app.tenant_accounts with (security_invoker=on) as
+ SELECT id,
+    slug,
+    name,
+    status,
+    created_at,
+    updated_at,
+    version
+   FROM app.list_tenants_as_operator(NULL::uuid) list_tenants_as_operator(id, slug, name, status, created_at, updated_at, version);
+alter table app.tenant_accounts owner to app_owner;
+grant select on app.tenant_accounts to app_operator;
+
 
 -- functions -----------------------------------------------------------------------------------------------------------
 
@@ -1328,6 +1471,24 @@ begin
 end $function$;
 alter function app.add_audit_seal(p_seal app.audit_seals, p_text text) owner to app_audit;
 
+CREATE OR REPLACE FUNCTION app.add_operator(p_email text, p_name text, p_password_hash text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_operator_id uuid := (app.operator_context())[3]::uuid;
+  v_id          uuid := app.uuidv7();
+begin
+  insert into app.operators (id, email, name, password_hash, created_by) values (v_id, p_email, p_name, p_password_hash, v_operator_id);
+  perform app.log_operation('operator_created', null, jsonb_build_object('id', v_id, 'email', p_email));
+  return v_id;
+end $function$;
+alter function app.add_operator(p_email text, p_name text, p_password_hash text) owner to app_gate;
+comment on function app.add_operator(p_email text, p_name text, p_password_hash text) is 'Another operator, made by the one of this transaction. Raises BH001, and 23505 on operators_email_key.';
+grant execute on function app.add_operator(p_email text, p_name text, p_password_hash text) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.advance_audit_stream(p_name text, p_from bigint, p_to bigint)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1341,6 +1502,19 @@ begin
 end $function$;
 alter function app.advance_audit_stream(p_name text, p_from bigint, p_to bigint) owner to app_audit;
 grant execute on function app.advance_audit_stream(p_name text, p_from bigint, p_to bigint) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.all_operators()
+ RETURNS TABLE(id uuid, email text, name text, status text, created_at timestamp with time zone, last_seen_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select o.id, o.email, o.name, o.status, o.created_at, max(s.refreshed_at)
+      from app.operators o left join app.operator_sessions s on s.operator_id = o.id
+     group by o.id order by o.created_at, o.id
+  $function$;
+alter function app.all_operators() owner to app_gate;
+grant execute on function app.all_operators() to app_owner;
 
 CREATE OR REPLACE FUNCTION app.announce_visit(p_tenant_slug text, p_person text, p_reason text)
  RETURNS uuid
@@ -1935,6 +2109,28 @@ end $function$;
 alter function app.change_password(p_secret bytea, p_old_hash text, p_new_hash text, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.change_password(p_secret bytea, p_old_hash text, p_new_hash text, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.change_tenant(p_tenant_id uuid, p_name text, p_slug text, p_versions integer[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_outside text := app.step_in(p_tenant_id);
+  v_changed boolean;
+begin
+  update app.tenants t set name = coalesce(p_name, t.name), slug = coalesce(p_slug, t.slug)
+   where t.tenant_id = p_tenant_id and (p_versions is null or t.version = any (p_versions));
+  v_changed := found;
+  perform app.step_out(v_outside);
+  if v_changed then
+    perform app.log_operation('tenant_changed', p_tenant_id, jsonb_strip_nulls(jsonb_build_object('name', p_name, 'slug', p_slug)));
+  end if;
+  return v_changed;
+end $function$;
+alter function app.change_tenant(p_tenant_id uuid, p_name text, p_slug text, p_versions integer[]) owner to app_gate;
+grant execute on function app.change_tenant(p_tenant_id uuid, p_name text, p_slug text, p_versions integer[]) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.checkpoint_note(p_seal app.audit_seals)
  RETURNS text
  LANGUAGE plpgsql
@@ -1988,6 +2184,30 @@ begin
 end $function$;
 alter function app.claim_mails(p_limit integer, p_lease interval, p_attempts integer) owner to app_gate;
 grant execute on function app.claim_mails(p_limit integer, p_lease interval, p_attempts integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.claim_operator_key(p_key text, OUT locked boolean, OUT fingerprint bytea, OUT status integer, OUT headers jsonb, OUT body text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_operator_id uuid := (app.operator_context())[3]::uuid;
+  v_key         app.context_key;
+begin
+  select * into strict v_key from app.context_key;
+  locked := pg_try_advisory_xact_lock(('x' || left(encode(
+    sha256(v_key.outer_block || convert_to('operator|' || v_operator_id || '|' || p_key, 'UTF8')), 'hex'), 16))::bit(64)::int8);
+  if not locked then
+    return;
+  end if;
+  delete from app.operator_answers a where a.operator_id = v_operator_id and a.key = p_key and a.expires_at <= now();
+  select a.fingerprint, a.status, a.headers, a.body into fingerprint, status, headers, body
+    from app.operator_answers a where a.operator_id = v_operator_id and a.key = p_key;
+end $function$;
+alter function app.claim_operator_key(p_key text, OUT locked boolean, OUT fingerprint bytea, OUT status integer, OUT headers jsonb, OUT body text) owner to app_gate;
+grant execute on function app.claim_operator_key(p_key text, OUT locked boolean, OUT fingerprint bytea, OUT status integer, OUT headers jsonb, OUT body text) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.conceal(p_entry_key bytea, p_field text, p_value text)
  RETURNS bytea
@@ -2051,6 +2271,86 @@ end $function$;
 alter function app.count_version() owner to app_gate;
 grant execute on function app.count_version() to app_owner;
 
+CREATE OR REPLACE FUNCTION app.create_operator(p_email text, p_name text, p_password_hash text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid := app.uuidv7();
+begin
+  insert into app.operators (id, email, name, password_hash) values (v_id, p_email, p_name, p_password_hash);
+  perform app.log_operator('operator_created', null, null, null, null, null, null,
+                           jsonb_build_object('id', v_id, 'email', p_email, 'by', session_user));
+  return v_id;
+exception when unique_violation then
+  raise exception 'there is an operator with this address already' using errcode = '22023';
+end $function$;
+alter function app.create_operator(p_email text, p_name text, p_password_hash text) owner to app_gate;
+grant execute on function app.create_operator(p_email text, p_name text, p_password_hash text) to app_owner;
+
+CREATE OR REPLACE FUNCTION app.create_tenant(p_name text, p_slug text, p_slug_is_wish boolean, p_owner_email text, p_owner_name text, p_token_hash bytea, p_lifetime interval, p_welcome app.sealed_mail, p_notice app.sealed_mail)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id      uuid := app.uuidv7();
+  v_slug    text := p_slug;
+  v_owner   app.users;
+  v_outside text;
+begin
+  perform app.operator_context();
+  if p_slug_is_wish and exists (select from app.tenants t where t.slug = p_slug) then
+    v_slug := left(p_slug, 54) || '-' || left(encode(uuid_send(gen_random_uuid()), 'hex'), 8);
+  end if;
+  insert into app.users (email, name) values (p_owner_email, p_owner_name) on conflict (email) do nothing;
+  select * into v_owner from app.users u where u.email = p_owner_email;
+
+  v_outside := app.step_in(v_id);
+  insert into app.tenants (id, slug, name) values (v_id, v_slug, p_name);
+  insert into app.memberships (tenant_id, user_id, role) values (v_id, v_owner.id, 'owner');
+  perform app.step_out(v_outside);
+
+  if v_owner.password_hash is null then
+    perform app.mail_token(v_owner.id, 'password_reset', p_owner_email, p_token_hash, p_lifetime, p_welcome);
+  else
+    perform app.write_mail(v_owner.id, p_notice, interval '2 days', true);
+  end if;
+  perform app.log_operation('tenant_created', v_id, jsonb_build_object('slug', v_slug, 'owner_id', v_owner.id));
+  return v_id;
+end $function$;
+alter function app.create_tenant(p_name text, p_slug text, p_slug_is_wish boolean, p_owner_email text, p_owner_name text, p_token_hash bytea, p_lifetime interval, p_welcome app.sealed_mail, p_notice app.sealed_mail) owner to app_gate;
+comment on function app.create_tenant(p_name text, p_slug text, p_slug_is_wish boolean, p_owner_email text, p_owner_name text, p_token_hash bytea, p_lifetime interval, p_welcome app.sealed_mail, p_notice app.sealed_mail) is 'A tenant with its first owner, made by the operator of this transaction. Raises BH001, and 23505 on tenants_slug_key.';
+grant execute on function app.create_tenant(p_name text, p_slug text, p_slug_is_wish boolean, p_owner_email text, p_owner_name text, p_token_hash bytea, p_lifetime interval, p_welcome app.sealed_mail, p_notice app.sealed_mail) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.deactivate_operator(p_email text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_operator app.operators;
+begin
+  select * into v_operator from app.operators o where o.email = lower(p_email) for update;
+  if not found then
+    raise exception 'no operator has this address' using errcode = '02000';
+  end if;
+  if v_operator.status = 'deactivated' then
+    return false;
+  end if;
+  update app.operators o set status = 'deactivated' where o.id = v_operator.id;
+  update app.operator_sessions s set revoked_at = clock_timestamp() where s.operator_id = v_operator.id and s.revoked_at is null;
+  perform app.log_operator('operator_deactivated', null, null, null, null, null, null,
+                           jsonb_build_object('id', v_operator.id, 'email', v_operator.email, 'by', session_user));
+  return true;
+end $function$;
+alter function app.deactivate_operator(p_email text) owner to app_gate;
+grant execute on function app.deactivate_operator(p_email text) to app_owner;
+
 CREATE OR REPLACE FUNCTION app.dead_mails(p_limit integer)
  RETURNS TABLE(id uuid, kind text, attempts integer, failure text, created_at timestamp with time zone, settled_at timestamp with time zone)
  LANGUAGE sql
@@ -2062,6 +2362,18 @@ AS $function$
   $function$;
 alter function app.dead_mails(p_limit integer) owner to app_gate;
 grant execute on function app.dead_mails(p_limit integer) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.describe_operator_session(p_session_id uuid)
+ RETURNS app.operator_signed_in
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select row(s.id, s.counter, o.id, o.email, o.name, o.created_at)::app.operator_signed_in
+      from app.operator_sessions s join app.operators o on o.id = s.operator_id
+     where s.id = p_session_id
+  $function$;
+alter function app.describe_operator_session(p_session_id uuid) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.describe_session(p_session_id uuid)
  RETURNS app.signed_in
@@ -2119,6 +2431,29 @@ begin
 end $function$;
 alter function app.drop_audit_month(p_month text) owner to app_audit;
 grant execute on function app.drop_audit_month(p_month text) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_own   app.operator_sessions;
+  v_ended app.operator_sessions;
+begin
+  select * into v_own from app.operator_sessions s where s.secret_hash = sha256(p_secret);
+  for v_ended in
+    update app.operator_sessions s set revoked_at = now()
+     where s.revoked_at is null and (s.id = v_own.id or p_everywhere and s.operator_id = v_own.operator_id)
+    returning s.*
+  loop
+    perform app.log_operator('operator_logged_out', v_ended.operator_id, null, v_ended.id, p_request_id, p_address, p_user_agent,
+                             jsonb_build_object('everywhere', p_everywhere));
+  end loop;
+end $function$;
+alter function app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.end_own_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
@@ -2327,6 +2662,29 @@ end $function$;
 alter function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) owner to app_gate;
 comment on function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) is 'Opens a transaction for a request of an API key. Raises BH001 and BH003 to BH006.';
 grant execute on function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) to app_api;
+
+CREATE OR REPLACE FUNCTION app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+  if nullif(current_setting('app.context', true), '') is not null then
+    raise exception 'this transaction has been entered already' using errcode = 'BH006';
+  end if;
+  select s.id, o.id into session_id, operator_id
+    from app.operator_sessions s join app.operators o on o.id = s.operator_id
+   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
+  if not found then
+    raise exception 'no such session' using errcode = 'BH001';
+  end if;
+  perform app.seal(null, 'operator', operator_id, 'operator', session_id, p_request_id, p_address);
+end $function$;
+alter function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) owner to app_gate;
+comment on function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) is 'Opens a transaction for an operator''s request, in no tenant. Raises BH001 and BH006.';
+grant execute on function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.explain(p_action text, p_resource text, p_id uuid)
  RETURNS jsonb
@@ -2643,6 +3001,27 @@ AS $function$ select u.id, u.password_hash from app.users u where u.email = p_em
 alter function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) owner to app_gate;
 grant execute on function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.find_operator_credential(p_email text, OUT operator_id uuid, OUT password_hash text)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select o.id, o.password_hash from app.operators o where o.email = p_email and o.status = 'active' $function$;
+alter function app.find_operator_credential(p_email text, OUT operator_id uuid, OUT password_hash text) owner to app_gate;
+grant execute on function app.find_operator_credential(p_email text, OUT operator_id uuid, OUT password_hash text) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.find_operator_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select s.seed, s.key_id from app.operator_sessions s join app.operators o on o.id = s.operator_id
+     where s.id = p_session_id and s.revoked_at is null and o.status = 'active' and least(s.idle_expires_at, s.expires_at) > now()
+  $function$;
+alter function app.find_operator_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text) owner to app_gate;
+grant execute on function app.find_operator_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[])
  RETURNS record
  LANGUAGE sql
@@ -2754,6 +3133,29 @@ begin
 end $function$;
 alter function app.forget_mails(p_limit integer) owner to app_gate;
 grant execute on function app.forget_mails(p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.forget_operator_sessions(p_limit integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_sessions int;
+  v_answers  int;
+begin
+  delete from app.operator_sessions where id in (
+    select s.id from app.operator_sessions s
+     where least(s.idle_expires_at, s.expires_at, coalesce(s.revoked_at, 'infinity')) < now() - interval '30 days'
+     limit p_limit for update skip locked);
+  get diagnostics v_sessions = row_count;
+  delete from app.operator_answers where (operator_id, key) in (
+    select a.operator_id, a.key from app.operator_answers a where a.expires_at <= now() limit p_limit);
+  get diagnostics v_answers = row_count;
+  return v_sessions + v_answers;
+end $function$;
+alter function app.forget_operator_sessions(p_limit integer) owner to app_gate;
+grant execute on function app.forget_operator_sessions(p_limit integer) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean)
  RETURNS record
@@ -2932,6 +3334,18 @@ end $function$;
 alter function app.is_announced(p_visit_id uuid) owner to app_audit;
 grant execute on function app.is_announced(p_visit_id uuid) to app_gate;
 
+CREATE OR REPLACE FUNCTION app.keep_operator_answer(p_key text, p_fingerprint bytea, p_status integer, p_headers jsonb, p_body text)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    insert into app.operator_answers (operator_id, key, fingerprint, status, headers, body)
+    values ((app.operator_context())[3]::uuid, p_key, p_fingerprint, p_status, p_headers, p_body)
+  $function$;
+alter function app.keep_operator_answer(p_key text, p_fingerprint bytea, p_status integer, p_headers jsonb, p_body text) owner to app_gate;
+grant execute on function app.keep_operator_answer(p_key text, p_fingerprint bytea, p_status integer, p_headers jsonb, p_body text) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.keep_previous_secret()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -2994,6 +3408,18 @@ AS $function$
 alter function app.list_memberships(p_secret bytea) owner to app_gate;
 grant execute on function app.list_memberships(p_secret bytea) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.list_operators()
+ RETURNS TABLE(id uuid, email text, name text, status text, created_by uuid, created_at timestamp with time zone, updated_at timestamp with time zone, version integer)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select o.id, o.email, o.name, o.status, o.created_by, o.created_at, o.updated_at, o.version
+      from app.operators o where app.operator_context() is not null
+  $function$;
+alter function app.list_operators() owner to app_gate;
+grant execute on function app.list_operators() to app_operator;
+
 CREATE OR REPLACE FUNCTION app.list_sessions(p_secret bytea)
  RETURNS TABLE(id uuid, current boolean, tenant_id uuid, address inet, user_agent text, created_at timestamp with time zone, refreshed_at timestamp with time zone, idle_expires_at timestamp with time zone, expires_at timestamp with time zone)
  LANGUAGE sql
@@ -3018,6 +3444,55 @@ CREATE OR REPLACE FUNCTION app.list_tenants(p_after uuid, p_limit integer)
 AS $function$ select tenant_id from app.tenants where p_after is null or tenant_id > p_after order by tenant_id limit p_limit $function$;
 alter function app.list_tenants(p_after uuid, p_limit integer) owner to app_gate;
 grant execute on function app.list_tenants(p_after uuid, p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.list_tenants_as_operator(p_tenant_id uuid)
+ RETURNS TABLE(id uuid, slug text, name text, status text, created_at timestamp with time zone, updated_at timestamp with time zone, version integer)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select t.id, t.slug, t.name, t.status, t.created_at, t.updated_at, t.version
+      from app.tenants t
+     where app.operator_context() is not null and (p_tenant_id is null or t.tenant_id = p_tenant_id)
+  $function$;
+alter function app.list_tenants_as_operator(p_tenant_id uuid) owner to app_gate;
+grant execute on function app.list_tenants_as_operator(p_tenant_id uuid) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.log_operation(p_event text, p_tenant_id uuid, p_detail jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.operator_context();
+begin
+  perform app.log_operator(p_event, v_context[3]::uuid, p_tenant_id, v_context[5]::uuid, v_context[6], v_context[7]::inet, null, p_detail);
+end $function$;
+alter function app.log_operation(p_event text, p_tenant_id uuid, p_detail jsonb) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.log_operator(p_event text, p_operator_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select app.log_security(p_event, null, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent,
+                            jsonb_strip_nulls(jsonb_build_object('operator_id', p_operator_id)) || coalesce(p_detail, '{}'))
+  $function$;
+alter function app.log_operator(p_event text, p_operator_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.log_operator_refusal(p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select app.log_operator('operator_login_failed', p_operator_id, null, null, p_request_id, p_address, p_user_agent,
+                            jsonb_build_object('email', p_email))
+  $function$;
+alter function app.log_operator_refusal(p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.log_operator_refusal(p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
  RETURNS void
@@ -3141,6 +3616,22 @@ begin
 end $function$;
 alter function app.oldest_audit_month(OUT month text, OUT kept text) owner to app_audit;
 grant execute on function app.oldest_audit_month(OUT month text, OUT kept text) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.operator_context()
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+begin
+  if v_context is null or v_context[1] is not null or v_context[2] <> 'operator' or v_context[4] is distinct from 'operator' then
+    raise exception 'this is not an operator''s transaction' using errcode = 'BH001';
+  end if;
+  return v_context;
+end $function$;
+alter function app.operator_context() owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.pad_personal(p_value text)
  RETURNS bytea
@@ -3409,6 +3900,42 @@ grant execute on function app.role() to app_owner;
 grant execute on function app.role() to app_search;
 grant execute on function app.role() to app_worker;
 
+CREATE OR REPLACE FUNCTION app.rotate_operator_refresh(p_session_id uuid, p_counter integer, p_idle interval, p_grace interval, p_request_id text, p_address inet, p_user_agent text, OUT verdict text, OUT signed_in app.operator_signed_in)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_session app.operator_sessions;
+begin
+  select * into v_session from app.operator_sessions s where s.id = p_session_id for update;
+  -- the clock, not the transaction's start: this one may have waited for the lock
+  if not found or v_session.revoked_at is not null or least(v_session.idle_expires_at, v_session.expires_at) <= clock_timestamp()
+     or not exists (select from app.operators o where o.id = v_session.operator_id and o.status = 'active') then
+    verdict := 'ended';
+    return;
+  end if;
+
+  if p_counter = v_session.counter then
+    verdict := 'rotated';
+    update app.operator_sessions
+       set counter = counter + 1, refreshed_at = clock_timestamp(), idle_expires_at = least(clock_timestamp() + p_idle, expires_at)
+     where id = p_session_id;
+  elsif p_counter = v_session.counter - 1 and clock_timestamp() < v_session.refreshed_at + p_grace then
+    verdict := 'repeated';
+  else
+    verdict := 'reused';
+    update app.operator_sessions set revoked_at = clock_timestamp() where id = p_session_id;
+    perform app.log_operator('operator_refresh_reused', v_session.operator_id, null, p_session_id, p_request_id, p_address, p_user_agent,
+                             jsonb_build_object('counter', p_counter, 'current', v_session.counter));
+    return;
+  end if;
+  signed_in := app.describe_operator_session(p_session_id);
+end $function$;
+alter function app.rotate_operator_refresh(p_session_id uuid, p_counter integer, p_idle interval, p_grace interval, p_request_id text, p_address inet, p_user_agent text, OUT verdict text, OUT signed_in app.operator_signed_in) owner to app_gate;
+grant execute on function app.rotate_operator_refresh(p_session_id uuid, p_counter integer, p_idle interval, p_grace interval, p_request_id text, p_address inet, p_user_agent text, OUT verdict text, OUT signed_in app.operator_signed_in) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.rotate_refresh(p_session_id uuid, p_counter integer, p_idle interval, p_grace interval, p_request_id text, p_address inet, p_user_agent text, OUT verdict text, OUT signed_in app.signed_in)
  RETURNS record
  LANGUAGE plpgsql
@@ -3452,7 +3979,8 @@ CREATE OR REPLACE FUNCTION app.seal(p_tenant_id uuid, p_actor_kind text, p_actor
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_fields text := concat_ws('|', p_tenant_id::text, p_actor_kind, coalesce(p_actor_id::text, ''), coalesce(p_role, ''),
+  -- only an operator is in no tenant (0027): then every wall shows nothing
+  v_fields text := concat_ws('|', coalesce(p_tenant_id::text, case p_actor_kind when 'operator' then '' end), p_actor_kind, coalesce(p_actor_id::text, ''), coalesce(p_role, ''),
                              coalesce(p_session_id::text, ''), coalesce(p_request_id, ''), coalesce(host(p_address), ''),
                              coalesce(p_on_behalf_of::text, ''));
   v_key    app.context_key;
@@ -3467,7 +3995,7 @@ begin
       v_fields || '|' || pg_backend_pid() || '|' || extract(epoch from transaction_timestamp()), 'UTF8'))), 'hex') || '|' || v_fields,
     true);
   -- beside it, for human eyes; nothing reads these
-  perform set_config('app.tenant_id', p_tenant_id::text, true), set_config('app.actor_id', coalesce(p_actor_id::text, ''), true);
+  perform set_config('app.tenant_id', coalesce(p_tenant_id::text, ''), true), set_config('app.actor_id', coalesce(p_actor_id::text, ''), true);
 end $function$;
 alter function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_on_behalf_of uuid) owner to app_gate;
 comment on function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_on_behalf_of uuid) is 'Makes the context of this transaction. Only functions of app_gate may call it.';
@@ -3542,6 +4070,26 @@ alter function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) ow
 comment on function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) is 'Keeps this tenant''s audit log from being dropped or erased, or no longer; answers whether it was kept before. Raises 02000, 22023.';
 grant execute on function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) to app_owner;
 
+CREATE OR REPLACE FUNCTION app.set_operator_password(p_email text, p_password_hash text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid;
+begin
+  update app.operators o set password_hash = p_password_hash, status = 'active' where o.email = lower(p_email) returning o.id into v_id;
+  if v_id is null then
+    raise exception 'no operator has this address' using errcode = '02000';
+  end if;
+  update app.operator_sessions s set revoked_at = clock_timestamp() where s.operator_id = v_id and s.revoked_at is null;
+  perform app.log_operator('operator_password_set', null, null, null, null, null, null,
+                           jsonb_build_object('id', v_id, 'by', session_user));
+end $function$;
+alter function app.set_operator_password(p_email text, p_password_hash text) owner to app_gate;
+grant execute on function app.set_operator_password(p_email text, p_password_hash text) to app_owner;
+
 CREATE OR REPLACE FUNCTION app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3560,6 +4108,28 @@ begin
 end $function$;
 alter function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) owner to app_gate;
 grant execute on function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS app.operator_signed_in
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_session_id uuid := app.uuidv7();
+begin
+  perform from app.operators o where o.id = p_operator_id and o.status = 'active' for share;
+  if not found then
+    raise exception 'no such operator' using errcode = 'BH001';
+  end if;
+  insert into app.operator_sessions (id, operator_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent)
+  values (v_session_id, p_operator_id, p_secret_hash, p_seed, p_key_id, now() + least(p_idle, p_max), now() + p_max,
+          p_address, left(p_user_agent, 500));
+  perform app.log_operator('operator_logged_in', p_operator_id, null, v_session_id, p_request_id, p_address, p_user_agent, null);
+  return app.describe_operator_session(v_session_id);
+end $function$;
+alter function app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
  RETURNS app.signed_in
@@ -3601,6 +4171,55 @@ begin
 end $function$;
 alter function app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.step_in(p_tenant_id uuid)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.operator_context();
+  v_outside text   := current_setting('app.context');
+begin
+  perform app.seal(p_tenant_id, 'operator', v_context[3]::uuid, 'operator', v_context[5]::uuid, v_context[6], null);
+  return v_outside;
+end $function$;
+alter function app.step_in(p_tenant_id uuid) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.step_out(p_outside text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform set_config('app.context', p_outside, true), set_config('app.tenant_id', '', true);
+end $function$;
+alter function app.step_out(p_outside text) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_outside text := app.step_in(p_tenant_id);
+  v_changed boolean;
+begin
+  update app.tenants t set status = case when p_suspended then 'suspended' else 'active' end
+   where t.tenant_id = p_tenant_id and t.status = case when p_suspended then 'active' else 'suspended' end;
+  v_changed := found;
+  perform app.step_out(v_outside);
+  if v_changed then
+    perform app.log_operation(case when p_suspended then 'tenant_suspended' else 'tenant_activated' end, p_tenant_id,
+                              jsonb_strip_nulls(jsonb_build_object('reason', p_reason)));
+  end if;
+  return v_changed;
+end $function$;
+alter function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text) owner to app_gate;
+grant execute on function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text)
  RETURNS app.signed_in

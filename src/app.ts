@@ -3,6 +3,9 @@ import { readFileSync } from 'node:fs'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import { makeApiKeys } from './auth/api-keys.ts'
+import { makeNewOwner } from './auth/new-owner.ts'
+import { makeOperatorTokens } from './auth/operator-tokens.ts'
+import { makeOperatorSessions } from './auth/operators.ts'
 import { makeOwn } from './auth/own.ts'
 import { makeRecovery } from './auth/recovery.ts'
 import { makeSessions } from './auth/sessions.ts'
@@ -22,6 +25,9 @@ import { ownEmail, recovery as recoveryRoutes } from './modules/auth/recovery.ts
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
+import { operatorAccounts } from './modules/operators/accounts.ts'
+import { operatorSignIn } from './modules/operators/sign-in.ts'
+import { tenants } from './modules/operators/tenants.ts'
 import { problemKinds } from './modules/problems.ts'
 import { projects } from './modules/projects.ts'
 import { accept } from './plugins/accept.ts'
@@ -35,6 +41,7 @@ import { health } from './plugins/health.ts'
 import { https } from './plugins/https.ts'
 import { observability, RequestLog } from './plugins/observability.ts'
 import { openapi } from './plugins/openapi.ts'
+import { operatorRoutes } from './plugins/operator.ts'
 import { pagination } from './plugins/pagination.ts'
 import { rateLimit } from './plugins/rate-limit.ts'
 import { requestId, requestIdOf } from './plugins/request-id.ts'
@@ -47,8 +54,8 @@ import type { Redis } from './redis.ts'
 
 export type Parts = {
   config: ServerConfig
-  /** Connections as app_api and as app_auth. Whoever made them ends them. */
-  pools: { api: pg.Pool; auth: pg.Pool }
+  /** Connections as app_api, app_auth, and app_operator where there are operators' routes. Whoever made them ends them. */
+  pools: { api: pg.Pool; auth: pg.Pool; operator?: pg.Pool }
   redis?: Redis
   log?: Logger
   /** Looks whether the database keeps its laws; whoever made it stops it. */
@@ -84,11 +91,8 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     pool: pools.auth,
     onError: (err) => log.warn({ err }, 'the use of an API key could not be noted'),
   })
-  const recovery = makeRecovery({
-    pool: pools.auth,
-    mails: makeMailKeys(config.encryptionKeys),
-    ...config.mailedTokens,
-  })
+  const mails = makeMailKeys(config.encryptionKeys)
+  const recovery = makeRecovery({ pool: pools.auth, mails, ...config.mailedTokens })
   const ownRows = makeOwn(pools.auth)
   const cursorKeys = deriveKeys(
     config.encryptionKeys.map(({ key }) => key),
@@ -151,6 +155,22 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         tenant.register(auditSeals, { prefix: '/audit' })
         tenant.register(authz, { prefix: '/authz' })
       })
+
+      const { operator: pool } = pools
+      if (pool) {
+        const { encryptionKeys, mailedTokens, jwt, operatorSessions } = config
+        const tokens = makeOperatorTokens({ ...jwt, ttlMs: config.sessions.accessTokenMs })
+        const operators = makeOperatorSessions({ pool, encryptionKeys, ...operatorSessions })
+        api.register(operatorSignIn, { prefix: '/operators', sessions: operators, tokens })
+
+        api.register(async (operator) => {
+          operator.register(operatorRoutes, { pool, tokens })
+          operator.register(pagination, { keys: cursorKeys })
+
+          operator.register(operatorAccounts, { prefix: '/operators' })
+          operator.register(tenants, { prefix: '/tenants', newOwner: makeNewOwner({ mails, ...mailedTokens }) })
+        })
+      }
     },
     { prefix: '/api/v1' },
   )
@@ -166,11 +186,12 @@ const claimsOf = ({ claims }: FastifyRequest): FastifyRequest['claims'] | undefi
 
 /** A key counts as itself once the database has let it in: anybody can write one down, and another for each request. */
 const callerOf = (request: FastifyRequest): string | null | undefined =>
-  request.apiKey ? (request.apiKey.known?.id ?? null) : claimsOf(request)?.sub
+  request.apiKey ? (request.apiKey.known?.id ?? null) : (claimsOf(request)?.sub ?? request.operator?.sub)
 
 const whoAsks = (request: FastifyRequest) => {
   const { apiKey } = request
   if (apiKey) return apiKey.known && { tenant_id: apiKey.known.tenantId, actor: apiKey.known.id }
+  if (request.operator) return { tenant_id: undefined, actor: request.operator.sub }
   const claims = claimsOf(request)
   return claims && { tenant_id: claims.tenantId, actor: claims.sub }
 }

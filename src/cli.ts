@@ -6,6 +6,7 @@ import { auditCommand } from './cli/audit.ts'
 import type { Command } from './cli/command.ts'
 import { UsageError } from './cli/command.ts'
 import { bootstrapCommand, lawsCommand, migrateCommand } from './cli/database.ts'
+import { operatorCommand } from './cli/operator.ts'
 import { policiesCommand } from './cli/policies.ts'
 import { proveCommand } from './cli/prove.ts'
 import { psqlCommand } from './cli/psql.ts'
@@ -20,6 +21,7 @@ const commands: Readonly<Record<string, Command>> = {
   psql: psqlCommand,
   audit: auditCommand,
   policies: policiesCommand,
+  operator: operatorCommand,
 }
 
 const list = (): string => {

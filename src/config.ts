@@ -78,7 +78,16 @@ const server = (read: Reader) => {
     ...common,
     host: read('HOST', text, '127.0.0.1'),
     port: read('PORT', integer(0, 65_535), '3000'),
-    databases: { api: read('DATABASE_URL', databaseUrl), auth: read('DATABASE_AUTH_URL', databaseUrl) },
+    databases: {
+      api: read('DATABASE_URL', databaseUrl),
+      auth: read('DATABASE_AUTH_URL', databaseUrl),
+      // without it this process has no routes of operators
+      operator: read.optional('DATABASE_OPERATOR_URL', databaseUrl),
+    },
+    operatorSessions: {
+      idleMs: read('OPERATOR_IDLE_TTL', duration, '1h'),
+      maxMs: read('OPERATOR_SESSION_TTL', duration, '12h'),
+    },
     pool: pool(read),
     laws: laws(read),
     baseDomain: read.optional('BASE_DOMAIN', domain),

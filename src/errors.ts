@@ -151,6 +151,7 @@ const constraints: Readonly<Record<string, ProblemCode>> = {
   projects_name_key: 'name_taken',
   tenants_slug_key: 'slug_taken',
   users_email_key: 'email_taken',
+  operators_email_key: 'email_taken',
 }
 
 /** What only tampering, or a fault of the wall itself, can cause: answered as internal, and somebody is woken. */

@@ -18,6 +18,11 @@ declare const scoped: unique symbol
 /** A transaction in which every row belongs to one tenant. Only `withTenant` and `inTenant` can make one. */
 export type TenantDb = Transaction<Database> & { readonly [scoped]: true }
 
+declare const operated: unique symbol
+
+/** A transaction of an operator, in no tenant: it sees no tenant's rows. Only `asOperator` can make one. */
+export type OperatorDb = Transaction<Database> & { readonly [operated]: true }
+
 /** Who the database found the caller to be. A key has neither role nor session. */
 export type Caller = {
   tenantId: string
@@ -84,6 +89,20 @@ export function inTenant<T>(
 ): Promise<T> {
   const enter = statement('select app.enter_job($1, $2, $3)', [tenantId, jobId, kind])
   return transact(pool, enter, { readOnly: false, ...(signal && { signal }) }, work)
+}
+
+/**
+ * The same for an operator's request, in no tenant. `secret` is the `sid` of a verified token; as BH001 the database refuses
+ * whose session has ended.
+ */
+export function asOperator<T>(
+  pool: pg.Pool,
+  { secret, requestId, address }: { secret: Buffer; requestId: string; address: string | null },
+  mode: Mode,
+  work: (db: OperatorDb) => Promise<T>,
+): Promise<T> {
+  const enter = statement('select app.enter_operator($1, $2, $3)', [secret, requestId, address])
+  return transact(pool, enter, mode, (db) => work(db as Transaction<Database> as OperatorDb))
 }
 
 async function transact<T>(

@@ -229,6 +229,58 @@ export interface Memberships {
   version: Generated<number>;
 }
 
+export interface OperatorAccounts {
+  created_at: string | null;
+  created_by: string | null;
+  email: string | null;
+  id: string | null;
+  name: string | null;
+  status: string | null;
+  updated_at: string | null;
+  version: number | null;
+}
+
+export interface OperatorAnswers {
+  body: string;
+  expires_at: Generated<string>;
+  fingerprint: Buffer;
+  headers: Json;
+  key: string;
+  operator_id: string;
+  status: number;
+}
+
+export interface Operators {
+  created_at: Generated<string>;
+  /**
+   * Which operator made it; null: the command line.
+   */
+  created_by: string | null;
+  email: string;
+  id: Generated<string>;
+  name: string;
+  password_hash: string;
+  status: Generated<"active" | "deactivated">;
+  updated_at: Generated<string>;
+  version: Generated<number>;
+}
+
+export interface OperatorSessions {
+  address: string | null;
+  counter: Generated<number>;
+  created_at: Generated<string>;
+  expires_at: string;
+  id: Generated<string>;
+  idle_expires_at: string;
+  key_id: string;
+  operator_id: string;
+  refreshed_at: Generated<string>;
+  revoked_at: string | null;
+  secret_hash: Buffer;
+  seed: Buffer;
+  user_agent: string | null;
+}
+
 export interface Permissions {
   description: string;
   name: string;
@@ -285,7 +337,7 @@ export interface SecurityLog {
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released" | "operator_created" | "operator_deactivated" | "operator_logged_in" | "operator_login_failed" | "operator_logged_out" | "operator_refresh_reused" | "operator_password_set" | "tenant_created" | "tenant_changed" | "tenant_suspended" | "tenant_activated";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
@@ -314,6 +366,16 @@ export interface Sessions {
   selected_tenant_id: string | null;
   user_agent: string | null;
   user_id: string;
+}
+
+export interface TenantAccounts {
+  created_at: string | null;
+  id: string | null;
+  name: string | null;
+  slug: string | null;
+  status: string | null;
+  updated_at: string | null;
+  version: number | null;
 }
 
 export interface Tenants {
@@ -367,6 +429,10 @@ export interface Database {
   idempotency_keys: IdempotencyKeys;
   mails: Mails;
   memberships: Memberships;
+  operator_accounts: OperatorAccounts;
+  operator_answers: OperatorAnswers;
+  operator_sessions: OperatorSessions;
+  operators: Operators;
   permissions: Permissions;
   person_tokens: PersonTokens;
   personal_keys: PersonalKeys;
@@ -374,6 +440,7 @@ export interface Database {
   role_permissions: RolePermissions;
   security_log: SecurityLog;
   sessions: Sessions;
+  tenant_accounts: TenantAccounts;
   tenants: Tenants;
   users: Users;
 }

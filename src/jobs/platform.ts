@@ -11,6 +11,8 @@ export type Platform = {
   retireOldestAuditMonth(): Promise<Oldest>
   /** Forgets at most `limit` sessions that ended a month ago; answers how many. */
   forgetSessions(limit: number): Promise<number>
+  /** The same for operators: their sessions, and the answers that were kept for them. */
+  forgetOperatorSessions(limit: number): Promise<number>
   /** Forgets at most `limit` mails that were dealt with, and as many tokens that have expired, a while ago; answers how many. */
   forgetMails(limit: number): Promise<number>
   /** A page of tenants, by id, after the last of the page before. */
@@ -29,6 +31,12 @@ export const makePlatform = (pool: pg.Pool, signer?: Signer): Platform => ({
   },
   forgetSessions: async (limit) => {
     const { rows } = await pool.query<{ gone: number }>(statement('select app.forget_sessions($1) as gone', [limit]))
+    return rows[0]?.gone ?? 0
+  },
+  forgetOperatorSessions: async (limit) => {
+    const { rows } = await pool.query<{ gone: number }>(
+      statement('select app.forget_operator_sessions($1) as gone', [limit]),
+    )
     return rows[0]?.gone ?? 0
   },
   forgetMails: async (limit) => {

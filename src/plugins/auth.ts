@@ -45,7 +45,8 @@ export const readClaims = (app: FastifyInstance, request: FastifyRequest): Acces
   return token === undefined ? undefined : app.accessTokens.verify(token)
 }
 
-const tokenOf = ({ headers }: FastifyRequest): string | undefined => BEARER.exec(headers.authorization ?? '')?.[1]
+export const tokenOf = ({ headers }: FastifyRequest): string | undefined =>
+  BEARER.exec(headers.authorization ?? '')?.[1]
 
 /** RFC 6750, 2.1: the scheme in any case (RFC 9110, 11.1), then one token and nothing else. */
 const BEARER = /^bearer +([A-Za-z0-9._~+/-]+=*)$/i

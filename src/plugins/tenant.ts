@@ -110,7 +110,7 @@ function selectionOf(request: FastifyRequest, baseDomain: string | undefined): T
 }
 
 /** Fires when the client goes away before its answer is complete. */
-function hungUp(reply: FastifyReply): AbortSignal {
+export function hungUp(reply: FastifyReply): AbortSignal {
   const controller = new AbortController()
   reply.raw.once('close', () => {
     if (!reply.raw.writableFinished) controller.abort(new Problem('client_closed'))
