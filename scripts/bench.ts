@@ -1,19 +1,20 @@
 /**
- * `npm run bench [-- --seconds N --turns N --only audit|prove]`: requests per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16 and 64
+ * `npm run bench [-- --seconds N --turns N --only requests|busy|audit|prove]`: requests per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16 and 64
  * connections, beside two controls in the same run, and memory after it.
  *
  *   control   the same Fastify route over the same driver with the same token verified, but no tenant, no session check,
  *             no transaction (scripts/bench/server.ts)
  *   door      the transaction of GET one straight on the driver, without HTTP
  *
- * Then what the audit log costs (scripts/bench/audit.ts), and how long `prove` takes (scripts/bench/prove.ts); `--only` one
- * of them measures that alone.
+ * Then what one busy tenant gets done with the audit log and without it, by requests and straight on the driver, what the
+ * log costs (scripts/bench/audit.ts), and how long `prove` takes (scripts/bench/prove.ts); `--only` one of them measures
+ * that alone.
  *
  * Subject and control take turns, and ratios are the medians of the turns: machines are shared and noisy, so a ratio says
  * more than a number. The server, its database and the load share the machine's cores.
  */
 import { type ChildProcess, fork } from 'node:child_process'
-import { generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto'
+import { generateKeyPairSync, type KeyObject, randomBytes, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
@@ -21,7 +22,7 @@ import { parseArgs } from 'node:util'
 import autocannon from 'autocannon'
 import pg from 'pg'
 import { migrate } from '../src/db/migrate.ts'
-import { benchAudit } from './bench/audit.ts'
+import { auditTriggers, benchAudit } from './bench/audit.ts'
 import { type Figures, median } from './bench/measure.ts'
 import { benchProve } from './bench/prove.ts'
 import type { Order } from './bench/server.ts'
@@ -47,6 +48,8 @@ async function run(postgres: Postgres): Promise<void> {
   const { privateKey: jwtKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
   const { ownerUrl, urls } = await arrange(postgres)
   const parts: Record<string, () => Promise<void>> = {
+    requests: () => withServers({ ownerUrl, urls, jwtKey }, report),
+    busy: () => withServers({ ownerUrl, urls, jwtKey }, busyTenant),
     audit: () => benchAudit({ ownerUrl, workerUrl: urls.worker, seconds, turns }),
     prove: () => benchProve(ownerUrl, turns),
   }
@@ -55,6 +58,14 @@ async function run(postgres: Postgres): Promise<void> {
     if (!part) throw new Error(`--only knows ${Object.keys(parts).join(', ')}, and not ${values.only}`)
     return part()
   }
+  for (const part of Object.values(parts)) await part()
+}
+
+type Subject = { server: ChildProcess; origin: string; control: string; ownerUrl: string }
+type Arranged = Awaited<ReturnType<typeof arrange>> & { jwtKey: KeyObject }
+
+/** With the application and the control, each in a process of its own. */
+async function withServers({ ownerUrl, urls, jwtKey }: Arranged, work: (subject: Subject) => Promise<void>) {
   const options = {
     env: {
       ...frugal,
@@ -73,13 +84,14 @@ async function run(postgres: Postgres): Promise<void> {
   }
   const start = (which: 'subject' | 'control') =>
     fork(join(import.meta.dirname, 'bench', 'server.ts'), [which], options)
-  const [subject, control] = [start('subject'), start('control')]
+  const [server, control] = [start('subject'), start('control')]
   try {
-    const ports = await Promise.all([subject, control].map((server) => answerOf<{ port: number }>(server)))
-    await report(subject, { subject: ports[0]?.port ?? 0, control: ports[1]?.port ?? 0 }, ownerUrl)
-    for (const part of Object.values(parts)) await part()
+    const [origin, beside] = await Promise.all(
+      [server, control].map(async (each) => `http://127.0.0.1:${(await answerOf<{ port: number }>(each)).port}/api/v1`),
+    )
+    await work({ server, origin: origin ?? '', control: beside ?? '', ownerUrl })
   } finally {
-    subject.kill()
+    server.kill()
     control.kill()
   }
 }
@@ -97,18 +109,18 @@ async function arrange(postgres: Postgres) {
   return { ownerUrl, urls }
 }
 
-async function report(
-  server: ChildProcess,
-  ports: { subject: number; control: number },
-  ownerUrl: string,
-): Promise<void> {
-  const origin = (which: 'subject' | 'control') => `http://127.0.0.1:${ports[which]}/api/v1`
-  const login = await fetch(`${origin('subject')}/auth/login`, {
+async function signIn(origin: string) {
+  const login = await fetch(`${origin}/auth/login`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ email: demoEmail('owner', 'acme'), password: demoPassword }),
   })
-  const { access_token: token, tenant } = (await login.json()) as { access_token: string; tenant: { id: string } }
+  return (await login.json()) as { access_token: string; tenant: { id: string } }
+}
+
+async function report({ server, origin, control, ownerUrl }: Subject): Promise<void> {
+  const origins = { subject: origin, control }
+  const { access_token: token, tenant } = await signIn(origin)
   const id = await fill(ownerUrl, tenant.id)
 
   const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
@@ -126,7 +138,7 @@ async function report(
     for (const connections of [1, 16, 64]) {
       const measured: Record<'subject' | 'control', Figures[]> = { subject: [], control: [] }
       for (const which of [...Array(turns).keys()].flatMap(() => ['control', 'subject'] as const)) {
-        measured[which].push(await load(`${origin(which)}${path}`, method, headers, connections))
+        measured[which].push(await load(`${origins[which]}${path}`, method, headers, connections))
       }
       const ratio = median(
         measured.subject.map(({ perSecond }, turn) => perSecond / (measured.control[turn]?.perSecond ?? 0)),
@@ -144,6 +156,30 @@ async function report(
   }
   const { rss } = await ask<{ rss: number }>(server, { kind: 'memory' })
   console.log(`\nresident memory after the run: ${Math.round(rss / 2 ** 20)} MiB`)
+}
+
+/** What sixteen clients of one tenant write by requests, each a row, with the audit triggers and without them. */
+async function busyTenant({ origin, ownerUrl }: Subject): Promise<void> {
+  const { access_token: token } = await signIn(origin)
+  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+  const owner = new pg.Pool({ connectionString: ownerUrl, max: 1 })
+  const write = async (audited: boolean) => {
+    await owner.query(auditTriggers(audited))
+    return (await load(`${origin}/projects`, 'POST', headers, 16)).perSecond
+  }
+  try {
+    await write(true)
+    const found = { audited: [] as number[], plain: [] as number[] }
+    for (let turn = 0; turn < turns; turn++) {
+      found.plain.push(await write(false))
+      found.audited.push(await write(true))
+    }
+    const ratio = median(found.audited.map((each, turn) => each / (found.plain[turn] ?? 0)))
+    const [audited, plain] = [found.audited, found.plain].map((each) => median(each).toFixed(0))
+    console.log(`\nbusy tenant, POST: ${audited} a second with audit, ${plain} without: ${ratio.toFixed(2)}`)
+  } finally {
+    await owner.end()
+  }
 }
 
 /** Two hundred projects, and the control's copy of them. */

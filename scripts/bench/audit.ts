@@ -40,7 +40,8 @@ export const benchAudit = async ({ ownerUrl, workerUrl, seconds, turns }: Option
 }
 
 const enter = `select app.seal($1, 'system', null, 'owner', null, 'bench', '192.0.2.7')`
-const triggers = (enabled: boolean) =>
+/** For statements as the owner: the audit triggers of the projects, or none. */
+export const auditTriggers = (enabled: boolean): string =>
   `alter table app.projects ${['insert', 'update', 'delete']
     .map((kind) => `${enabled ? 'enable always' : 'disable'} trigger audit_${kind}`)
     .join(', ')}`
@@ -52,7 +53,7 @@ const costOfARow = async (owner: pg.Pool, [tenant]: string[], turns: number): Pr
     const client = await owner.connect()
     try {
       await client.query('begin')
-      if (!audited) await client.query(triggers(false))
+      if (!audited) await client.query(auditTriggers(false))
       await client.query(enter, [tenant])
       const from = performance.now()
       await client.query(
@@ -87,9 +88,9 @@ const throughput = async (owner: pg.Pool, [tenant]: string[], seconds: number, t
   }
   const found = { audited: [] as number[], plain: [] as number[] }
   for (let turn = 0; turn < turns; turn++) {
-    await owner.query(triggers(false))
+    await owner.query(auditTriggers(false))
     found.plain.push((await measure(work, 16, seconds)).perSecond)
-    await owner.query(triggers(true))
+    await owner.query(auditTriggers(true))
     found.audited.push((await measure(work, 16, seconds)).perSecond)
   }
   const ratio = median(found.audited.map((each, turn) => each / (found.plain[turn] ?? 0)))
