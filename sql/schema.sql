@@ -206,6 +206,9 @@ create policy change on app.api_keys as permissive for update to app_api
   with check (((permissions <@ ( SELECT app.held_permissions() AS held_permissions)) AND (COALESCE(expires_at, 'infinity'::timestamp with time zone) <= ( SELECT app.held_until() AS held_until)) AND ((( SELECT app.held_networks() AS held_networks) IS NULL) OR ((networks <> '{}'::cidr[]) AND (NOT (EXISTS ( SELECT
    FROM unnest(api_keys.networks) n(n)
   WHERE (NOT ((n.n)::inet <<= ANY ((( SELECT app.held_networks() AS held_networks))::inet[]))))))))));
+create policy erase on app.api_keys as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
 create policy gate on app.api_keys as permissive for all to app_gate
   using (true)
   with check (true);
@@ -215,10 +218,10 @@ create policy remove on app.api_keys as permissive for delete to app_api
   using (( SELECT app.can('api_keys:write'::text) AS can));
 
 grant delete on app.api_keys to app_api;
-grant select on app.api_keys to app_gate;
+grant delete, select on app.api_keys to app_gate;
 grant insert (name, permissions, networks, expires_at, prefix, secret_hash), select (tenant_id, id, name, permissions, networks, expires_at, prefix, previous_prefix, previous_expires_at, created_by, created_at, updated_at, version), update (prefix, secret_hash, previous_expires_at) on app.api_keys to app_api;
 grant select (tenant_id, id, name, permissions, networks, expires_at, prefix, previous_prefix, previous_expires_at, created_by, created_at, updated_at, version) on app.api_keys to app_auditor;
-grant update (updated_at) on app.api_keys to app_gate;
+grant select (tenant_id, id), update (updated_at) on app.api_keys to app_gate;
 
 CREATE INDEX api_keys_created ON app.api_keys USING btree (tenant_id, created_at, id);
 CREATE INDEX api_keys_previous ON app.api_keys USING btree (previous_hash);
@@ -471,6 +474,40 @@ grant insert, select on app.context_key to app_gate;
 grant update (inner_block, outer_block) on app.context_key to app_gate;
 
 
+-- app.deletion_certificates -------------------------------------------------------------------------------------------
+
+create table app.deletion_certificates (
+  id           uuid                      not null,
+  slug         text                      not null,
+  marked_at    timestamp with time zone  not null,
+  began_at     timestamp with time zone  not null default now(),
+  erased_at    timestamp with time zone,
+  counts       jsonb                     not null,
+  certificate  text,
+  key_id       text,
+  signature    bytea,
+  audit_until  timestamp with time zone,
+  constraint deletion_certificates_pkey PRIMARY KEY (id),
+  constraint deletion_certificates_check CHECK ((num_nulls(erased_at, certificate, key_id, signature, audit_until) = ANY (ARRAY[0, 5]))),
+  constraint deletion_certificates_signature_check CHECK ((length(signature) = 68))
+);
+alter table app.deletion_certificates owner to app_owner;
+comment on table app.deletion_certificates is 'One row: one tenant that was erased, or is being erased.';
+comment on column app.deletion_certificates.id is 'The tenant''s, of which there is no row any more.';
+comment on column app.deletion_certificates.counts is 'By table: how many rows there were when it began.';
+comment on column app.deletion_certificates.certificate is 'What is signed.';
+comment on column app.deletion_certificates.audit_until is 'How long its audit log is kept.';
+alter table app.deletion_certificates enable row level security;
+alter table app.deletion_certificates force row level security;
+
+create policy gate on app.deletion_certificates as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant insert, select on app.deletion_certificates to app_gate;
+grant update (erased_at, certificate, key_id, signature, audit_until) on app.deletion_certificates to app_gate;
+
+
 -- app.idempotency_keys ------------------------------------------------------------------------------------------------
 
 create table app.idempotency_keys (
@@ -503,6 +540,9 @@ create policy add on app.idempotency_keys as permissive for insert to app_api
   with check ((caller_id = ( SELECT app.actor_id() AS actor_id)));
 create policy audit on app.idempotency_keys as permissive for select to app_auditor
   using (true);
+create policy erase on app.idempotency_keys as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
 create policy expire on app.idempotency_keys as permissive for delete to app_worker
   using ((expires_at <= now()));
 create policy own on app.idempotency_keys as permissive for select to app_api
@@ -513,9 +553,11 @@ create policy renew on app.idempotency_keys as permissive for delete to app_api
   using (((caller_id = ( SELECT app.actor_id() AS actor_id)) AND (expires_at <= now())));
 
 grant delete, select on app.idempotency_keys to app_api;
+grant delete on app.idempotency_keys to app_gate;
 grant delete, select on app.idempotency_keys to app_worker;
 grant insert (key, fingerprint, status, headers, body) on app.idempotency_keys to app_api;
 grant select (tenant_id, id, caller_id, key, status, created_at, expires_at) on app.idempotency_keys to app_auditor;
+grant select (tenant_id, id) on app.idempotency_keys to app_gate;
 
 CREATE INDEX idempotency_keys_expiry ON app.idempotency_keys USING btree (tenant_id, expires_at);
 
@@ -604,6 +646,9 @@ create policy wall on app.memberships as restrictive for all to app_api, app_aud
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
 create policy audit on app.memberships as permissive for select to app_auditor
   using (true);
+create policy erase on app.memberships as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
 create policy gate on app.memberships as permissive for all to app_gate
   using (true)
   with check (true);
@@ -612,8 +657,9 @@ create policy read on app.memberships as permissive for select to app_api, app_w
 
 grant select on app.memberships to app_api;
 grant select on app.memberships to app_auditor;
-grant insert, select on app.memberships to app_gate;
+grant delete, insert, select on app.memberships to app_gate;
 grant select on app.memberships to app_worker;
+grant select (tenant_id, id) on app.memberships to app_gate;
 
 CREATE INDEX memberships_user ON app.memberships USING btree (user_id, tenant_id);
 
@@ -851,6 +897,9 @@ create policy audit on app.projects as permissive for select to app_auditor
 create policy change on app.projects as permissive for update to app_api
   using (true)
   with check (true);
+create policy erase on app.projects as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
 create policy read on app.projects as permissive for select to app_api, app_worker
   using (true);
 create policy remove on app.projects as permissive for delete to app_api
@@ -858,8 +907,10 @@ create policy remove on app.projects as permissive for delete to app_api
 
 grant delete, select on app.projects to app_api;
 grant select on app.projects to app_auditor;
+grant delete on app.projects to app_gate;
 grant select on app.projects to app_worker;
 grant insert (name, description, status), update (name, description, status) on app.projects to app_api;
+grant select (tenant_id, id) on app.projects to app_gate;
 
 CREATE INDEX projects_created ON app.projects USING btree (tenant_id, created_at, id);
 CREATE INDEX projects_status ON app.projects USING btree (tenant_id, status, created_at, id);
@@ -912,7 +963,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -994,6 +1045,9 @@ create table app.tenants (
   audit_retention_days  integer,
   legal_hold_since      timestamp with time zone,
   legal_hold_reason     text,
+  deletion_marked_at    timestamp with time zone,
+  erase_after           timestamp with time zone,
+  erasure_began_at      timestamp with time zone,
   constraint tenants_pkey PRIMARY KEY (tenant_id, id),
   constraint tenants_slug_key UNIQUE (slug),
   constraint tenants_tenant_id_key UNIQUE (tenant_id),
@@ -1008,6 +1062,8 @@ alter table app.tenants owner to app_owner;
 comment on table app.tenants is 'One row: one customer, and the edge of everything that is theirs.';
 comment on column app.tenants.audit_retention_days is 'How long the audit log is kept, counted from the end of the month of an entry. Null: for ever.';
 comment on column app.tenants.legal_hold_since is 'While it is not null, nothing of this tenant''s audit log is dropped or erased.';
+comment on column app.tenants.erase_after is 'Of a tenant that is marked: until then it can be activated again.';
+comment on column app.tenants.erasure_began_at is 'From then on it cannot.';
 alter table app.tenants enable row level security;
 alter table app.tenants force row level security;
 
@@ -1016,6 +1072,9 @@ create policy wall on app.tenants as restrictive for all to app_api, app_audit, 
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
 create policy audit on app.tenants as permissive for select to app_auditor
   using (true);
+create policy erase on app.tenants as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
 create policy gate on app.tenants as permissive for all to app_gate
   using (true)
   with check (true);
@@ -1024,9 +1083,11 @@ create policy read on app.tenants as permissive for select to app_api, app_worke
 
 grant select on app.tenants to app_api;
 grant select on app.tenants to app_auditor;
-grant insert, select on app.tenants to app_gate;
+grant delete, insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
-grant update (slug, name, status, audit_retention_days, legal_hold_since, legal_hold_reason) on app.tenants to app_gate;
+grant select (id, tenant_id), update (slug, name, status, audit_retention_days, legal_hold_since, legal_hold_reason, deletion_marked_at, erase_after, erasure_began_at) on app.tenants to app_gate;
+
+CREATE INDEX tenants_erasure ON app.tenants USING btree (erase_after) WHERE (status = 'deleting'::text);
 
 CREATE TRIGGER audit_delete AFTER DELETE ON app.tenants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.tenants enable always trigger audit_delete;
@@ -1371,10 +1432,14 @@ create view app.tenant_accounts with (security_invoker=on) as
     slug,
     name,
     status,
+    deletion_marked_at,
+    erase_after,
+    legal_hold_since,
+    legal_hold_reason,
     created_at,
     updated_at,
     version
-   FROM app.list_tenants_as_operator(NULL::uuid) list_tenants_as_operator(id, slug, name, status, created_at, updated_at, version);
+   FROM app.list_tenants_as_operator(NULL::uuid) list_tenants_as_operator(id, slug, name, status, deletion_marked_at, erase_after, legal_hold_since, legal_hold_reason, created_at, updated_at, version);
 alter table app.tenant_accounts owner to app_owner;
 grant select on app.tenant_accounts to app_operator;
 
@@ -1731,6 +1796,15 @@ begin
     if not found then
       v_key := app.personal_key(coalesce(v_context[3], v_context[1])::uuid);
     end if;
+  end if;
+
+  if tg_op = 'DELETE' and v_context[4] = 'eraser' then
+    -- a tenant that is erased leaves how many rows there were, and not once more what was in them (0028)
+    insert into app.audit_log (tenant_id, actor_kind, actor_id, role, request_id, action, table_name, new_row)
+    select case when bool_and(to_jsonb(r) ->> 'tenant_id' = v_context[1]) then v_context[1]::uuid else app.refuse_write(tg_relid, v_context) end,
+           v_context[2], v_context[3]::uuid, v_context[4], v_context[6], 'delete', tg_table_name, jsonb_build_object('erased', count(*))
+      from affected_rows r;
+    return null;
   end if;
 
   if tg_op = 'UPDATE' then
@@ -2432,6 +2506,19 @@ end $function$;
 alter function app.drop_audit_month(p_month text) owner to app_audit;
 grant execute on function app.drop_audit_month(p_month text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.due_erasures(p_limit integer)
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select t.tenant_id from app.tenants t
+     where t.status = 'deleting' and t.erase_after <= now() and t.legal_hold_since is null
+     order by t.erase_after, t.tenant_id limit p_limit
+  $function$;
+alter function app.due_erasures(p_limit integer) owner to app_gate;
+grant execute on function app.due_erasures(p_limit integer) to app_worker;
+
 CREATE OR REPLACE FUNCTION app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
  LANGUAGE plpgsql
@@ -2597,6 +2684,31 @@ alter function app.enter_auditor(p_tenant_slug text, p_visit_id uuid) owner to a
 comment on function app.enter_auditor(p_tenant_slug text, p_visit_id uuid) is 'Opens a read-only transaction for an auditor whose visit was announced and committed. Raises BH002, BH006 and BH014.';
 grant execute on function app.enter_auditor(p_tenant_slug text, p_visit_id uuid) to app_auditor;
 
+CREATE OR REPLACE FUNCTION app.enter_eraser(p_tenant_id uuid)
+ RETURNS app.tenants
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant app.tenants;
+begin
+  if nullif(current_setting('app.context', true), '') is not null then
+    raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
+  end if;
+  select * into v_tenant from app.tenants t
+   where t.tenant_id = p_tenant_id and t.status = 'deleting' and t.erase_after <= now() for no key update;
+  if not found then
+    raise exception 'this tenant is not to be erased' using errcode = 'BH016';
+  end if;
+  if v_tenant.legal_hold_since is not null then
+    raise exception 'the tenant is on legal hold' using errcode = 'BH015';
+  end if;
+  perform app.seal(p_tenant_id, 'system', null, 'eraser', null, 'erasure', null);
+  return v_tenant;
+end $function$;
+alter function app.enter_eraser(p_tenant_id uuid) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text)
  RETURNS void
  LANGUAGE plpgsql
@@ -2685,6 +2797,129 @@ end $function$;
 alter function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) owner to app_gate;
 comment on function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) is 'Opens a transaction for an operator''s request, in no tenant. Raises BH001 and BH006.';
 grant execute on function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.erase_rows(p_tenant_id uuid, p_limit integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant app.tenants := app.enter_eraser(p_tenant_id);
+  v_table  regclass;
+  v_column name;
+  v_counts jsonb := '{}';
+  v_count  int8;
+  v_gone   int;
+begin
+  if v_tenant.erasure_began_at is null then
+    foreach v_table in array app.erased_tables() loop
+      execute format('select count(*) from %s where tenant_id = $1', v_table) into v_count using p_tenant_id;
+      v_counts := v_counts || jsonb_build_object(v_table::text, v_count);
+    end loop;
+    insert into app.deletion_certificates (id, slug, marked_at, counts)
+    values (p_tenant_id, v_tenant.slug, coalesce(v_tenant.deletion_marked_at, now()), v_counts);
+    update app.tenants t set erasure_began_at = now() where t.tenant_id = p_tenant_id;
+  end if;
+
+  -- what is outside the wall, and names the tenant: a session that has chosen it
+  for v_table, v_column in
+    select k.conrelid::regclass, a.attname
+      from pg_constraint k
+      join pg_attribute a on a.attrelid = k.conrelid and a.attnum = k.conkey[1]
+     where k.contype = 'f' and k.confrelid = 'app.tenants'::regclass and cardinality(k.conkey) = 1
+       and not exists (select from pg_attribute t where t.attrelid = k.conrelid and t.attname = 'tenant_id' and not t.attisdropped)
+  loop
+    execute format('update %s set %I = null where ctid = any (array(select ctid from %1$s where %2$I = $1 limit $2))', v_table, v_column)
+      using p_tenant_id, p_limit;
+    get diagnostics v_gone = row_count;
+    if v_gone > 0 then
+      return v_gone;
+    end if;
+  end loop;
+
+  foreach v_table in array app.erased_tables() loop
+    continue when v_table = 'app.tenants'::regclass;
+    execute format('delete from %s where tenant_id = $1 and id = any (array(select id from %1$s where tenant_id = $1 limit $2))', v_table)
+      using p_tenant_id, p_limit;
+    get diagnostics v_gone = row_count;
+    if v_gone > 0 then
+      return v_gone;
+    end if;
+  end loop;
+  return 0;
+end $function$;
+alter function app.erase_rows(p_tenant_id uuid, p_limit integer) owner to app_gate;
+grant execute on function app.erase_rows(p_tenant_id uuid, p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.erased_tables()
+ RETURNS regclass[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_left  oid[] := array(
+    select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where c.relkind in ('r', 'p') and not c.relispartition and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+       and c.oid <> all (array['app.audit_log', 'app.audit_seals']::regclass[]::oid[])
+       and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped)
+       and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
+     order by c.oid = 'app.tenants'::regclass, n.nspname, c.relname);
+  v_table oid;
+  v_order regclass[] := '{}';
+begin
+  while v_left <> '{}' loop
+    -- where tables refer to each other in a circle, one of them has to be the first
+    select coalesce(
+      (select t from unnest(v_left) with ordinality u (t, at)
+        where not exists (select from pg_constraint k where k.contype = 'f' and k.confrelid = t and k.conrelid <> t and k.conrelid = any (v_left))
+        order by at limit 1), v_left[1]) into v_table;
+    v_order := v_order || v_table::regclass;
+    v_left  := array_remove(v_left, v_table);
+  end loop;
+  return v_order;
+end $function$;
+alter function app.erased_tables() owner to app_gate;
+grant execute on function app.erased_tables() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.erasure_statement(p_tenant_id uuid)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app.enter_eraser(p_tenant_id);
+  return app.erasure_text(p_tenant_id);
+end $function$;
+alter function app.erasure_statement(p_tenant_id uuid) owner to app_gate;
+grant execute on function app.erasure_statement(p_tenant_id uuid) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.erasure_text(p_tenant_id uuid)
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_about app.deletion_certificates;
+  v_table regclass;
+  v_left  boolean;
+begin
+  select * into v_about from app.deletion_certificates c where c.id = p_tenant_id and c.erased_at is null;
+  foreach v_table in array app.erased_tables() loop
+    execute format('select exists (select from %s where tenant_id = $1)', v_table) into v_left using p_tenant_id;
+    if v_about.id is null or v_left and v_table <> 'app.tenants'::regclass then
+      raise exception 'there are rows left in %', v_table using errcode = 'BH016';
+    end if;
+  end loop;
+  return format(E'bulkhead-deletion/v1/%s\nslug %s\nmarked %s\nbegan %s\nerased %s\n%s', v_about.id, v_about.slug,
+    to_char(v_about.marked_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), to_char(v_about.began_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+    to_char(now(), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+    (select string_agg(format(E'rows %s %s\n', name, n), '' order by name collate "C") from jsonb_each_text(v_about.counts) c (name, n)));
+end $function$;
+alter function app.erasure_text(p_tenant_id uuid) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.explain(p_action text, p_resource text, p_id uuid)
  RETURNS jsonb
@@ -3001,6 +3236,19 @@ AS $function$ select u.id, u.password_hash from app.users u where u.email = p_em
 alter function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) owner to app_gate;
 grant execute on function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.find_deletion_certificate(p_tenant_id uuid)
+ RETURNS TABLE(tenant_id uuid, slug text, marked_at timestamp with time zone, began_at timestamp with time zone, erased_at timestamp with time zone, counts jsonb, certificate text, key_id text, signature bytea, audit_until timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select c.id, c.slug, c.marked_at, c.began_at, c.erased_at, c.counts, c.certificate, c.key_id, c.signature, c.audit_until
+      from app.deletion_certificates c
+     where app.operator_context() is not null and c.id = p_tenant_id and c.erased_at is not null
+  $function$;
+alter function app.find_deletion_certificate(p_tenant_id uuid) owner to app_gate;
+grant execute on function app.find_deletion_certificate(p_tenant_id uuid) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.find_operator_credential(p_email text, OUT operator_id uuid, OUT password_hash text)
  RETURNS record
  LANGUAGE sql
@@ -3077,6 +3325,30 @@ AS $function$
   $function$;
 alter function app.find_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text) owner to app_gate;
 grant execute on function app.find_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.finish_erasure(p_tenant_id uuid, p_key_id text, p_signature bytea)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_text text;
+  v_days int := (select coalesce(t.audit_retention_days, 365) from app.tenants t where t.tenant_id = p_tenant_id);
+begin
+  if not app.is_erasing() or app.tenant_id() is distinct from p_tenant_id then
+    raise exception 'this tenant is not to be erased' using errcode = 'BH016';
+  end if;
+  v_text := app.erasure_text(p_tenant_id);
+  delete from app.tenants t where t.tenant_id = p_tenant_id;
+  perform app.destroy_personal_key(p_tenant_id);
+  update app.deletion_certificates c
+     set erased_at = now(), certificate = v_text, key_id = p_key_id, signature = p_signature, audit_until = now() + make_interval(days => v_days)
+   where c.id = p_tenant_id;
+  perform app.log_security('tenant_erased', null, p_tenant_id, null, 'erasure', null, null, jsonb_build_object('key_id', p_key_id));
+end $function$;
+alter function app.finish_erasure(p_tenant_id uuid, p_key_id text, p_signature bytea) owner to app_gate;
+grant execute on function app.finish_erasure(p_tenant_id uuid, p_key_id text, p_signature bytea) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.finish_job(p_job_id uuid, p_kind text, p_attempt integer)
  RETURNS void
@@ -3318,6 +3590,31 @@ alter function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) owner
 comment on function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Proves the lease of a job to the transaction that does its work. Raises BH009.';
 grant execute on function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_outside text := app.step_in(p_tenant_id);
+  v_changed boolean;
+begin
+  update app.tenants t
+     set legal_hold_since  = case when p_held then coalesce(t.legal_hold_since, now()) end,
+         legal_hold_reason = case when p_held then p_reason end
+   where t.tenant_id = p_tenant_id and t.legal_hold_reason is distinct from case when p_held then p_reason end;
+  v_changed := found;
+  perform app.step_out(v_outside);
+  if v_changed then
+    perform app.log_operation(case when p_held then 'legal_hold_set' else 'legal_hold_released' end, p_tenant_id,
+                              jsonb_strip_nulls(jsonb_build_object('reason', p_reason)));
+  end if;
+  return v_changed;
+end $function$;
+alter function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text) owner to app_gate;
+grant execute on function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.is_announced(p_visit_id uuid)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3333,6 +3630,15 @@ begin
 end $function$;
 alter function app.is_announced(p_visit_id uuid) owner to app_audit;
 grant execute on function app.is_announced(p_visit_id uuid) to app_gate;
+
+CREATE OR REPLACE FUNCTION app.is_erasing()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ begin return coalesce((app.context())[4] = 'eraser', false); end $function$;
+alter function app.is_erasing() owner to app_gate;
+grant execute on function app.is_erasing() to app_owner;
 
 CREATE OR REPLACE FUNCTION app.keep_operator_answer(p_key text, p_fingerprint bytea, p_status integer, p_headers jsonb, p_body text)
  RETURNS void
@@ -3446,12 +3752,12 @@ alter function app.list_tenants(p_after uuid, p_limit integer) owner to app_gate
 grant execute on function app.list_tenants(p_after uuid, p_limit integer) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.list_tenants_as_operator(p_tenant_id uuid)
- RETURNS TABLE(id uuid, slug text, name text, status text, created_at timestamp with time zone, updated_at timestamp with time zone, version integer)
+ RETURNS TABLE(id uuid, slug text, name text, status text, deletion_marked_at timestamp with time zone, erase_after timestamp with time zone, legal_hold_since timestamp with time zone, legal_hold_reason text, created_at timestamp with time zone, updated_at timestamp with time zone, version integer)
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select t.id, t.slug, t.name, t.status, t.created_at, t.updated_at, t.version
+    select t.id, t.slug, t.name, t.status, t.deletion_marked_at, t.erase_after, t.legal_hold_since, t.legal_hold_reason, t.created_at, t.updated_at, t.version
       from app.tenants t
      where app.operator_context() is not null and (p_tenant_id is null or t.tenant_id = p_tenant_id)
   $function$;
@@ -3552,6 +3858,54 @@ begin
 end $function$;
 alter function app.make_context_key(p_replace boolean) owner to app_gate;
 grant execute on function app.make_context_key(p_replace boolean) to app_owner;
+
+CREATE OR REPLACE FUNCTION app.make_erasable()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_table regclass;
+begin
+  foreach v_table in array app.erased_tables() loop
+    continue when exists (select from pg_policy p where p.polrelid = v_table and p.polname = 'erase')
+               or not exists (select from pg_class c where c.oid = v_table and c.relowner = current_user::regrole);
+    execute format('create policy erase on %s to app_gate using ((select app.is_erasing()) and tenant_id = (select app.tenant_id())) with check (false)', v_table);
+    execute format('grant select (tenant_id, id), delete on %s to app_gate', v_table);
+  end loop;
+end $function$;
+alter function app.make_erasable() owner to app_gate;
+grant execute on function app.make_erasable() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.mark_tenant(p_tenant_id uuid, p_grace interval, p_versions integer[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_outside text := app.step_in(p_tenant_id);
+  v_tenant  app.tenants;
+begin
+  select * into v_tenant from app.tenants t where t.tenant_id = p_tenant_id for no key update;
+  if not found or v_tenant.version <> all (p_versions) then
+    perform app.step_out(v_outside);
+    return false;
+  end if;
+  if v_tenant.legal_hold_since is not null then
+    raise exception 'the tenant is on legal hold' using errcode = 'BH015';
+  end if;
+  if v_tenant.status <> 'deleting' or v_tenant.erase_after is null then
+    update app.tenants t set status = 'deleting', deletion_marked_at = now(), erase_after = now() + p_grace where t.tenant_id = p_tenant_id;
+    perform app.step_out(v_outside);
+    perform app.log_operation('tenant_deletion_marked', p_tenant_id, jsonb_build_object('erase_after', now() + p_grace));
+  else
+    perform app.step_out(v_outside);
+  end if;
+  return true;
+end $function$;
+alter function app.mark_tenant(p_tenant_id uuid, p_grace interval, p_versions integer[]) owner to app_gate;
+grant execute on function app.mark_tenant(p_tenant_id uuid, p_grace interval, p_versions integer[]) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.mind_audit_era()
  RETURNS void
@@ -4208,9 +4562,17 @@ declare
   v_outside text := app.step_in(p_tenant_id);
   v_changed boolean;
 begin
-  update app.tenants t set status = case when p_suspended then 'suspended' else 'active' end
-   where t.tenant_id = p_tenant_id and t.status = case when p_suspended then 'active' else 'suspended' end;
-  v_changed := found;
+  if p_suspended then
+    update app.tenants t set status = 'suspended' where t.tenant_id = p_tenant_id and t.status = 'active';
+    v_changed := found;
+  else
+    update app.tenants t set status = 'active', deletion_marked_at = null, erase_after = null
+     where t.tenant_id = p_tenant_id and t.status <> 'active' and t.erasure_began_at is null;
+    v_changed := found;
+    if not v_changed and exists (select from app.tenants t where t.tenant_id = p_tenant_id and t.erasure_began_at is not null) then
+      raise exception 'the tenant is being erased' using errcode = 'BH016';
+    end if;
+  end if;
   perform app.step_out(v_outside);
   if v_changed then
     perform app.log_operation(case when p_suspended then 'tenant_suspended' else 'tenant_activated' end, p_tenant_id,
@@ -4512,10 +4874,14 @@ begin
       return format('tenant %s keeps its log for %s days', v_tenant.slug, v_tenant.audit_retention_days);
     end if;
   end loop;
-  if (select count(*) from app.tenants t where t.tenant_id = any (p_tenant_ids)) < cardinality(p_tenant_ids) then
-    return 'it has entries of a tenant that is gone, and nobody has said how long they are kept';
-  end if;
-  return null;
+  -- of a tenant that was erased its certificate says until when (0028)
+  return (
+    select case when c.audit_until is null then 'it has entries of a tenant that is gone, and nobody has said how long they are kept'
+                else format('the log of the erased tenant %s is kept until %s', c.slug, to_char(c.audit_until at time zone 'UTC', 'YYYY-MM-DD')) end
+      from unnest(p_tenant_ids) gone (id)
+      left join app.deletion_certificates c on c.id = gone.id
+     where not exists (select from app.tenants t where t.tenant_id = gone.id) and (c.audit_until is null or c.audit_until > now())
+     order by gone.id limit 1);
 end $function$;
 alter function app.why_tenants_keep(p_tenant_ids uuid[], p_end timestamp with time zone) owner to app_gate;
 grant execute on function app.why_tenants_keep(p_tenant_ids uuid[], p_end timestamp with time zone) to app_audit;

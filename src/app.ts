@@ -26,6 +26,7 @@ import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
 import { operatorAccounts } from './modules/operators/accounts.ts'
+import { tenantDeletion } from './modules/operators/deletion.ts'
 import { operatorSignIn } from './modules/operators/sign-in.ts'
 import { tenants } from './modules/operators/tenants.ts'
 import { problemKinds } from './modules/problems.ts'
@@ -168,7 +169,9 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
           operator.register(pagination, { keys: cursorKeys })
 
           operator.register(operatorAccounts, { prefix: '/operators' })
-          operator.register(tenants, { prefix: '/tenants', newOwner: makeNewOwner({ mails, ...mailedTokens }) })
+          const newOwner = makeNewOwner({ mails, ...mailedTokens })
+          operator.register(tenants, { prefix: '/tenants', newOwner })
+          operator.register(tenantDeletion, { prefix: '/tenants', graceMs: config.tenantGraceMs })
         })
       }
     },

@@ -88,6 +88,7 @@ const server = (read: Reader) => {
       idleMs: read('OPERATOR_IDLE_TTL', duration, '1h'),
       maxMs: read('OPERATOR_SESSION_TTL', duration, '12h'),
     },
+    tenantGraceMs: read('TENANT_GRACE_PERIOD', duration, '30d'),
     pool: pool(read),
     laws: laws(read),
     baseDomain: read.optional('BASE_DOMAIN', domain),

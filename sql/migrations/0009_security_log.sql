@@ -13,7 +13,7 @@ create table app.security_log (
                                                       'tenant_visited', 'person_erased', 'audit_retention_set', 'legal_hold_set', 'legal_hold_released',
                                                       'operator_created', 'operator_deactivated', 'operator_logged_in', 'operator_login_failed',
                                                       'operator_logged_out', 'operator_refresh_reused', 'operator_password_set',
-                                                      'tenant_created', 'tenant_changed', 'tenant_suspended', 'tenant_activated')),
+                                                      'tenant_created', 'tenant_changed', 'tenant_suspended', 'tenant_activated', 'tenant_deletion_marked', 'tenant_erased')),
   user_id          uuid,
   about_tenant_id  uuid,
   session_id       uuid,

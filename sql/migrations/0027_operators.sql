@@ -49,6 +49,14 @@ create table app.operator_answers (
 );
 comment on table app.operator_answers is 'One row: the answer to one POST of an operator, kept so that asking again repeats the answer and not the work.';
 
+-- Deleting a tenant has two steps (0028): it is marked, and erased when its grace has passed.
+alter table app.tenants
+  add column deletion_marked_at  timestamptz,
+  add column erase_after         timestamptz,
+  add column erasure_began_at    timestamptz;
+comment on column app.tenants.erase_after is 'Of a tenant that is marked: until then it can be activated again.';
+comment on column app.tenants.erasure_began_at is 'From then on it cannot.';
+
 alter table app.operators enable row level security;
 alter table app.operators force row level security;
 alter table app.operator_sessions enable row level security;
@@ -61,7 +69,7 @@ create policy gate on app.operator_answers to app_gate using (true) with check (
 grant select, insert, update (name, password_hash, status) on app.operators to app_gate;
 grant select, insert, delete, update (counter, refreshed_at, idle_expires_at, revoked_at) on app.operator_sessions to app_gate;
 grant select, insert, delete on app.operator_answers to app_gate;
-grant update (slug, name, status) on app.tenants to app_gate;
+grant update (slug, name, status, deletion_marked_at, erase_after, erasure_began_at) on app.tenants to app_gate;
 
 create index operator_sessions_operator on app.operator_sessions (operator_id);
 create index operator_sessions_expiry on app.operator_sessions (expires_at);
@@ -403,12 +411,13 @@ to app_owner;
 
 -- One tenant, or all of them: what they are called and how they stand, and nothing that is theirs.
 create function app.list_tenants_as_operator(p_tenant_id uuid) returns table (
-  id uuid, slug text, name text, status text, created_at timestamptz, updated_at timestamptz, version int
+  id uuid, slug text, name text, status text, deletion_marked_at timestamptz, erase_after timestamptz,
+  legal_hold_since timestamptz, legal_hold_reason text, created_at timestamptz, updated_at timestamptz, version int
 )
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
   as $$
-    select t.id, t.slug, t.name, t.status, t.created_at, t.updated_at, t.version
+    select t.id, t.slug, t.name, t.status, t.deletion_marked_at, t.erase_after, t.legal_hold_since, t.legal_hold_reason, t.created_at, t.updated_at, t.version
       from app.tenants t
      where app.operator_context() is not null and (p_tenant_id is null or t.tenant_id = p_tenant_id)
   $$;
@@ -469,7 +478,8 @@ begin
   return v_changed;
 end $$;
 
--- Suspended, from the next request on nobody enters it but jobs. The reason stands in the security log.
+-- Suspended, from the next request on nobody enters it but jobs. Activated, it is as it was, also when it was marked for
+-- deletion; BH016 when its erasure has begun. The reason stands in the security log.
 create function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -478,9 +488,17 @@ declare
   v_outside text := app.step_in(p_tenant_id);
   v_changed boolean;
 begin
-  update app.tenants t set status = case when p_suspended then 'suspended' else 'active' end
-   where t.tenant_id = p_tenant_id and t.status = case when p_suspended then 'active' else 'suspended' end;
-  v_changed := found;
+  if p_suspended then
+    update app.tenants t set status = 'suspended' where t.tenant_id = p_tenant_id and t.status = 'active';
+    v_changed := found;
+  else
+    update app.tenants t set status = 'active', deletion_marked_at = null, erase_after = null
+     where t.tenant_id = p_tenant_id and t.status <> 'active' and t.erasure_began_at is null;
+    v_changed := found;
+    if not v_changed and exists (select from app.tenants t where t.tenant_id = p_tenant_id and t.erasure_began_at is not null) then
+      raise exception 'the tenant is being erased' using errcode = 'BH016';
+    end if;
+  end if;
   perform app.step_out(v_outside);
   if v_changed then
     perform app.log_operation(case when p_suspended then 'tenant_suspended' else 'tenant_activated' end, p_tenant_id,

@@ -163,6 +163,31 @@ export interface ContextKey {
   outer_block: Buffer;
 }
 
+export interface DeletionCertificates {
+  /**
+   * How long its audit log is kept.
+   */
+  audit_until: string | null;
+  began_at: Generated<string>;
+  /**
+   * What is signed.
+   */
+  certificate: string | null;
+  /**
+   * By table: how many rows there were when it began.
+   */
+  counts: Json;
+  erased_at: string | null;
+  /**
+   * The tenant's, of which there is no row any more.
+   */
+  id: string;
+  key_id: string | null;
+  marked_at: string;
+  signature: Buffer | null;
+  slug: string;
+}
+
 export interface IdempotencyKeys {
   body: string;
   caller_id: Generated<string>;
@@ -337,7 +362,7 @@ export interface SecurityLog {
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released" | "operator_created" | "operator_deactivated" | "operator_logged_in" | "operator_login_failed" | "operator_logged_out" | "operator_refresh_reused" | "operator_password_set" | "tenant_created" | "tenant_changed" | "tenant_suspended" | "tenant_activated";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released" | "operator_created" | "operator_deactivated" | "operator_logged_in" | "operator_login_failed" | "operator_logged_out" | "operator_refresh_reused" | "operator_password_set" | "tenant_created" | "tenant_changed" | "tenant_suspended" | "tenant_activated" | "tenant_deletion_marked" | "tenant_erased";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
@@ -370,7 +395,11 @@ export interface Sessions {
 
 export interface TenantAccounts {
   created_at: string | null;
+  deletion_marked_at: string | null;
+  erase_after: string | null;
   id: string | null;
+  legal_hold_reason: string | null;
+  legal_hold_since: string | null;
   name: string | null;
   slug: string | null;
   status: string | null;
@@ -384,6 +413,15 @@ export interface Tenants {
    */
   audit_retention_days: number | null;
   created_at: Generated<string>;
+  deletion_marked_at: string | null;
+  /**
+   * Of a tenant that is marked: until then it can be activated again.
+   */
+  erase_after: string | null;
+  /**
+   * From then on it cannot.
+   */
+  erasure_began_at: string | null;
   id: Generated<string>;
   legal_hold_reason: string | null;
   /**
@@ -426,6 +464,7 @@ export interface Database {
   audit_seals: AuditSeals;
   audit_streams: AuditStreams;
   context_key: ContextKey;
+  deletion_certificates: DeletionCertificates;
   idempotency_keys: IdempotencyKeys;
   mails: Mails;
   memberships: Memberships;

@@ -2,6 +2,7 @@
 import { extendAuditLog } from './audit-partitions.ts'
 import { retireAuditLog } from './audit-retention.ts'
 import type { AnyJob, PlatformJob } from './define.ts'
+import { eraseTenants } from './erasure.ts'
 import { expireIdempotencyKeys, visitTenantsForExpiry } from './idempotency-keys.ts'
 import { forgetMails } from './mails.ts'
 import { forgetSessions } from './sessions.ts'
@@ -18,6 +19,7 @@ export const jobs: readonly AnyJob[] = [
   retireAuditLog,
   forgetSessions,
   forgetMails,
+  eraseTenants,
   visitTenantsForExpiry,
   expireIdempotencyKeys,
 ]
@@ -28,5 +30,6 @@ export const schedules: readonly Schedule[] = [
   { job: retireAuditLog, cron: '37 4 * * *' },
   { job: forgetSessions, cron: '23 * * * *' },
   { job: forgetMails, cron: '53 * * * *' },
+  { job: eraseTenants, cron: '*/5 * * * *' },
   { job: visitTenantsForExpiry, cron: '41 * * * *' },
 ]

@@ -34,6 +34,7 @@ describe('schedules', () => {
       { name: 'idempotency_keys.visit', cron: '41 * * * *', timezone: 'UTC' },
       { name: 'mails.forget', cron: '53 * * * *', timezone: 'UTC' },
       { name: 'sessions.forget', cron: '23 * * * *', timezone: 'UTC' },
+      { name: 'tenants.erase', cron: '*/5 * * * *', timezone: 'UTC' },
     ])
   })
 

@@ -83,6 +83,7 @@ describe('tenants', () => {
     expect(all.data.slice(0, 2)).toEqual([
       {
         ...{ id: acme.tenantId, slug: 'acme', name: 'Acme Rockets', status: 'active' },
+        ...{ deletion_marked_at: null, erase_after: null, legal_hold_since: null, legal_hold_reason: null },
         ...{ created_at: expect.any(String), updated_at: expect.any(String), version: 1 },
       },
       expect.objectContaining({ id: globex.tenantId, slug: 'globex' }),

@@ -1,8 +1,11 @@
 import { type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
+import { sql } from 'kysely'
 import { Email, Name, Slug } from '../../auth/fields.ts'
 import type { OperatorTokens } from '../../auth/operator-tokens.ts'
 import type { OperatorSession } from '../../auth/operators.ts'
+import type { OperatorDb } from '../../db/door.ts'
+import { Problem } from '../../errors.ts'
 import { Nullable, OneOf, Timestamp, Uuid, Version } from '../../lib/schemas.ts'
 
 // What operators are shown
@@ -30,12 +33,23 @@ export const Tenant = Type.Object(
     slug: Slug,
     name: Name,
     status: TenantStatus,
+    deletion_marked_at: Nullable(Timestamp),
+    erase_after: Nullable({ ...Timestamp, description: 'Until then a tenant that is deleted can be activated again.' }),
+    legal_hold_since: Nullable(Timestamp),
+    legal_hold_reason: Nullable(Type.String()),
     created_at: Timestamp,
     updated_at: Timestamp,
     version: Version,
   },
   { $id: 'Tenant' },
 )
+
+export async function findTenant(db: OperatorDb, id: string): Promise<Static<typeof Tenant>> {
+  const { rows } = await sql<Static<typeof Tenant>>`select * from app.list_tenants_as_operator(${id})`.execute(db)
+  const [found] = rows
+  if (!found) throw new Problem('not_found', { detail: 'There is no such tenant.' })
+  return found
+}
 
 // What signing in and refreshing answer
 

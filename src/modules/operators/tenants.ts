@@ -7,7 +7,7 @@ import { Problem } from '../../errors.ts'
 import { ById, ListQuery, Page, Timestamp } from '../../lib/schemas.ts'
 import { isReserved, slugOf } from '../../lib/slug.ts'
 import { expectedVersions, stale, unchanged } from '../../plugins/concurrency.ts'
-import { Tenant, TenantStatus } from './answers.ts'
+import { findTenant, Tenant, TenantStatus } from './answers.ts'
 
 // What an operator says of a tenant
 
@@ -42,9 +42,21 @@ const TenantList = ListQuery(['created_at', 'updated_at', 'name', 'slug'], {
 
 // What we ask of the database
 
-const columns = ['id', 'slug', 'name', 'status', 'created_at', 'updated_at', 'version'] as const
+const columns = [
+  'id',
+  'slug',
+  'name',
+  'status',
+  'deletion_marked_at',
+  'erase_after',
+  'legal_hold_since',
+  'legal_hold_reason',
+  'created_at',
+  'updated_at',
+  'version',
+] as const
 
-/** The view shows rows of a table, none of whose columns is null; PostgreSQL does not say so of views. */
+/** The view shows rows of a table; which of its columns may be null, PostgreSQL does not say of views. */
 type Row = Static<typeof Tenant>
 
 const listTenants = (db: OperatorDb, filter: Static<typeof TenantList>) => {
@@ -55,13 +67,6 @@ const listTenants = (db: OperatorDb, filter: Static<typeof TenantList>) => {
   if (filter.created_at_gte !== undefined) list = list.where('created_at', '>=', filter.created_at_gte)
   if (filter.created_at_lt !== undefined) list = list.where('created_at', '<', filter.created_at_lt)
   return list
-}
-
-async function findTenant(db: OperatorDb, id: string): Promise<Row> {
-  const { rows } = await sql<Row>`select * from app.list_tenants_as_operator(${id})`.execute(db)
-  const [found] = rows
-  if (!found) throw new Problem('not_found', { detail: 'There is no such tenant.' })
-  return found
 }
 
 async function addTenant(
@@ -179,13 +184,19 @@ export const tenants: FastifyPluginAsyncTypebox<{ newOwner: NewOwner }> = async 
       true,
       'Its people and keys are refused with 403 `tenant_suspended` from the next request on. Its rows stay as they are.',
     ],
-    ['/:id/activate', 'activateTenant', 'Activate a tenant', false, 'Its people and keys are let in again.'],
+    [
+      '/:id/activate',
+      'activateTenant',
+      'Activate a tenant',
+      false,
+      'Its people and keys are let in again. Also of a tenant that was deleted, until its erasure begins.',
+    ],
   ] as const) {
     app.post(
       path,
       {
         schema: { operationId, summary, description, params: ById, body: Reason, response: { 200: Tenant } },
-        config: { operator: true },
+        config: { operator: true, problems: suspended ? [] : ['being_erased'] },
         preValidation: async (request) => {
           request.body ??= {}
         },
