@@ -12,8 +12,8 @@ export default defineConfig({
     include: process.env.TEST_MIGRATE_AS === 'owner' ? both : ['tests/**/*.test.ts'],
     globalSetup: ['tests/global-setup.ts'],
     pool: 'forks',
-    // Files mostly wait for their servers; more of them at once would need more connections than a server has.
-    maxWorkers: Math.min(4, Math.max(1, availableParallelism() - 1)),
+    // Each has servers of its own; one that was given is for one at a time.
+    maxWorkers: process.env.TEST_DATABASE_URL || process.env.TEST_REDIS_URL ? 1 : Math.min(4, availableParallelism()),
     // Real servers on busy machines; a limit here ends what hangs and says nothing about speed.
     testTimeout: 180_000,
     hookTimeout: 180_000,

@@ -1,9 +1,9 @@
 import { execFile } from 'node:child_process'
 import { tmpdir } from 'node:os'
-import { afterAll, beforeAll, expect, inject, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { laws } from '../src/db/check.ts'
 import { withClient } from './databases.ts'
-import { type Clone, cloneDatabase } from './servers.ts'
+import { type Clone, cloneDatabase, template } from './servers.ts'
 
 const cli = new URL('../src/cli.ts', import.meta.url).pathname
 let database: Clone
@@ -96,7 +96,7 @@ test('laws --sql prints each law as it is', async () => {
 test('bootstrap by somebody who may not', async () => {
   const { code, stderr } = await run(['bootstrap'], { DATABASE_OWNER_URL: database.urls.worker })
 
-  expect(inject('databases').owner.user).not.toBe('app_worker')
+  expect(template().owner.user).not.toBe('app_worker')
   expect(code).toBe(1)
   expect(stderr).toBe('app_worker is no superuser, and bootstrap needs one\n')
 })

@@ -1,8 +1,8 @@
 /** Databases beside the clones: empty ones, for what makes or migrates them. */
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
-import { inject } from 'vitest'
 import { databaseUrl } from '../scripts/logins.ts'
+import { template } from './servers.ts'
 
 export type EmptyDatabase = {
   readonly name: string
@@ -13,11 +13,11 @@ export type EmptyDatabase = {
 }
 
 export const emptyDatabase = async (
-  owner = inject('databases').owner,
+  owner = template().owner,
   made = `encoding 'UTF8' template template0`,
 ): Promise<EmptyDatabase> => {
-  const { superuserUrl, template } = inject('databases')
-  const name = template.replace(/template$/, randomBytes(6).toString('hex'))
+  const { superuserUrl, template: source } = template()
+  const name = source.replace(/template$/, randomBytes(6).toString('hex'))
   const run = (sql: string) => withClient(superuserUrl, (client) => client.query(sql))
   await run(`create database ${name} owner ${pg.escapeIdentifier(owner.user)} ${made}`)
   const own = databaseUrl(superuserUrl, { database: name })

@@ -1,5 +1,6 @@
 /**
- * Before the first test: the servers, and one migrated and seeded template database that every test file clones.
+ * Before the first test: for each worker its servers, and one migrated and seeded template database that every test file
+ * clones.
  *
  * PostgreSQL is embedded, or the one that TEST_DATABASE_URL (a superuser's) names; Redis is the one that
  * TEST_REDIS_URL names, or a redis-server on the path, or absent. TEST_MIGRATE_AS=owner migrates as managed servers
@@ -17,8 +18,8 @@ export default async (project: TestProject): Promise<Undo> => {
     for (const step of undo.splice(0).reverse()) await step()
   }
   try {
-    project.provide('databases', await arrangeDatabases(undo))
-    project.provide('redisUrl', await arrangeRedis(undo))
+    const workers = Array.from({ length: workersOf(project) })
+    project.provide('servers', await Promise.all(workers.map(() => arrangeServers(undo))))
     project.provide('containerEngine', spawnSync('docker', ['info'], { stdio: 'ignore', timeout: 10_000 }).status === 0)
   } catch (error) {
     await teardown()
@@ -28,6 +29,15 @@ export default async (project: TestProject): Promise<Undo> => {
 }
 
 // Servers
+
+/** For one file, one: more would be started for nobody. */
+const workersOf = ({ vitest }: TestProject): number =>
+  Math.max(1, Math.min(Number(vitest.config.maxWorkers), vitest.state.getPaths().length))
+
+const arrangeServers = async (undo: Undo[]) => ({
+  template: await arrangeDatabases(undo),
+  redisUrl: await arrangeRedis(undo),
+})
 
 const arrangeDatabases = async (undo: Undo[]): Promise<Template> => {
   const superuserUrl = process.env.TEST_DATABASE_URL || (await startThrowaway(undo))

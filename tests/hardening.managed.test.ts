@@ -1,8 +1,8 @@
-import { afterAll, beforeAll, expect, inject, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { checkHardening, describeMissing } from '../src/db/check.ts'
 import { bootstrap } from '../src/db/migrate.ts'
 import { withClient } from './databases.ts'
-import { type Clone, cloneDatabase, isManaged } from './servers.ts'
+import { type Clone, cloneDatabase, isManaged, template } from './servers.ts'
 
 let database: Clone
 
@@ -92,7 +92,7 @@ test('one session does not see what another is doing', async () => {
 })
 
 test('the seal holds alone: a context set by hand is refused where anybody may set one', async () => {
-  const { passwords } = inject('databases')
+  const { passwords } = template()
   expect(passwords.api).not.toBe('')
   await withClient(database.urls.superuser, (client) =>
     client.query('grant execute on function set_config(text, text, boolean) to app_api'),

@@ -3,12 +3,12 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, wri
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
-import { afterEach, beforeEach, expect, inject, test } from 'vitest'
+import { afterEach, beforeEach, expect, test } from 'vitest'
 import { logins } from '../scripts/logins.ts'
 import { BrokenLaws, type LoginRole } from '../src/db/check.ts'
 import { bootstrap, MigrationRefused, migrate } from '../src/db/migrate.ts'
 import { type EmptyDatabase, emptyDatabase, withClient } from './databases.ts'
-import { isManaged } from './servers.ts'
+import { isManaged, template } from './servers.ts'
 
 const ownFiles = new URL('../sql', import.meta.url).pathname
 const ownNames = readdirSync(join(ownFiles, 'migrations')).sort()
@@ -182,7 +182,7 @@ test('rows that a new reference does not find are found, though its owner did no
 })
 
 test('passwords are set without being sent, and open the door', async () => {
-  const { passwords } = inject('databases')
+  const { passwords } = template()
   await migrate({
     ownerUrl: database.ownerUrl,
     passwords: { [logins.operator]: passwords.operator } as Record<LoginRole, string>,
@@ -198,7 +198,7 @@ test('passwords are set without being sent, and open the door', async () => {
 })
 
 test('a login that may not become the owners is told who can help it', async () => {
-  const { superuserUrl } = inject('databases')
+  const { superuserUrl } = template()
   const owner = { user: `bulkhead_test_${randomBytes(4).toString('hex')}`, password: randomBytes(12).toString('hex') }
   await withClient(superuserUrl, (client) =>
     client.query(`create role ${owner.user} login createrole password '${owner.password}'`),
@@ -232,7 +232,7 @@ test("after a superuser's bootstrap the owner still migrates, and nobody else ta
   expect(missing).toEqual([])
   expect(seenByOwner).toEqual([])
   expect(lines).toEqual([])
-  const { passwords } = inject('databases')
+  const { passwords } = template()
   const { host, port } = new pg.Client({ connectionString: database.superuserUrl })
   const stranger = `postgres://app_worker:${encodeURIComponent(passwords.worker)}@${host}:${port}/${database.name}`
   await expect(migrate({ ownerUrl: stranger })).rejects.toThrow(/^app_worker may not take the migrations' lock/)

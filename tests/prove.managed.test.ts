@@ -1,11 +1,11 @@
 import pg from 'pg'
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { prepare } from '../src/prove/contexts.ts'
 import { prove, proveWithin } from '../src/prove/prove.ts'
 import type { Report } from '../src/prove/report.ts'
 import { withClient } from './databases.ts'
 import { quiet, sabotages } from './sabotages.ts'
-import { type Clone, cloneDatabase, isManaged } from './servers.ts'
+import { type Clone, cloneDatabase, isManaged, template } from './servers.ts'
 
 // The login that migrated proves as well as a superuser does, though it sees no row but through those it may act as.
 
@@ -34,7 +34,7 @@ const asOwner = async (sql: string): Promise<Report> => {
   try {
     await client.query(sql.replaceAll(':partition', partition))
     await client.query('reset role')
-    await client.query(`set local session authorization ${pg.escapeIdentifier(inject('databases').owner.user)}`)
+    await client.query(`set local session authorization ${pg.escapeIdentifier(template().owner.user)}`)
     return await proveWithin(client, { preparation })
   } finally {
     await client.query('rollback')

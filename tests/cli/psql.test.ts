@@ -1,9 +1,10 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { tmpdir, userInfo } from 'node:os'
-import { beforeAll, describe, expect, inject, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { type Person, world } from '../harness.ts'
 import { cliPsql, describeWithPsql } from '../psql.ts'
+import { template } from '../servers.ts'
 
 const it = world()
 let acme: Person
@@ -185,7 +186,7 @@ describeWithPsql('npm run cli -- psql', () => {
   })
 
   test('the password is no argument, and no other secret is there at all', async () => {
-    const password = inject('databases').passwords.auditor
+    const password = template().passwords.auditor
     const url = it.database.urls.auditor
     for (const address of [url, `${url.replace(/:[^:@]*@/, '@')}?password=${password}&application_name=a`]) {
       const { stdout } = await psql(

@@ -1,9 +1,10 @@
 import pg from 'pg'
-import { expect, inject, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { scramVerifier } from '../../src/db/scram.ts'
+import { template } from '../servers.ts'
 
 test('the verifier is the one the server makes of the same password', async () => {
-  const client = new pg.Client({ connectionString: inject('databases').superuserUrl })
+  const client = new pg.Client({ connectionString: template().superuserUrl })
   await client.connect()
   try {
     await client.query('begin')

@@ -1,7 +1,8 @@
-import { afterAll, beforeAll, inject, vi } from 'vitest'
+import { afterAll, beforeAll, vi } from 'vitest'
 import { newSeed } from '../../scripts/fuzz/random.ts'
 import { describeReport, type Finding, type Report } from '../../scripts/fuzz/report.ts'
 import { makeStage, type Stage } from '../../scripts/fuzz/stage.ts'
+import { template } from '../servers.ts'
 
 /** One stage for a file; each run works on copies of it. */
 export const arena = (): { readonly stage: Stage; readonly seed: number } => {
@@ -9,7 +10,7 @@ export const arena = (): { readonly stage: Stage; readonly seed: number } => {
   vi.setConfig({ testTimeout: 900_000, hookTimeout: 300_000 })
   const it = { seed: newSeed() } as { stage: Stage; seed: number }
   beforeAll(async () => {
-    it.stage = await makeStage(inject('databases'))
+    it.stage = await makeStage(template())
   })
   afterAll(() => it.stage.drop())
   return it
