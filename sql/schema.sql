@@ -137,6 +137,70 @@ create type pgboss.job_state as enum ('created', 'retry', 'active', 'completed',
 alter type pgboss.job_state owner to app_owner;
 
 
+-- app.access_grants ---------------------------------------------------------------------------------------------------
+
+create table app.access_grants (
+  tenant_id       uuid                      not null default app.tenant_id(),
+  id              uuid                      not null default app.uuidv7(),
+  operator_id     uuid                      not null,
+  operator_email  text                      not null,
+  reason          text                      not null,
+  access          text                      not null,
+  hours           integer                   not null,
+  granted_by      uuid,
+  granted_at      timestamp with time zone,
+  expires_at      timestamp with time zone,
+  ended_at        timestamp with time zone,
+  created_at      timestamp with time zone  not null default now(),
+  updated_at      timestamp with time zone  not null default now(),
+  version         integer                   not null default 1,
+  constraint access_grants_pkey PRIMARY KEY (tenant_id, id),
+  constraint access_grants_access_check CHECK ((access = ANY (ARRAY['read'::text, 'write'::text]))),
+  constraint access_grants_check CHECK ((num_nulls(granted_by, granted_at, expires_at) = ANY (ARRAY[0, 3]))),
+  constraint access_grants_check1 CHECK ((expires_at <= (granted_at + '72:00:00'::interval))),
+  constraint access_grants_hours_check CHECK (((hours >= 1) AND (hours <= 72))),
+  constraint access_grants_reason_check CHECK (((char_length(reason) >= 1) AND (char_length(reason) <= 500)))
+);
+alter table app.access_grants owner to app_owner;
+comment on table app.access_grants is 'One row: one operator who asked to be let into one tenant, and what became of it.';
+comment on column app.access_grants.operator_id is 'Of app.operators.';
+comment on column app.access_grants.hours is 'How long it is asked for; once it is granted, how long it was granted for.';
+comment on column app.access_grants.granted_by is 'The owner who let them in: the second identity of what the operator does.';
+alter table app.access_grants enable row level security;
+alter table app.access_grants force row level security;
+
+create policy wall on app.access_grants as restrictive for all to app_api, app_audit, app_auditor, app_auth, app_jobs, app_operator, app_owner, app_search, app_worker
+  using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
+  with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy audit on app.access_grants as permissive for select to app_auditor
+  using (true);
+create policy erase on app.access_grants as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
+create policy gate on app.access_grants as permissive for all to app_gate
+  using (true)
+  with check (true);
+create policy read on app.access_grants as permissive for select to app_api
+  using (( SELECT app.can('access_grants:read'::text) AS can));
+
+grant select on app.access_grants to app_api;
+grant select on app.access_grants to app_auditor;
+grant delete, insert, select on app.access_grants to app_gate;
+grant select (tenant_id, id), update (access, hours, granted_by, granted_at, expires_at, ended_at) on app.access_grants to app_gate;
+
+CREATE INDEX access_grants_created ON app.access_grants USING btree (tenant_id, created_at, id);
+CREATE INDEX access_grants_operator ON app.access_grants USING btree (operator_id, id);
+
+CREATE TRIGGER audit_delete AFTER DELETE ON app.access_grants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.access_grants enable always trigger audit_delete;
+CREATE TRIGGER audit_insert AFTER INSERT ON app.access_grants REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.access_grants enable always trigger audit_insert;
+CREATE TRIGGER audit_update AFTER UPDATE ON app.access_grants REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.access_grants enable always trigger audit_update;
+CREATE TRIGGER version BEFORE UPDATE ON app.access_grants FOR EACH ROW EXECUTE FUNCTION app.count_version();
+alter table app.access_grants enable always trigger version;
+
+
 -- app.api_key_uses ----------------------------------------------------------------------------------------------------
 
 create table app.api_key_uses (
@@ -963,7 +1027,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -1029,6 +1093,49 @@ grant update (selected_tenant_id, counter, refreshed_at, idle_expires_at, revoke
 
 CREATE INDEX sessions_expiry ON app.sessions USING btree (expires_at);
 CREATE INDEX sessions_user ON app.sessions USING btree (user_id);
+
+
+-- app.statistics ------------------------------------------------------------------------------------------------------
+
+create table app.statistics (
+  id           uuid                      not null default app.uuidv7(),
+  computed_at  timestamp with time zone  not null default now(),
+  numbers      jsonb                     not null,
+  constraint statistics_pkey PRIMARY KEY (id)
+);
+alter table app.statistics owner to app_owner;
+comment on table app.statistics is 'One row: one rollup over all tenants, with nothing in it that fewer than five of them make up.';
+alter table app.statistics enable row level security;
+alter table app.statistics force row level security;
+
+create policy gate on app.statistics as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.statistics to app_gate;
+
+
+-- app.tenant_counts ---------------------------------------------------------------------------------------------------
+
+create table app.tenant_counts (
+  about_tenant_id  uuid                      not null,
+  projects         bigint                    not null,
+  counted_at       timestamp with time zone  not null default now(),
+  constraint tenant_counts_pkey PRIMARY KEY (about_tenant_id),
+  constraint tenant_counts_about_tenant_id_fkey FOREIGN KEY (about_tenant_id) REFERENCES app.tenants(tenant_id) ON DELETE CASCADE,
+  constraint tenant_counts_projects_check CHECK ((projects >= 0))
+);
+alter table app.tenant_counts owner to app_owner;
+comment on table app.tenant_counts is 'One row: what a job counted in one tenant. Read by nobody but the rollup.';
+alter table app.tenant_counts enable row level security;
+alter table app.tenant_counts force row level security;
+
+create policy gate on app.tenant_counts as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant insert, select on app.tenant_counts to app_gate;
+grant update (projects, counted_at) on app.tenant_counts to app_gate;
 
 
 -- app.tenants ---------------------------------------------------------------------------------------------------------
@@ -1427,6 +1534,21 @@ create view app.operator_accounts with (security_invoker=on) as
 alter table app.operator_accounts owner to app_owner;
 grant select on app.operator_accounts to app_operator;
 
+create view app.own_access with (security_invoker=on) as
+ SELECT id,
+    tenant_id,
+    reason,
+    access,
+    hours,
+    status,
+    expires_at,
+    created_at,
+    updated_at,
+    version
+   FROM app.list_own_access() list_own_access(id, tenant_id, reason, access, hours, status, expires_at, created_at, updated_at, version);
+alter table app.own_access owner to app_owner;
+grant select on app.own_access to app_operator;
+
 create view app.tenant_accounts with (security_invoker=on) as
  SELECT id,
     slug,
@@ -1581,6 +1703,30 @@ AS $function$
 alter function app.all_operators() owner to app_gate;
 grant execute on function app.all_operators() to app_owner;
 
+CREATE OR REPLACE FUNCTION app.announce_access(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_address inet)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_access record;
+  v_id     uuid;
+begin
+  select * into v_access from app.find_access(p_secret, p_grant_id, p_permission);
+  perform app.seal((v_access.found_grant).tenant_id, 'operator', (v_access.found_grant).operator_id, 'member', v_access.session_id, p_request_id, null,
+                   (v_access.found_grant).granted_by);
+  v_id := app.audit_access(jsonb_build_object('grant_id', p_grant_id, 'operator', (v_access.found_grant).operator_email,
+                                              'reason', (v_access.found_grant).reason, 'permission', p_permission));
+  perform app.log_operator('tenant_entered', (v_access.found_grant).operator_id, (v_access.found_grant).tenant_id, v_access.session_id, p_request_id,
+                           p_address, null, jsonb_build_object('grant_id', p_grant_id, 'permission', p_permission));
+  perform set_config('app.context', '', true), set_config('app.tenant_id', '', true);
+  return v_id;
+end $function$;
+alter function app.announce_access(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_address inet) owner to app_gate;
+comment on function app.announce_access(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_address inet) is 'Writes down that an operator is about to enter a tenant under a grant. Raises BH001 to BH004, BH006.';
+grant execute on function app.announce_access(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_address inet) to app_api;
+
 CREATE OR REPLACE FUNCTION app.announce_visit(p_tenant_slug text, p_person text, p_reason text)
  RETURNS uuid
  LANGUAGE plpgsql
@@ -1689,6 +1835,31 @@ begin
 end $function$;
 alter function app.append_retired_seals(p_month text, p_seals jsonb) owner to app_audit;
 grant execute on function app.append_retired_seals(p_month text, p_seals jsonb) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_operator app.operators;
+  v_outside  text;
+  v_id       uuid := app.uuidv7();
+begin
+  select * into v_operator from app.operators o where o.id = (app.operator_context())[3]::uuid;
+  if not exists (select from app.tenants t where t.tenant_id = p_tenant_id and t.status = 'active') then
+    return null;
+  end if;
+  v_outside := app.step_in(p_tenant_id);
+  insert into app.access_grants (tenant_id, id, operator_id, operator_email, reason, access, hours)
+  values (p_tenant_id, v_id, v_operator.id, v_operator.email, p_reason, p_access, p_hours);
+  perform app.step_out(v_outside);
+  perform app.log_operation('access_asked', p_tenant_id, jsonb_build_object('grant_id', v_id, 'reason', p_reason, 'access', p_access));
+  return v_id;
+end $function$;
+alter function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text) owner to app_gate;
+grant execute on function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
@@ -1838,6 +2009,25 @@ begin
 end $function$;
 alter function app.audit() owner to app_audit;
 grant execute on function app.audit() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.audit_access(p_detail jsonb)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+  v_id      uuid   := app.uuidv7();
+begin
+  insert into app.audit_log
+         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, action, table_name, row_id, new_row)
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6],
+          'read', 'tenants', v_context[1]::uuid, p_detail);
+  return v_id;
+end $function$;
+alter function app.audit_access(p_detail jsonb) owner to app_audit;
+grant execute on function app.audit_access(p_detail jsonb) to app_gate;
 
 CREATE OR REPLACE FUNCTION app.audit_batches_after(p_position bigint, p_limit integer)
  RETURNS TABLE("position" bigint, tenant_id uuid, batch bigint, kind text, entries bigint, from_xact bigint, to_xact bigint, from_id uuid, to_id uuid, sealed_at timestamp with time zone, note text)
@@ -2519,6 +2709,26 @@ AS $function$
 alter function app.due_erasures(p_limit integer) owner to app_gate;
 grant execute on function app.due_erasures(p_limit integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.end_access(p_id uuid, p_versions integer[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.owner_context();
+begin
+  perform from app.access_grants g
+    where g.tenant_id = v_context[1]::uuid and g.id = p_id and (p_versions is null or g.version = any (p_versions)) for update;
+  if not found then
+    return false;
+  end if;
+  update app.access_grants g set ended_at = now() where g.tenant_id = v_context[1]::uuid and g.id = p_id and g.ended_at is null;
+  return true;
+end $function$;
+alter function app.end_access(p_id uuid, p_versions integer[]) owner to app_gate;
+grant execute on function app.end_access(p_id uuid, p_versions integer[]) to app_api;
+
 CREATE OR REPLACE FUNCTION app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
  LANGUAGE plpgsql
@@ -2709,6 +2919,34 @@ begin
 end $function$;
 alter function app.enter_eraser(p_tenant_id uuid) owner to app_gate;
 
+CREATE OR REPLACE FUNCTION app.enter_granted(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_announced uuid, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_access record;
+begin
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception 'an operator enters in a transaction that has written nothing' using errcode = 'BH014';
+  end if;
+  select * into v_access from app.find_access(p_secret, p_grant_id, p_permission);
+  tenant_id := (v_access.found_grant).tenant_id; actor_id := (v_access.found_grant).operator_id; role := 'member'; session_id := v_access.session_id;
+  perform app.seal(tenant_id, 'operator', actor_id, role, session_id, p_request_id, null, (v_access.found_grant).granted_by);
+  if not app.is_announced(p_announced) then
+    raise exception 'this was not announced in the last minute' using errcode = 'BH014';
+  end if;
+  -- nothing turns it back
+  if (v_access.found_grant).access = 'read' then
+    perform set_config('transaction_read_only', 'on', true);
+  end if;
+end $function$;
+alter function app.enter_granted(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_announced uuid, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) owner to app_gate;
+comment on function app.enter_granted(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_announced uuid, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) is 'Opens a transaction for an operator in a tenant whose owner let them in, after it was announced. Raises BH001 to BH004, BH006, BH014.';
+grant execute on function app.enter_granted(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_announced uuid, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) to app_api;
+
 CREATE OR REPLACE FUNCTION app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text)
  RETURNS void
  LANGUAGE plpgsql
@@ -2827,7 +3065,7 @@ begin
     select k.conrelid::regclass, a.attname
       from pg_constraint k
       join pg_attribute a on a.attrelid = k.conrelid and a.attnum = k.conkey[1]
-     where k.contype = 'f' and k.confrelid = 'app.tenants'::regclass and cardinality(k.conkey) = 1
+     where k.contype = 'f' and k.confdeltype <> 'c' and k.confrelid = 'app.tenants'::regclass and cardinality(k.conkey) = 1
        and not exists (select from pg_attribute t where t.attrelid = k.conrelid and t.attname = 'tenant_id' and not t.attisdropped)
   loop
     execute format('update %s set %I = null where ctid = any (array(select ctid from %1$s where %2$I = $1 limit $2))', v_table, v_column)
@@ -3227,6 +3465,43 @@ end $function$;
 alter function app.extend_audit_log(p_ahead integer) owner to app_audit;
 grant execute on function app.extend_audit_log(p_ahead integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.find_access(p_secret bytea, p_grant_id uuid, p_permission text, OUT found_grant app.access_grants, OUT session_id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_operator_id uuid;
+  v_status      text;
+begin
+  if nullif(current_setting('app.context', true), '') is not null then
+    raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
+  end if;
+  select s.id, o.id into session_id, v_operator_id
+    from app.operator_sessions s join app.operators o on o.id = s.operator_id
+   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
+  if not found then
+    raise exception 'no such session' using errcode = 'BH001';
+  end if;
+  -- who granted it is an owner still
+  select g.* into found_grant from app.access_grants g
+    join app.memberships m on m.tenant_id = g.tenant_id and m.user_id = g.granted_by and m.role = 'owner' and m.status = 'active'
+   where g.id = p_grant_id and g.operator_id = v_operator_id and g.ended_at is null and g.expires_at > now();
+  if not found then
+    raise exception 'no such grant' using errcode = 'BH002';
+  end if;
+  select t.status into v_status from app.tenants t where t.tenant_id = found_grant.tenant_id;
+  if v_status <> 'active' then
+    raise exception 'the tenant is %', v_status using errcode = 'BH003';
+  end if;
+  if found_grant.access = 'read' and p_permission !~ ':read$'
+     or not exists (select from app.role_permissions r where r.role = 'member' and r.permission = p_permission) then
+    raise exception 'the grant does not go as far as %', p_permission using errcode = 'BH004';
+  end if;
+end $function$;
+alter function app.find_access(p_secret bytea, p_grant_id uuid, p_permission text, OUT found_grant app.access_grants, OUT session_id uuid) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text)
  RETURNS record
  LANGUAGE sql
@@ -3486,6 +3761,25 @@ end $function$;
 alter function app.forget_sessions(p_limit integer) owner to app_gate;
 grant execute on function app.forget_sessions(p_limit integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.give_access(p_id uuid, p_access text, p_hours integer)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.owner_context();
+begin
+  update app.access_grants g
+     set access = coalesce(p_access, 'read'), hours = least(coalesce(p_hours, g.hours), g.hours), granted_by = v_context[3]::uuid, granted_at = now(),
+         expires_at = now() + make_interval(hours => least(coalesce(p_hours, g.hours), g.hours))
+   where g.tenant_id = v_context[1]::uuid and g.id = p_id and g.granted_at is null and g.ended_at is null
+     and (coalesce(p_access, 'read') = 'read' or g.access = 'write');
+  return found;
+end $function$;
+alter function app.give_access(p_id uuid, p_access text, p_hours integer) owner to app_gate;
+grant execute on function app.give_access(p_id uuid, p_access text, p_hours integer) to app_api;
+
 CREATE OR REPLACE FUNCTION app.has_acted(p_tenant_id uuid, p_actor_id uuid)
  RETURNS boolean
  LANGUAGE sql
@@ -3726,6 +4020,20 @@ AS $function$
 alter function app.list_operators() owner to app_gate;
 grant execute on function app.list_operators() to app_operator;
 
+CREATE OR REPLACE FUNCTION app.list_own_access()
+ RETURNS TABLE(id uuid, tenant_id uuid, reason text, access text, hours integer, status text, expires_at timestamp with time zone, created_at timestamp with time zone, updated_at timestamp with time zone, version integer)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select g.id, g.tenant_id, g.reason, g.access, g.hours,
+           case when g.ended_at is not null then 'ended' when g.granted_at is null then 'asked' when g.expires_at <= now() then 'expired' else 'granted' end,
+           g.expires_at, g.created_at, g.updated_at, g.version
+      from app.access_grants g where g.operator_id = (app.operator_context())[3]::uuid
+  $function$;
+alter function app.list_own_access() owner to app_gate;
+grant execute on function app.list_own_access() to app_operator;
+
 CREATE OR REPLACE FUNCTION app.list_sessions(p_secret bytea)
  RETURNS TABLE(id uuid, current boolean, tenant_id uuid, address inet, user_agent text, created_at timestamp with time zone, refreshed_at timestamp with time zone, idle_expires_at timestamp with time zone, expires_at timestamp with time zone)
  LANGUAGE sql
@@ -3943,6 +4251,24 @@ begin
 end $function$;
 alter function app.mind_audit_era() owner to app_audit;
 
+CREATE OR REPLACE FUNCTION app.note_counts(p_projects bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+begin
+  if v_context is null or v_context[2] <> 'job' then
+    raise exception 'counts are noted by a job' using errcode = 'BH008';
+  end if;
+  insert into app.tenant_counts as c (about_tenant_id, projects) values (v_context[1]::uuid, p_projects)
+  on conflict (about_tenant_id) do update set projects = excluded.projects, counted_at = now();
+end $function$;
+alter function app.note_counts(p_projects bigint) owner to app_gate;
+grant execute on function app.note_counts(p_projects bigint) to app_worker;
+
 CREATE OR REPLACE FUNCTION app.note_key_use(p_key_hash bytea)
  RETURNS void
  LANGUAGE sql
@@ -3986,6 +4312,22 @@ begin
   return v_context;
 end $function$;
 alter function app.operator_context() owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.owner_context()
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+begin
+  if v_context is null or v_context[2] <> 'user' or v_context[4] is distinct from 'owner' then
+    raise exception 'only an owner lets an operator in' using errcode = 'BH004';
+  end if;
+  return v_context;
+end $function$;
+alter function app.owner_context() owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.pad_personal(p_value text)
  RETURNS bytea
@@ -4057,6 +4399,19 @@ AS $function$
   $function$;
 alter function app.personal_openings(p_ids uuid[]) owner to app_audit;
 grant execute on function app.personal_openings(p_ids uuid[]) to app_api;
+
+CREATE OR REPLACE FUNCTION app.read_statistics()
+ RETURNS TABLE(computed_at timestamp with time zone, numbers jsonb)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app.log_operation('statistics_read', null, null);
+  return query select s.computed_at, s.numbers from app.statistics s order by s.computed_at desc, s.id desc limit 1;
+end $function$;
+alter function app.read_statistics() owner to app_gate;
+grant execute on function app.read_statistics() to app_operator;
 
 CREATE OR REPLACE FUNCTION app.refuse_change()
  RETURNS trigger
@@ -4253,6 +4608,39 @@ grant execute on function app.role() to app_operator;
 grant execute on function app.role() to app_owner;
 grant execute on function app.role() to app_search;
 grant execute on function app.role() to app_worker;
+
+CREATE OR REPLACE FUNCTION app.roll_up_statistics()
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  c_least    constant int := 5;
+  v_statuses jsonb;
+  v_hidden   int8;
+  v_tenants  int8 := (select count(*) from app.tenants);
+begin
+  select jsonb_object_agg(s.status, case when s.n >= c_least then s.n end), sum(s.n) filter (where s.n < c_least)
+    into v_statuses, v_hidden
+    from (select status, count(t.tenant_id) as n
+            from unnest(array['active', 'suspended', 'deleting']) status left join app.tenants t using (status) group by status) s;
+  insert into app.statistics (numbers)
+  select jsonb_build_object(
+    'tenants', jsonb_build_object(
+      'total', case when v_tenants >= c_least and coalesce(v_hidden, 0) not between 1 and c_least - 1 then v_tenants end,
+      'by_status', v_statuses),
+    'people', jsonb_build_object(
+      'total', (select case when count(distinct m.user_id) >= c_least and count(distinct m.tenant_id) >= c_least then count(distinct m.user_id) end
+                  from app.memberships m where m.status = 'active')),
+    'projects', (select jsonb_build_object(
+                   'total', case when count(*) filter (where projects > 0) >= c_least then sum(projects)::int8 end,
+                   'median_per_tenant', case when count(*) >= c_least then percentile_disc(0.5) within group (order by projects) end)
+                   from app.tenant_counts));
+  delete from app.statistics s where s.computed_at < now() - interval '400 days';
+end $function$;
+alter function app.roll_up_statistics() owner to app_gate;
+grant execute on function app.roll_up_statistics() to app_worker;
 
 CREATE OR REPLACE FUNCTION app.rotate_operator_refresh(p_session_id uuid, p_counter integer, p_idle interval, p_grace interval, p_request_id text, p_address inet, p_user_agent text, OUT verdict text, OUT signed_in app.operator_signed_in)
  RETURNS record

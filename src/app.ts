@@ -14,6 +14,7 @@ import type { LawWatch } from './drift.ts'
 import { deriveKeys } from './lib/derived-keys.ts'
 import { type Logger, makeLogger } from './log.ts'
 import { makeMailKeys } from './mail/seal.ts'
+import { accessGrants } from './modules/access-grants.ts'
 import { apiKeys } from './modules/api-keys.ts'
 import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
@@ -25,9 +26,11 @@ import { ownEmail, recovery as recoveryRoutes } from './modules/auth/recovery.ts
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
+import { operatorAccess } from './modules/operators/access.ts'
 import { operatorAccounts } from './modules/operators/accounts.ts'
 import { tenantDeletion } from './modules/operators/deletion.ts'
 import { operatorSignIn } from './modules/operators/sign-in.ts'
+import { statistics } from './modules/operators/statistics.ts'
 import { tenants } from './modules/operators/tenants.ts'
 import { problemKinds } from './modules/problems.ts'
 import { projects } from './modules/projects.ts'
@@ -95,6 +98,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
   const mails = makeMailKeys(config.encryptionKeys)
   const recovery = makeRecovery({ pool: pools.auth, mails, ...config.mailedTokens })
   const ownRows = makeOwn(pools.auth)
+  const operatorTokens = pools.operator && makeOperatorTokens({ ...config.jwt, ttlMs: config.sessions.accessTokenMs })
   const cursorKeys = deriveKeys(
     config.encryptionKeys.map(({ key }) => key),
     'bulkhead cursors',
@@ -142,7 +146,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
       )
 
       api.register(async (tenant) => {
-        tenant.register(auth, { apiKeys: keysInUse })
+        tenant.register(auth, { apiKeys: keysInUse, verifyAccess: operatorTokens?.verifyAccess })
         tenant.register(pagination, { keys: cursorKeys })
         tenant.register(tenantRoutes, {
           ...{ pool: pools.api, authPool: pools.auth, apiKeys: keysInUse },
@@ -155,20 +159,22 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         tenant.register(auditExport, { prefix: '/audit' })
         tenant.register(auditSeals, { prefix: '/audit' })
         tenant.register(authz, { prefix: '/authz' })
+        tenant.register(accessGrants, { prefix: '/tenant/access-grants' })
       })
 
       const { operator: pool } = pools
-      if (pool) {
-        const { encryptionKeys, mailedTokens, jwt, operatorSessions } = config
-        const tokens = makeOperatorTokens({ ...jwt, ttlMs: config.sessions.accessTokenMs })
+      if (pool && operatorTokens) {
+        const { encryptionKeys, mailedTokens, operatorSessions } = config
         const operators = makeOperatorSessions({ pool, encryptionKeys, ...operatorSessions })
-        api.register(operatorSignIn, { prefix: '/operators', sessions: operators, tokens })
+        api.register(operatorSignIn, { prefix: '/operators', sessions: operators, tokens: operatorTokens })
 
         api.register(async (operator) => {
-          operator.register(operatorRoutes, { pool, tokens })
+          operator.register(operatorRoutes, { pool, tokens: operatorTokens })
           operator.register(pagination, { keys: cursorKeys })
 
           operator.register(operatorAccounts, { prefix: '/operators' })
+          operator.register(statistics, { prefix: '/operators' })
+          operator.register(operatorAccess, { prefix: '/operators', tokens: operatorTokens })
           const newOwner = makeNewOwner({ mails, ...mailedTokens })
           operator.register(tenants, { prefix: '/tenants', newOwner })
           operator.register(tenantDeletion, { prefix: '/tenants', graceMs: config.tenantGraceMs })

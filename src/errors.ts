@@ -26,6 +26,7 @@ export const problems = {
   slug_taken: [409, 'This tenant slug is taken.'],
   not_sealed: [409, 'This entry of the audit log is not sealed yet.'],
   overlap_running: [409, 'An earlier secret of this key is still good.'],
+  not_asked: [409, 'Nobody waits to be let in here.'],
   being_erased: [409, 'The erasure of this tenant has begun.'],
   idempotency_in_progress: [409, 'A request with this idempotency key is still running.'],
   precondition_failed: [412, 'The resource has changed since it was read.'],

@@ -216,7 +216,7 @@ begin
     select k.conrelid::regclass, a.attname
       from pg_constraint k
       join pg_attribute a on a.attrelid = k.conrelid and a.attnum = k.conkey[1]
-     where k.contype = 'f' and k.confrelid = 'app.tenants'::regclass and cardinality(k.conkey) = 1
+     where k.contype = 'f' and k.confdeltype <> 'c' and k.confrelid = 'app.tenants'::regclass and cardinality(k.conkey) = 1
        and not exists (select from pg_attribute t where t.attrelid = k.conrelid and t.attname = 'tenant_id' and not t.attisdropped)
   loop
     execute format('update %s set %I = null where ctid = any (array(select ctid from %1$s where %2$I = $1 limit $2))', v_table, v_column)

@@ -34,7 +34,11 @@ export type Caller = {
 }
 
 /** The `sid` of a verified access token, 32 bytes; or the SHA-256 of an API key. */
-type Credential = { secret: Buffer; keyHash?: undefined } | { keyHash: Buffer; secret?: undefined }
+type Credential =
+  | { secret: Buffer; keyHash?: undefined; grant?: undefined }
+  | { keyHash: Buffer; secret?: undefined; grant?: undefined }
+  /** An operator's, under a grant of the tenant's owner, after that was announced. */
+  | { secret: Buffer; keyHash?: undefined; grant: { id: string; announced: string } }
 
 export type Entry = Credential & {
   /** The tenant, by id, by slug, or by both, which must agree. */
@@ -63,11 +67,13 @@ export function withTenant<T>(
   mode: Mode,
   work: (db: TenantDb, caller: Promise<Caller>) => Promise<T>,
 ): Promise<T> {
-  const { secret, keyHash, tenantId, tenantSlug, permission, requestId, address } = entry
-  const enter = statement(keyHash ? ENTER_KEY : ENTER, [
-    keyHash ?? secret,
-    ...[tenantId ?? null, tenantSlug ?? null, permission, requestId, address],
-  ])
+  const { secret, keyHash, grant, tenantId, tenantSlug, permission, requestId, address } = entry
+  const enter = grant
+    ? statement(ENTER_GRANTED, [secret, grant.id, permission, requestId, grant.announced])
+    : statement(keyHash ? ENTER_KEY : ENTER, [
+        keyHash ?? secret,
+        ...[tenantId ?? null, tenantSlug ?? null, permission, requestId, address],
+      ])
   return transact(pool, enter, mode, (db, entered) => {
     const caller = entered.then(({ rows }) => rows[0] as Caller)
     caller.catch(noop)
@@ -79,6 +85,34 @@ const ENTER = `select tenant_id as "tenantId", actor_id as "actorId", role, sess
   from app.enter($1, $2, $3, $4, $5, $6)`
 const ENTER_KEY = `select tenant_id as "tenantId", actor_id as "actorId", null as role, null as "sessionId", use_is_due as "useIsDue"
   from app.enter_key($1, $2, $3, $4, $5, $6)`
+
+const ENTER_GRANTED = `select tenant_id as "tenantId", actor_id as "actorId", role, session_id as "sessionId"
+  from app.enter_granted($1, $2, $3, $4, $5)`
+
+/**
+ * Writes down, in a transaction of its own, that an operator is about to enter under a grant; answers what to enter with.
+ * Throws a DatabaseError, BH001 to BH004.
+ */
+export async function announceAccess(
+  pool: pg.Pool,
+  {
+    secret,
+    grantId,
+    ...entry
+  }: Pick<Entry, 'permission' | 'requestId' | 'address'> & { secret: Buffer; grantId: string },
+): Promise<string> {
+  const { permission, requestId, address } = entry
+  const { rows } = await pool.query<{ id: string }>(
+    statement('select app.announce_access($1, $2, $3, $4, $5) as id', [
+      secret,
+      grantId,
+      permission,
+      requestId,
+      address,
+    ]),
+  )
+  return rows[0]?.id ?? ''
+}
 
 /** The same for a job of one tenant, through the worker's own way in. Throws BH002 when there is no such tenant. */
 export function inTenant<T>(

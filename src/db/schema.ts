@@ -20,6 +20,32 @@ export type JsonPrimitive = boolean | number | string | null;
 
 export type JsonValue = JsonArray | JsonObject | JsonPrimitive;
 
+export interface AccessGrants {
+  access: "read" | "write";
+  created_at: Generated<string>;
+  ended_at: string | null;
+  expires_at: string | null;
+  granted_at: string | null;
+  /**
+   * The owner who let them in: the second identity of what the operator does.
+   */
+  granted_by: string | null;
+  /**
+   * How long it is asked for; once it is granted, how long it was granted for.
+   */
+  hours: number;
+  id: Generated<string>;
+  operator_email: string;
+  /**
+   * Of app.operators.
+   */
+  operator_id: string;
+  reason: string;
+  tenant_id: Generated<string>;
+  updated_at: Generated<string>;
+  version: Generated<number>;
+}
+
 export interface ApiKeys {
   created_at: Generated<string>;
   /**
@@ -306,6 +332,19 @@ export interface OperatorSessions {
   user_agent: string | null;
 }
 
+export interface OwnAccess {
+  access: string | null;
+  created_at: string | null;
+  expires_at: string | null;
+  hours: number | null;
+  id: string | null;
+  reason: string | null;
+  status: string | null;
+  tenant_id: string | null;
+  updated_at: string | null;
+  version: number | null;
+}
+
 export interface Permissions {
   description: string;
   name: string;
@@ -362,7 +401,7 @@ export interface SecurityLog {
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released" | "operator_created" | "operator_deactivated" | "operator_logged_in" | "operator_login_failed" | "operator_logged_out" | "operator_refresh_reused" | "operator_password_set" | "tenant_created" | "tenant_changed" | "tenant_suspended" | "tenant_activated" | "tenant_deletion_marked" | "tenant_erased";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "legal_hold_set" | "legal_hold_released" | "operator_created" | "operator_deactivated" | "operator_logged_in" | "operator_login_failed" | "operator_logged_out" | "operator_refresh_reused" | "operator_password_set" | "tenant_created" | "tenant_changed" | "tenant_suspended" | "tenant_activated" | "tenant_deletion_marked" | "tenant_erased" | "statistics_read" | "access_asked" | "tenant_entered";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
@@ -393,6 +432,12 @@ export interface Sessions {
   user_id: string;
 }
 
+export interface Statistics {
+  computed_at: Generated<string>;
+  id: Generated<string>;
+  numbers: Json;
+}
+
 export interface TenantAccounts {
   created_at: string | null;
   deletion_marked_at: string | null;
@@ -405,6 +450,12 @@ export interface TenantAccounts {
   status: string | null;
   updated_at: string | null;
   version: number | null;
+}
+
+export interface TenantCounts {
+  about_tenant_id: string;
+  counted_at: Generated<string>;
+  projects: Int8;
 }
 
 export interface Tenants {
@@ -456,6 +507,7 @@ export interface Users {
 
 /** The tables of the schema app. */
 export interface Database {
+  access_grants: AccessGrants;
   api_key_uses: ApiKeyUses;
   api_keys: ApiKeys;
   audit_keys: AuditKeys;
@@ -472,6 +524,7 @@ export interface Database {
   operator_answers: OperatorAnswers;
   operator_sessions: OperatorSessions;
   operators: Operators;
+  own_access: OwnAccess;
   permissions: Permissions;
   person_tokens: PersonTokens;
   personal_keys: PersonalKeys;
@@ -479,7 +532,9 @@ export interface Database {
   role_permissions: RolePermissions;
   security_log: SecurityLog;
   sessions: Sessions;
+  statistics: Statistics;
   tenant_accounts: TenantAccounts;
+  tenant_counts: TenantCounts;
   tenants: Tenants;
   users: Users;
 }

@@ -6,6 +6,7 @@ import { eraseTenants } from './erasure.ts'
 import { expireIdempotencyKeys, visitTenantsForExpiry } from './idempotency-keys.ts'
 import { forgetMails } from './mails.ts'
 import { forgetSessions } from './sessions.ts'
+import { countTenant, rollUpStatistics, visitTenantsForStatistics } from './statistics.ts'
 
 /** Five fields, UTC. However many workers there are, an occurrence is one job; one that nobody was there for comes later. */
 export type Schedule = {
@@ -20,6 +21,9 @@ export const jobs: readonly AnyJob[] = [
   forgetSessions,
   forgetMails,
   eraseTenants,
+  visitTenantsForStatistics,
+  countTenant,
+  rollUpStatistics,
   visitTenantsForExpiry,
   expireIdempotencyKeys,
 ]
@@ -31,5 +35,7 @@ export const schedules: readonly Schedule[] = [
   { job: forgetSessions, cron: '23 * * * *' },
   { job: forgetMails, cron: '53 * * * *' },
   { job: eraseTenants, cron: '*/5 * * * *' },
+  { job: visitTenantsForStatistics, cron: '11 * * * *' },
+  { job: rollUpStatistics, cron: '29 * * * *', atStart: true },
   { job: visitTenantsForExpiry, cron: '41 * * * *' },
 ]

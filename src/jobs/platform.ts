@@ -22,6 +22,8 @@ export type Platform = {
   eraseRows(tenantId: string, limit: number): Promise<number>
   /** Deletes that, and leaves a signed certificate. */
   certifyErasure(tenantId: string): Promise<void>
+  /** Adds up what was counted in each tenant. */
+  rollUpStatistics(): Promise<void>
   /** A page of tenants, by id, after the last of the page before. */
   listTenants(after: string | undefined, limit: number): Promise<string[]>
 }
@@ -65,6 +67,9 @@ export const makePlatform = (pool: pg.Pool, signer?: Signer): Platform => ({
   certifyErasure: async (tenantId) => {
     if (!signer) throw new Error('there is no key to sign a certificate with')
     await certifyErasure(pool, tenantId, signer)
+  },
+  rollUpStatistics: async () => {
+    await pool.query(statement('select app.roll_up_statistics()', []))
   },
   listTenants: async (after, limit) => {
     const { rows } = await pool.query<{ id: string }>(

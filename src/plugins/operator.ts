@@ -56,7 +56,8 @@ export const operatorRoutes = fp<Options>(
         throw new Error(`${String(route.method)} ${route.url} does not say that it is operators'`)
 
       route.handler = async function inOperation(request, reply) {
-        const readOnly = request.method === 'GET' || request.method === 'HEAD'
+        const reads = request.method === 'GET' || request.method === 'HEAD'
+        const readOnly = reads && !request.routeOptions.config.audited
         const entry = { secret: operatorOf(request).secret, requestId: request.id, address: inetOf(request.ip) }
         return asOperator(pool, entry, { readOnly, signal: hungUp(reply) }, (db) => {
           request.operatorDb = db
