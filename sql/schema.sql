@@ -1067,6 +1067,7 @@ create table app.sessions (
   revoked_at          timestamp with time zone,
   address             inet,
   user_agent          text,
+  mfa_at              timestamp with time zone,
   created_at          timestamp with time zone  not null default now(),
   constraint sessions_pkey PRIMARY KEY (id),
   constraint sessions_secret_hash_key UNIQUE (secret_hash),
@@ -1081,6 +1082,7 @@ alter table app.sessions owner to app_owner;
 comment on table app.sessions is 'One row: one sign-in of one person on one device.';
 comment on column app.sessions.key_id is 'The entry of ENCRYPTION_KEYS under which this session''s tokens are derived.';
 comment on column app.sessions.counter is 'The number of the refresh token that is good now.';
+comment on column app.sessions.mfa_at is 'When a second factor was shown in it. Null: it was not, or the person has none any more.';
 alter table app.sessions enable row level security;
 alter table app.sessions force row level security;
 
@@ -1089,7 +1091,7 @@ create policy gate on app.sessions as permissive for all to app_gate
   with check (true);
 
 grant delete, insert, select on app.sessions to app_gate;
-grant update (selected_tenant_id, counter, refreshed_at, idle_expires_at, revoked_at) on app.sessions to app_gate;
+grant update (selected_tenant_id, counter, refreshed_at, idle_expires_at, revoked_at, mfa_at) on app.sessions to app_gate;
 
 CREATE INDEX sessions_expiry ON app.sessions USING btree (expires_at);
 CREATE INDEX sessions_user ON app.sessions USING btree (user_id);
@@ -2069,6 +2071,22 @@ alter function app.audit_entry(p_entry app.audit_log) owner to app_audit;
 grant execute on function app.audit_entry(p_entry app.audit_log) to app_api;
 grant execute on function app.audit_entry(p_entry app.audit_log) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.audit_event(p_tenant_id uuid, p_user_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_event text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid := app.uuidv7();
+begin
+  insert into app.audit_log (tenant_id, id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, row_id)
+  values (p_tenant_id, v_id, 'user', p_user_id, p_role, p_session_id, p_request_id,
+          app.conceal(sha256(app.personal_key(p_user_id) || uuid_send(v_id)), 'address', host(p_address)), p_event, 'users', p_user_id);
+end $function$;
+alter function app.audit_event(p_tenant_id uuid, p_user_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_event text) owner to app_audit;
+grant execute on function app.audit_event(p_tenant_id uuid, p_user_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_event text) to app_gate;
+
 CREATE OR REPLACE FUNCTION app.audit_horizon(OUT xact bigint, OUT id uuid)
  RETURNS record
  LANGUAGE plpgsql
@@ -2759,14 +2777,16 @@ CREATE OR REPLACE FUNCTION app.end_own_session(p_secret bytea, p_session_id uuid
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_user_id uuid := (app.person_of(p_secret)).user_id;
+  v_user_id   uuid := (app.person_of(p_secret)).user_id;
+  v_tenant_id uuid;
 begin
   update app.sessions s set revoked_at = now()
-   where s.id = p_session_id and s.user_id = v_user_id and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now();
+   where s.id = p_session_id and s.user_id = v_user_id and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now()
+  returning s.selected_tenant_id into v_tenant_id;
   if not found then
     return false;
   end if;
-  perform app.log_security('session_ended', v_user_id, null, p_session_id, p_request_id, p_address, p_user_agent, null);
+  perform app.log_security('session_ended', v_user_id, v_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, null);
   return true;
 end $function$;
 alter function app.end_own_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
@@ -2803,38 +2823,50 @@ CREATE OR REPLACE FUNCTION app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_
 AS $function$
 #variable_conflict use_column
 declare
-  v_by_slug   uuid;
-  v_tenant_id uuid;
-  v_found     record;
+  v_session_id uuid;
+  v_user_id    uuid;
+  v_by_slug    uuid;
+  v_tenant_id  uuid;
+  v_found      record;
 begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
   end if;
 
-  if p_tenant_slug is not null then
-    v_by_slug := (select t.tenant_id from app.tenants t where t.slug = p_tenant_slug);
-  end if;
-  v_tenant_id := coalesce(p_tenant_id, v_by_slug);
-
-  select s.id, s.user_id, m.role, m.status as membership, t.status as tenant,
-         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission) as may
-    into v_found
+  select s.id, s.user_id into v_session_id, v_user_id
     from app.sessions s
     join app.users u on u.id = s.user_id
-    left join app.memberships m on m.tenant_id = v_tenant_id and m.user_id = s.user_id
-    left join app.tenants t on t.tenant_id = m.tenant_id
    where s.secret_hash = sha256(p_secret)
      and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and u.status = 'active';
 
   if not found then
     raise exception 'no such session' using errcode = 'BH001';
   end if;
+
+  -- Now that the person is known, among their own memberships: what is not theirs costs the same look, whether it exists or
+  -- not. So these are steps of their own: a plan of all could begin with the tenant, or with everybody in it.
+  if p_tenant_slug is not null then
+    select m.tenant_id into v_by_slug
+      from app.memberships m
+     where m.user_id = v_user_id and m.status = 'active'
+       and (select t.slug from app.tenants t where t.tenant_id = m.tenant_id) = p_tenant_slug;
+  end if;
+  v_tenant_id := coalesce(p_tenant_id, v_by_slug);
+
+  select m.role, m.status as membership, t.status as tenant,
+         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission) as may
+    into v_found
+    from app.memberships m
+    left join app.tenants t on t.tenant_id = m.tenant_id
+   where m.tenant_id = v_tenant_id and m.user_id = v_user_id;
+
+  -- nobody else is told which slug goes with an id: of two names, one is theirs
+  if p_tenant_slug is not null and v_by_slug is distinct from v_tenant_id
+     and (v_by_slug is not null or v_found.membership = 'active') then
+    raise exception 'two tenants are named' using errcode = 'BH005';
+  end if;
   if v_found.membership is distinct from 'active' then
     raise exception 'not a member' using errcode = 'BH002';
-  end if;
-  -- after the membership: nobody else is told which slug goes with an id
-  if p_tenant_slug is not null and v_by_slug is distinct from v_tenant_id then
-    raise exception 'two tenants are named' using errcode = 'BH005';
   end if;
   if v_found.tenant <> 'active' then
     raise exception 'the tenant is %', v_found.tenant using errcode = 'BH003';
@@ -2843,8 +2875,8 @@ begin
     raise exception 'the role % lacks %', v_found.role, p_permission using errcode = 'BH004';
   end if;
 
-  perform app.seal(v_tenant_id, 'user', v_found.user_id, v_found.role, v_found.id, p_request_id, p_address);
-  tenant_id := v_tenant_id; actor_id := v_found.user_id; role := v_found.role; session_id := v_found.id;
+  perform app.seal(v_tenant_id, 'user', v_user_id, v_found.role, v_session_id, p_request_id, p_address);
+  tenant_id := v_tenant_id; actor_id := v_user_id; role := v_found.role; session_id := v_session_id;
 end $function$;
 alter function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) owner to app_gate;
 comment on function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) is 'Opens a transaction for a person''s request. Raises BH001 to BH006.';
@@ -4108,17 +4140,39 @@ AS $function$
 alter function app.log_operator_refusal(p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.log_operator_refusal(p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text) to app_operator;
 
-CREATE OR REPLACE FUNCTION app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
+CREATE OR REPLACE FUNCTION app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
  RETURNS void
- LANGUAGE sql
+ LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
-    values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'))
-  $function$;
+begin
+  if p_event !~ '_(failed|refused)$' then
+    raise exception '% is no refusal', p_event using errcode = 'insufficient_privilege';
+  end if;
+  perform app.log_security(p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, p_detail);
+end $function$;
+alter function app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
+grant execute on function app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
+  values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'));
+
+  perform app.audit_event(m.tenant_id, m.user_id, m.role, p_session_id, p_request_id, p_address, p_event)
+     from app.memberships m
+    where m.user_id = p_user_id and m.status = 'active'
+      and case when p_event in ('logged_in', 'logged_out', 'tenant_switched', 'session_ended', 'refresh_reused') then m.tenant_id = p_tenant_id
+               else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified') end
+    order by m.tenant_id;
+end $function$;
 alter function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
-grant execute on function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.mail_token(p_user_id uuid, p_purpose text, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail)
  RETURNS void

@@ -48,6 +48,7 @@ import { openapi } from './plugins/openapi.ts'
 import { operatorRoutes } from './plugins/operator.ts'
 import { pagination } from './plugins/pagination.ts'
 import { rateLimit } from './plugins/rate-limit.ts'
+import { refreshCookie } from './plugins/refresh-cookie.ts'
 import { requestId, requestIdOf } from './plugins/request-id.ts'
 import { securityHeaders } from './plugins/security-headers.ts'
 import { tenantRoutes } from './plugins/tenant.ts'
@@ -131,6 +132,11 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
       api.register(
         async (anybody) => {
+          anybody.register(refreshCookie, {
+            ...{ secure: config.production || config.requireHttps, path: anybody.prefix },
+            ...{ maxAgeMs: config.sessions.refreshIdleMs, origins: config.corsOrigins },
+          })
+
           anybody.register(signIn, { sessions, recovery })
           anybody.register(tokens, { sessions })
           anybody.register(recoveryRoutes, { sessions, recovery })

@@ -14,6 +14,7 @@ export const problems = {
   invalid_credentials: [401, 'The e-mail address or the password is wrong.'],
   invalid_token: [401, 'The refresh token is not good, or not any more.'],
   forbidden: [403, 'You may not do this.'],
+  cross_site: [403, 'A page of another site may not use this session.'],
   not_a_member: [403, 'You are not a member of this tenant.'],
   tenant_suspended: [403, 'This tenant is suspended.'],
   not_found: [404, 'No such resource in this tenant.'],

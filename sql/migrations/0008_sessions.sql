@@ -19,16 +19,18 @@ create table app.sessions (
   revoked_at          timestamptz,
   address             inet,
   user_agent          text        check (char_length(user_agent) <= 500),
+  mfa_at              timestamptz,
   created_at          timestamptz not null default now()
 );
 comment on table app.sessions is 'One row: one sign-in of one person on one device.';
 comment on column app.sessions.counter is 'The number of the refresh token that is good now.';
 comment on column app.sessions.key_id is 'The entry of ENCRYPTION_KEYS under which this session''s tokens are derived.';
+comment on column app.sessions.mfa_at is 'When a second factor was shown in it. Null: it was not, or the person has none any more.';
 
 alter table app.sessions enable row level security;
 alter table app.sessions force row level security;
 create policy gate on app.sessions to app_gate using (true) with check (true);
-grant select, insert, delete, update (selected_tenant_id, counter, refreshed_at, idle_expires_at, revoked_at) on app.sessions to app_gate;
+grant select, insert, delete, update (selected_tenant_id, counter, refreshed_at, idle_expires_at, revoked_at, mfa_at) on app.sessions to app_gate;
 
 create index sessions_user on app.sessions (user_id);
 create index sessions_expiry on app.sessions (expires_at);

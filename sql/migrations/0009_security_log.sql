@@ -42,14 +42,38 @@ alter table app.security_log enable always trigger no_truncate;
 
 set local role app_gate;
 
--- Called after the rollback of the request that was refused.
+-- What happened goes into the audit log as well: of the tenant that a session is in, and of every tenant of a person
+-- whose way to sign in has changed. Not who signed in outside any tenant: that would tell a tenant of others.
 create function app.log_security(
   p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb
 ) returns void
-  language sql volatile security definer
+  language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
-    insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
-    values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'))
-  $$;
-grant execute on function app.log_security(text, uuid, uuid, uuid, text, inet, text, jsonb) to app_auth;
+begin
+  insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
+  values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'));
+
+  perform app.audit_event(m.tenant_id, m.user_id, m.role, p_session_id, p_request_id, p_address, p_event)
+     from app.memberships m
+    where m.user_id = p_user_id and m.status = 'active'
+      and case when p_event in ('logged_in', 'logged_out', 'tenant_switched', 'session_ended', 'refresh_reused') then m.tenant_id = p_tenant_id
+               else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified') end
+    order by m.tenant_id;
+end $$;
+
+-- Called after the rollback of the request that was refused. Refusals alone: nobody is told that something happened by
+-- whoever only asked for it.
+create function app.log_refusal(
+  p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb
+) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+begin
+  if p_event !~ '_(failed|refused)$' then
+    raise exception '% is no refusal', p_event using errcode = 'insufficient_privilege';
+  end if;
+  perform app.log_security(p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, p_detail);
+end $$;
+grant execute on function app.log_refusal(text, uuid, uuid, uuid, text, inet, text, jsonb) to app_auth;

@@ -1,4 +1,4 @@
--- The doors. Each decides in one query whether the caller may, and seals the context of the transaction.
+-- The doors. Each decides whether the caller may, and seals the context of the transaction.
 --
 -- Refusals, class BH:
 --   BH001 no such session or key, or it has ended   BH004 the role or key lacks the permission
@@ -21,38 +21,50 @@ create function app.enter(
   as $$
 #variable_conflict use_column
 declare
-  v_by_slug   uuid;
-  v_tenant_id uuid;
-  v_found     record;
+  v_session_id uuid;
+  v_user_id    uuid;
+  v_by_slug    uuid;
+  v_tenant_id  uuid;
+  v_found      record;
 begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
   end if;
 
-  if p_tenant_slug is not null then
-    v_by_slug := (select t.tenant_id from app.tenants t where t.slug = p_tenant_slug);
-  end if;
-  v_tenant_id := coalesce(p_tenant_id, v_by_slug);
-
-  select s.id, s.user_id, m.role, m.status as membership, t.status as tenant,
-         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission) as may
-    into v_found
+  select s.id, s.user_id into v_session_id, v_user_id
     from app.sessions s
     join app.users u on u.id = s.user_id
-    left join app.memberships m on m.tenant_id = v_tenant_id and m.user_id = s.user_id
-    left join app.tenants t on t.tenant_id = m.tenant_id
    where s.secret_hash = sha256(p_secret)
      and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and u.status = 'active';
 
   if not found then
     raise exception 'no such session' using errcode = 'BH001';
   end if;
+
+  -- Now that the person is known, among their own memberships: what is not theirs costs the same look, whether it exists or
+  -- not. So these are steps of their own: a plan of all could begin with the tenant, or with everybody in it.
+  if p_tenant_slug is not null then
+    select m.tenant_id into v_by_slug
+      from app.memberships m
+     where m.user_id = v_user_id and m.status = 'active'
+       and (select t.slug from app.tenants t where t.tenant_id = m.tenant_id) = p_tenant_slug;
+  end if;
+  v_tenant_id := coalesce(p_tenant_id, v_by_slug);
+
+  select m.role, m.status as membership, t.status as tenant,
+         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission) as may
+    into v_found
+    from app.memberships m
+    left join app.tenants t on t.tenant_id = m.tenant_id
+   where m.tenant_id = v_tenant_id and m.user_id = v_user_id;
+
+  -- nobody else is told which slug goes with an id: of two names, one is theirs
+  if p_tenant_slug is not null and v_by_slug is distinct from v_tenant_id
+     and (v_by_slug is not null or v_found.membership = 'active') then
+    raise exception 'two tenants are named' using errcode = 'BH005';
+  end if;
   if v_found.membership is distinct from 'active' then
     raise exception 'not a member' using errcode = 'BH002';
-  end if;
-  -- after the membership: nobody else is told which slug goes with an id
-  if p_tenant_slug is not null and v_by_slug is distinct from v_tenant_id then
-    raise exception 'two tenants are named' using errcode = 'BH005';
   end if;
   if v_found.tenant <> 'active' then
     raise exception 'the tenant is %', v_found.tenant using errcode = 'BH003';
@@ -61,8 +73,8 @@ begin
     raise exception 'the role % lacks %', v_found.role, p_permission using errcode = 'BH004';
   end if;
 
-  perform app.seal(v_tenant_id, 'user', v_found.user_id, v_found.role, v_found.id, p_request_id, p_address);
-  tenant_id := v_tenant_id; actor_id := v_found.user_id; role := v_found.role; session_id := v_found.id;
+  perform app.seal(v_tenant_id, 'user', v_user_id, v_found.role, v_session_id, p_request_id, p_address);
+  tenant_id := v_tenant_id; actor_id := v_user_id; role := v_found.role; session_id := v_session_id;
 end $$;
 comment on function app.enter is 'Opens a transaction for a person''s request. Raises BH001 to BH006.';
 grant execute on function app.enter(bytea, uuid, text, text, text, inet) to app_api;

@@ -39,14 +39,16 @@ create function app.end_own_session(
   set search_path = pg_catalog, pg_temp
   as $$
 declare
-  v_user_id uuid := (app.person_of(p_secret)).user_id;
+  v_user_id   uuid := (app.person_of(p_secret)).user_id;
+  v_tenant_id uuid;
 begin
   update app.sessions s set revoked_at = now()
-   where s.id = p_session_id and s.user_id = v_user_id and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now();
+   where s.id = p_session_id and s.user_id = v_user_id and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now()
+  returning s.selected_tenant_id into v_tenant_id;
   if not found then
     return false;
   end if;
-  perform app.log_security('session_ended', v_user_id, null, p_session_id, p_request_id, p_address, p_user_agent, null);
+  perform app.log_security('session_ended', v_user_id, v_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, null);
   return true;
 end $$;
 

@@ -15,6 +15,8 @@ export type AccessToken = {
   /** The session's secret: the 32 bytes of `sid`. */
   secret: Buffer
   tenantId: string | undefined
+  /** That the session's refresh token is in a cookie, and is answered in no body. */
+  inCookie: boolean
   /** Seconds since 1970. */
   iat: number
   exp: number
@@ -72,7 +74,7 @@ export const makeVerifier = ({ keys, issuer, audience, ttlMs }: Demands): Verify
 
     const claims = attempt(() => verify(token) as Json)
     if (typeof claims?.aud !== 'string') return undefined
-    const { iat, exp, sub, sid, tenant_id: tenantId, jti } = claims
+    const { iat, exp, sub, sid, tenant_id: tenantId, jti, cookie: inCookie = false } = claims
     if (typeof iat !== 'number' || typeof exp !== 'number') return undefined
     const now = Date.now() / 1_000
     if (now >= exp || iat - now > CLOCK_TOLERANCE) return undefined
@@ -80,7 +82,8 @@ export const makeVerifier = ({ keys, issuer, audience, ttlMs }: Demands): Verify
     if (typeof sid !== 'string' || !SECRET.test(sid)) return undefined
     if (tenantId !== undefined && (typeof tenantId !== 'string' || !UUID.test(tenantId))) return undefined
     if (jti !== undefined && typeof jti !== 'string') return undefined
-    return { sub, secret: Buffer.from(sid, 'base64url'), tenantId, iat, exp, jti }
+    if (typeof inCookie !== 'boolean') return undefined
+    return { sub, secret: Buffer.from(sid, 'base64url'), tenantId, inCookie, iat, exp, jti }
   }
 }
 

@@ -32,7 +32,7 @@ export const logSecurity = async (
 ): Promise<void> => {
   try {
     await pool.query(
-      statement('select app.log_security($1, $2, $3, $4, $5, $6, $7, $8)', [
+      statement('select app.log_refusal($1, $2, $3, $4, $5, $6, $7, $8)', [
         event,
         userId,
         tenantId,

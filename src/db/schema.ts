@@ -423,6 +423,10 @@ export interface Sessions {
    * The entry of ENCRYPTION_KEYS under which this session's tokens are derived.
    */
   key_id: string;
+  /**
+   * When a second factor was shown in it. Null: it was not, or the person has none any more.
+   */
+  mfa_at: string | null;
   refreshed_at: Generated<string>;
   revoked_at: string | null;
   secret_hash: Buffer;

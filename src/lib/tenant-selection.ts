@@ -1,3 +1,5 @@
+import { isReserved } from './slug.ts'
+
 /** What a request says about its tenant, before the database decides whether the caller may enter it. */
 export type TenantSelection = { tenantId: string | undefined; tenantSlug: string | undefined }
 
@@ -24,8 +26,16 @@ export function selectTenant(
   return tenantId === undefined && tenantSlug === undefined ? 'missing' : { tenantId, tenantSlug }
 }
 
-/** `acme.example.com` under `example.com` → `acme`; the base itself and other hosts name no tenant. */
+/**
+ * `acme.example.com` under `example.com` → `acme`. The base itself, the service's own names below it (`api`, `www`) and other
+ * hosts name no tenant.
+ */
 function subdomainOf(host: string, baseDomain: string): string | undefined {
-  const name = host.toLowerCase().replace(/:\d+$/, '').replace(/\.$/, '')
-  return name.endsWith(`.${baseDomain}`) ? name.slice(0, -baseDomain.length - 1) : undefined
+  const name = host
+    .toLowerCase()
+    .replace(/:\d*$/, '') // a port may be empty (RFC 3986, 3.2.3)
+    .replace(/\.$/, '')
+  if (!name.endsWith(`.${baseDomain}`)) return undefined
+  const slug = name.slice(0, -baseDomain.length - 1)
+  return isReserved(slug) ? undefined : slug
 }

@@ -5,6 +5,7 @@ import type { FastifyRequest } from 'fastify'
 import { type RawBuilder, sql } from 'kysely'
 import type { TenantDb } from '../db/door.ts'
 import { Problem, problemOf } from '../errors.ts'
+import { AuditAction } from '../lib/audit-action.ts'
 import { csvRecord } from '../lib/csv.ts'
 import { OneOf, Timestamp, Uuid } from '../lib/schemas.ts'
 import { uuidv7Floor } from '../lib/uuidv7.ts'
@@ -24,7 +25,7 @@ const Export = Type.Object(
     }),
     actor_id: Type.Optional(Uuid),
     table: Type.Optional(Type.String({ maxLength: 63 })),
-    action: Type.Optional(OneOf(['insert', 'update', 'delete', 'read'])),
+    action: Type.Optional(AuditAction),
     row_id: Type.Optional(Uuid),
     request_id: Type.Optional(Type.String({ maxLength: 128 })),
     at_gte: Type.Optional(Timestamp),

@@ -2,11 +2,11 @@ import { type FastifyPluginAsyncTypebox, type Static, type TSchema, Type } from 
 import type { TenantDb } from '../db/door.ts'
 import type { JsonValue } from '../db/schema.ts'
 import { Problem } from '../errors.ts'
+import { AuditAction } from '../lib/audit-action.ts'
 import { ById, ListQuery, Nullable, OneOf, Page, Timestamp, Uuid } from '../lib/schemas.ts'
 
 // What an entry of the audit log looks like
 
-const Action = OneOf(['insert', 'update', 'delete', 'read'])
 const Row = Nullable(
   Type.Unsafe<JsonValue>({
     type: 'object',
@@ -28,7 +28,7 @@ const Entry = Type.Object({
   session_id: Nullable(Uuid),
   request_id: Nullable(Type.String()),
   address: Nullable(Type.String({ description: '`[erased]` when the person was erased, and so in rows.' })),
-  action: Text(Action),
+  action: Text(AuditAction),
   table: Type.String({ examples: ['projects'] }),
   row_id: Nullable(Uuid),
   old_row: Row,
@@ -38,7 +38,7 @@ const Entry = Type.Object({
 const EntryList = ListQuery(['at'], {
   actor_id: Type.Optional(Uuid),
   table: Type.Optional(Type.String({ maxLength: 63 })),
-  action: Type.Optional(Action),
+  action: Type.Optional(AuditAction),
   row_id: Type.Optional(Uuid),
   request_id: Type.Optional(Type.String({ maxLength: 128 })),
   at_gte: Type.Optional(Timestamp),

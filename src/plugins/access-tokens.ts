@@ -9,7 +9,7 @@ declare module 'fastify' {
     accessTokens: {
       /** How long a token is good for, in seconds. */
       readonly ttl: number
-      readonly sign: (claims: { sub: string; secret: Buffer; tenantId: string | null }) => string
+      readonly sign: (claims: { sub: string; secret: Buffer; tenantId: string | null; inCookie?: boolean }) => string
       readonly verify: VerifyAccessToken
     }
   }
@@ -56,12 +56,13 @@ export const accessTokens = fp<Options>(
 
     app.decorate('accessTokens', {
       ttl,
-      sign: ({ sub, secret, tenantId }) =>
+      sign: ({ sub, secret, tenantId, inCookie = false }) =>
         app.jwt.sign({
           sub,
           sid: secret.toString('base64url'),
           jti: randomUUID(),
           ...(tenantId !== null && { tenant_id: tenantId }),
+          ...(inCookie && { cookie: true }),
         }),
       verify: makeVerifier({ keys, issuer, audience, ttlMs }),
     })

@@ -45,12 +45,21 @@ export const wellFormed = fp(
       if (headers.host === undefined && httpVersion !== '1.0') {
         return done(new Problem('malformed', { detail: 'The Host header is missing.' }))
       }
+      if (namesAnotherHost(request.originalUrl, headers.host)) {
+        return done(new Problem('malformed', { detail: 'The request target and the Host header name two hosts.' }))
+      }
       const twice = repeated(rawHeaders)
       done(twice === undefined ? undefined : new Problem('malformed', { detail: `Send one ${twice} header.` }))
     })
   },
   { name: 'well-formed' },
 )
+
+/** A target such as `http://acme.example.com/things` goes before the Host header (RFC 9112, 3.2.2), which others may read. */
+const namesAnotherHost = (target: string, host: string | undefined): boolean => {
+  const [, authority] = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)/i.exec(target) ?? []
+  return authority !== undefined && authority.toLowerCase() !== host?.toLowerCase()
+}
 
 /** `rawHeaders` are names and values by turns. */
 const repeated = (rawHeaders: readonly string[]): string | undefined => {

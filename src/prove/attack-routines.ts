@@ -138,11 +138,13 @@ const closedShot = (world: World, routine: Routine): Shot => ({
 /** `written`: how many lines the log has of other tenants. */
 type Behind = { tenant: string | null; written: number | null }
 
-/** Which tenant was entered; and for a superuser, what the log says was written to others. */
+/** Which tenant was entered; and for a superuser, what the log says was written to others. That somebody of theirs signed in is no row. */
 const lookBehind = ({ observer, newcomer, victim, catalog }: Omit<World, 'written'>): string => {
   const hasLog = observer.isSuperuser && catalog.relations.some(({ name }) => name === 'app.audit_log')
   const others = [victim, newcomer].map(({ tenantId }) => pg.escapeLiteral(tenantId)).join(', ')
-  const written = hasLog ? `(select count(*) from app.audit_log where tenant_id in (${others}))` : 'null'
+  const written = hasLog
+    ? `(select count(*) from app.audit_log where tenant_id in (${others}) and action in ('insert', 'update', 'delete', 'read'))`
+    : 'null'
   return `select json_build_object('tenant', app.tenant_id(), 'written', ${written})`
 }
 

@@ -85,7 +85,13 @@ describe('sessions', () => {
     )
     expect(await isIn(here)).toBe(true)
     expect(await eventsOf(answer)).toEqual([
-      { event: 'session_ended', user_id: here.userId, about_tenant_id: null, session_id: data[0].id, detail: {} },
+      {
+        event: 'session_ended',
+        user_id: here.userId,
+        about_tenant_id: here.tenantId,
+        session_id: data[0].id,
+        detail: {},
+      },
     ])
   })
 

@@ -103,7 +103,7 @@ describe('after a day of signing in and out', () => {
 test('a refusal that cannot be written to the security log is in the process’s log, and answered all the same', async () => {
   const change = (verb: string) =>
     it.superuser.query(
-      `${verb} execute on function app.log_security(text, uuid, uuid, uuid, text, inet, text, jsonb) ${verb === 'grant' ? 'to' : 'from'} app_auth`,
+      `${verb} execute on function app.log_refusal(text, uuid, uuid, uuid, text, inet, text, jsonb) ${verb === 'grant' ? 'to' : 'from'} app_auth`,
     )
   await change('revoke')
   const answer = await it.anybody.post('/auth/login', { email: 'owner@acme.test', password: 'something else entirely' })

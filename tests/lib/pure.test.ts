@@ -61,7 +61,14 @@ describe('the tenant of a request', () => {
     [undefined, undefined, 'acme.example.com', { tenantId: undefined, tenantSlug: 'acme' }],
     [undefined, undefined, 'ACME.Example.com.:8443', { tenantId: undefined, tenantSlug: 'acme' }],
     [a, undefined, 'acme.example.com', { tenantId: a, tenantSlug: 'acme' }],
+    [undefined, undefined, 'acme.example.com:', { tenantId: undefined, tenantSlug: 'acme' }],
     [undefined, undefined, 'a.b.example.com', { tenantId: undefined, tenantSlug: 'a.b' }],
+    [undefined, undefined, '.example.com', { tenantId: undefined, tenantSlug: '' }],
+    [undefined, undefined, 'api.example.com', 'missing'],
+    [a, undefined, 'WWW.example.com:443', { tenantId: a, tenantSlug: undefined }],
+    [undefined, undefined, 'acme.example.com..', 'missing'],
+    [undefined, undefined, 'acme.example.com@evil.test', 'missing'],
+    [undefined, undefined, '', 'missing'],
   ])('claim %s, header %s, host %s', (claim, header, host, expected) => {
     expect(selectTenant(claim, header, host, base)).toEqual(expected)
   })

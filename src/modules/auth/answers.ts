@@ -3,8 +3,15 @@ import type { FastifyInstance, FastifyReply } from 'fastify'
 import { Email, Name, Slug } from '../../auth/fields.ts'
 import type { OpenSession } from '../../auth/sessions.ts'
 import { Nullable, Timestamp, Uuid } from '../../lib/schemas.ts'
+import { asksForCookie } from '../../plugins/refresh-cookie.ts'
 
 export { Email, Name, NewPassword, Password, Slug } from '../../auth/fields.ts'
+
+/** For browsers; what it asks of them is in src/plugins/refresh-cookie.ts. */
+export const InCookie = Type.Boolean({
+  description:
+    'For browsers: the refresh token travels in a cookie (HttpOnly, SameSite=Strict), and in no body. From pages of this origin, or of CORS_ORIGINS on the same site.',
+})
 
 // What signing in and refreshing answer
 
@@ -16,10 +23,13 @@ export const TokenAnswer = Type.Object(
       description: 'For the Authorization header: Bearer and this.',
       examples: ['eyJhbGciOiJSUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6IjIwMjYtMDMifQ.e30.c2lnbmF0dXJl'],
     }),
-    refresh_token: Type.String({
-      description: 'Good once: exchange it for new tokens at /auth/token/refresh.',
-      examples: [refreshTokenExample],
-    }),
+    refresh_token: Type.Optional(
+      Type.String({
+        description:
+          'Good once: exchange it for new tokens at /auth/token/refresh. Absent where it travels in the cookie.',
+        examples: [refreshTokenExample],
+      }),
+    ),
     token_type: Type.Literal('Bearer'),
     expires_in: Type.Integer({ description: 'How long the access token is good for, in seconds.', examples: [600] }),
     user: Type.Object({ id: Uuid, email: Email, name: Name, created_at: Timestamp }),
@@ -29,6 +39,10 @@ export const TokenAnswer = Type.Object(
   { $id: 'TokenAnswer', description: 'Tenant and role are null when the person has several tenants and named none.' },
 )
 
+/**
+ * Whoever asks for the cookie gets the refresh token there. A session that has its token in the cookie keeps it there: its
+ * access tokens say so, so that a script which got hold of one gets no refresh token for it.
+ */
 export const answerTokens = (
   app: FastifyInstance,
   reply: FastifyReply,
@@ -36,9 +50,12 @@ export const answerTokens = (
 ): Static<typeof TokenAnswer> => {
   reply.header('cache-control', 'no-store') // RFC 6749, 5.1
   const { user_id, email, name, created_at, tenant_id, tenant_slug, tenant_name, role, secret, refreshToken } = session
+  const { request } = reply
+  const inCookie = asksForCookie(request) || request.claims?.inCookie === true
+  if (inCookie) app.refreshCookie.set(reply, refreshToken)
   return {
-    access_token: app.accessTokens.sign({ sub: user_id, secret, tenantId: tenant_id }),
-    refresh_token: refreshToken,
+    access_token: app.accessTokens.sign({ sub: user_id, secret, tenantId: tenant_id, inCookie }),
+    ...(!inCookie && { refresh_token: refreshToken }),
     token_type: 'Bearer',
     expires_in: app.accessTokens.ttl,
     user: { id: user_id, email, name, created_at },

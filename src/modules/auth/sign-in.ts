@@ -6,7 +6,7 @@ import type { OpenSession, Sessions } from '../../auth/sessions.ts'
 import { Problem } from '../../errors.ts'
 import { Uuid } from '../../lib/schemas.ts'
 import { isReserved, slugOf } from '../../lib/slug.ts'
-import { answerTokens, Email, Name, NewPassword, Password, Slug, TokenAnswer } from './answers.ts'
+import { answerTokens, Email, InCookie, Name, NewPassword, Password, Slug, TokenAnswer } from './answers.ts'
 import { choosingTenant, refused } from './refusals.ts'
 
 // What a person sends
@@ -18,6 +18,7 @@ const Registration = Type.Object(
     name: Name,
     tenant_name: Name,
     tenant_slug: Type.Optional(Slug),
+    cookie: Type.Optional(InCookie),
   },
   { additionalProperties: false },
 )
@@ -28,6 +29,7 @@ const Credentials = Type.Object(
     password: Password,
     tenant_id: Type.Optional(Uuid),
     tenant_slug: Type.Optional(Type.String({ maxLength: 63, examples: ['acme'] })),
+    cookie: Type.Optional(InCookie),
   },
   { additionalProperties: false },
 )
@@ -98,7 +100,10 @@ export const signIn: FastifyPluginAsyncTypebox<Options> = async (app, parts) => 
         body: Registration,
         response: { 201: TokenAnswer },
       },
-      config: { limit: 'sensitive', problems: ['email_taken', 'slug_taken', 'unprocessable', 'overloaded'] },
+      config: {
+        limit: 'sensitive',
+        problems: ['email_taken', 'slug_taken', 'unprocessable', 'overloaded', 'cross_site'],
+      },
     },
     async (request, reply) => {
       const session = await register(parts, request.body, request)
@@ -125,7 +130,14 @@ export const signIn: FastifyPluginAsyncTypebox<Options> = async (app, parts) => 
         },
         config: {
           limit: 'sensitive',
-          problems: ['tenant_conflict', 'invalid_credentials', 'not_a_member', 'tenant_suspended', 'overloaded'],
+          problems: [
+            'tenant_conflict',
+            'invalid_credentials',
+            'not_a_member',
+            'tenant_suspended',
+            'overloaded',
+            'cross_site',
+          ],
         },
       },
       async (request, reply) => answerTokens(app, reply, await login(sessions, request.body, request)),

@@ -1,14 +1,19 @@
-import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
-import type { Sessions } from '../../auth/sessions.ts'
+import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { OpenSession, Sessions } from '../../auth/sessions.ts'
 import { Problem } from '../../errors.ts'
 import { Uuid } from '../../lib/schemas.ts'
 import { readClaims } from '../../plugins/auth.ts'
-import { answerTokens, refreshTokenExample, TokenAnswer } from './answers.ts'
+import { answerTokens, InCookie, refreshTokenExample, TokenAnswer } from './answers.ts'
 
 // What is sent and answered
 
 const RefreshToken = Type.String({ minLength: 1, maxLength: 512, examples: [refreshTokenExample] })
-const Refresh = Type.Object({ refresh_token: RefreshToken }, { additionalProperties: false })
+/** One of the two. */
+const Refresh = Type.Object(
+  { refresh_token: Type.Optional(RefreshToken), cookie: Type.Optional(InCookie) },
+  { additionalProperties: false },
+)
 
 const Introspection = Type.Object(
   {
@@ -32,9 +37,45 @@ const Logout = Type.Object(
   {
     refresh_token: Type.Optional(RefreshToken),
     everywhere: Type.Optional(Type.Boolean({ description: 'End every session of this person.' })),
+    cookie: Type.Optional(InCookie),
   },
   { additionalProperties: false },
 )
+
+// What it is
+
+/** The refresh token of a request: from its body, or where that says so from the cookie, and never from both. */
+function tokenOf(
+  app: FastifyInstance,
+  request: FastifyRequest,
+  { refresh_token, cookie = false }: Static<typeof Logout>,
+): string | undefined {
+  if (!cookie) return refresh_token
+  if (refresh_token !== undefined) {
+    const errors = [{ path: '/refresh_token', message: 'must be absent where the cookie is asked for' }]
+    throw new Problem('invalid', { detail: 'The body names two refresh tokens.', errors })
+  }
+  return app.refreshCookie.read(request)
+}
+
+async function refresh(
+  app: FastifyInstance,
+  sessions: Sessions,
+  { body, request, reply }: { body: Static<typeof Refresh>; request: FastifyRequest; reply: FastifyReply },
+): Promise<OpenSession> {
+  const token = tokenOf(app, request, body)
+  if (token === undefined && !body.cookie) {
+    throw new Problem('invalid', { errors: [{ path: '/refresh_token', message: 'is required, or "cookie": true' }] })
+  }
+  try {
+    if (token === undefined) throw new Problem('invalid_token')
+    return await sessions.refresh(token, request)
+  } catch (error) {
+    // it opens nothing any more
+    if (body.cookie && error instanceof Problem && error.code === 'invalid_token') app.refreshCookie.clear(reply)
+    throw error
+  }
+}
 
 // What the world may ask of us
 
@@ -46,14 +87,15 @@ export const tokens: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async (
         operationId: 'refreshToken',
         summary: 'Exchange a refresh token',
         description:
-          'Each refresh token is good once. The one before the current is still answered for 10 seconds, with the current one again; any older one ends the session.',
+          'Each refresh token is good once. The one before the current is still answered for 10 seconds, with the current one again; any older one ends the session. Browsers have it in the cookie, and send `"cookie": true` instead.',
         security: [],
         body: Refresh,
         response: { 200: TokenAnswer },
       },
-      config: { limit: 'sensitive', problems: ['invalid_token'] },
+      config: { limit: 'sensitive', problems: ['invalid_token', 'cross_site'] },
     },
-    async (request, reply) => answerTokens(app, reply, await sessions.refresh(request.body.refresh_token, request)),
+    async (request, reply) =>
+      answerTokens(app, reply, await refresh(app, sessions, { body: request.body, request, reply })),
   )
 
   app.post(
@@ -88,23 +130,25 @@ export const tokens: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async (
         operationId: 'logout',
         summary: 'Sign out',
         description:
-          'The access token, or a refresh token, says which session ends. Both are refused from then on. Ending what has ended is no error.',
+          'The access token, or a refresh token, in the body or in the cookie, says which session ends. Both are refused from then on, and the cookie is taken back. Ending what has ended is no error.',
         security: [{ bearer: [] }, {}],
         body: Logout,
         response: { 204: Type.Null() },
       },
-      config: { problems: ['invalid_token'] },
+      config: { problems: ['invalid_token', 'cross_site'] },
       // Without a body at all the access token alone says it
       preValidation: async (request) => {
         request.body ??= {}
       },
     },
     async (request, reply) => {
-      const { refresh_token, everywhere = false } = request.body
+      const { cookie = false, everywhere = false } = request.body
+      const token = tokenOf(app, request, request.body)
       const claims = readClaims(app, request)
-      const named = refresh_token === undefined ? undefined : await sessions.findByRefreshToken(refresh_token)
+      if (cookie || claims?.inCookie) app.refreshCookie.clear(reply)
+      const named = token === undefined ? undefined : await sessions.findByRefreshToken(token)
       if (!claims && named === undefined) {
-        throw new Problem(refresh_token === undefined ? 'unauthenticated' : 'invalid_token')
+        throw new Problem(token === undefined ? 'unauthenticated' : 'invalid_token')
       }
 
       const profile = claims && (await sessions.findProfile(claims.secret))

@@ -1,0 +1,140 @@
+import { beforeAll, describe, expect, test } from 'vitest'
+import { demoPassword } from '../../scripts/seed.ts'
+import { type Answer, type Person, signIn, world } from '../harness.ts'
+import { asSystem } from '../sessions.ts'
+
+// What people do at the door stands in the audit log of the tenant that it concerns, and in no other.
+
+const it = world()
+
+let acme: Person
+let globex: Person
+let ada: Person
+beforeAll(async () => {
+  acme = await it.as('owner', 'acme')
+  globex = await it.as('owner', 'globex')
+  // a person of two tenants
+  const email = 'ada@example.com'
+  const body = { email, password: demoPassword, name: 'Ada', tenant_name: 'Engine' }
+  expect((await it.anybody.post('/auth/register', body)).statusCode).toBe(201)
+  ada = await signIn(it.anybody, it.client, email)
+  for (const { tenantId } of [acme, globex]) {
+    await asSystem(it.superuser, tenantId, `insert into app.memberships (user_id, role) values ($1, 'member')`, [
+      ada.userId,
+    ])
+  }
+})
+
+/** What the owner of a tenant reads about one request. */
+const told = async (owner: Person, answer: Answer) => {
+  const query = `request_id=${answer.headers['x-request-id']}&actor_id=${ada.userId}`
+  return (await owner.get(`/audit/logs?${query}&sort=at`)).json().data.map(({ action }: { action: string }) => action)
+}
+const login = (tenant?: string) =>
+  it.anybody.post('/auth/login', { email: ada.email, password: demoPassword, ...(tenant && { tenant_slug: tenant }) })
+
+test('an entry says who, as what, from where, in which session', async () => {
+  const answer = await login('acme')
+
+  const { data } = (await acme.get(`/audit/logs?request_id=${answer.headers['x-request-id']}`)).json()
+  expect(data).toEqual([
+    {
+      id: expect.any(String),
+      at: expect.any(String),
+      actor_kind: 'user',
+      actor_id: ada.userId,
+      on_behalf_of: null,
+      role: 'member',
+      session_id: expect.any(String),
+      request_id: answer.headers['x-request-id'],
+      address: '127.0.0.1',
+      action: 'logged_in',
+      table: 'users',
+      row_id: ada.userId,
+      old_row: null,
+      new_row: null,
+    },
+  ])
+  expect((await acme.get(`/audit/logs?action=logged_in&actor_id=${ada.userId}`)).json().data).toEqual(data)
+})
+
+describe('a session', () => {
+  test('is the business of the tenant it is in, and of no other', async () => {
+    const answer = await login('acme')
+
+    expect(await told(acme, answer)).toEqual(['logged_in'])
+    expect(await told(globex, answer)).toEqual([])
+  })
+
+  test('outside any tenant is nobody’s business: it would tell that there are others', async () => {
+    const answer = await login()
+
+    expect(answer.json().tenant).toBeNull()
+    expect(await told(acme, answer)).toEqual([])
+    expect(await told(globex, answer)).toEqual([])
+  })
+
+  test('goes on in another tenant, which is told', async () => {
+    const { access_token } = (await login('acme')).json()
+
+    const answer = await it
+      .client({ authorization: `Bearer ${access_token}` })
+      .post('/auth/switch-tenant', { tenant_id: globex.tenantId })
+
+    expect(answer.statusCode).toBe(200)
+    expect(await told(globex, answer)).toEqual(['tenant_switched'])
+    expect(await told(acme, answer)).toEqual([])
+  })
+
+  test('ends: by its person, from elsewhere, and by a refresh token that was stolen', async () => {
+    const [first, second, third] = [
+      (await login('acme')).json(),
+      (await login('acme')).json(),
+      (await login('acme')).json(),
+    ]
+    const out = await it.anybody.post('/auth/logout', { refresh_token: first.refresh_token })
+    expect(await told(acme, out)).toEqual(['logged_out'])
+
+    const person = it.client({ authorization: `Bearer ${second.access_token}` })
+    const { data } = (await person.get('/auth/sessions')).json()
+    const current = data.find((session: { current: boolean }) => session.current)
+    const ended = await person.delete(`/auth/sessions/${current.id}`)
+    expect(await told(acme, ended)).toEqual(['session_ended'])
+
+    let { refresh_token } = third
+    for (let n = 0; n < 2; n++) {
+      refresh_token = (await it.anybody.post('/auth/token/refresh', { refresh_token })).json().refresh_token
+    }
+    const stolen = await it.anybody.post('/auth/token/refresh', { refresh_token: third.refresh_token })
+    expect(stolen.statusCode).toBe(401)
+    expect(await told(acme, stolen)).toEqual(['refresh_reused'])
+    expect(await told(globex, stolen)).toEqual([])
+  })
+})
+
+test('how a person signs in is the business of every tenant that lets them in', async () => {
+  const { access_token } = (await login('acme')).json()
+
+  const answer = await it
+    .client({ authorization: `Bearer ${access_token}` })
+    .post('/auth/password/change', { current_password: demoPassword, new_password: `${demoPassword} again` })
+
+  expect(answer.statusCode).toBe(204)
+  expect(await told(acme, answer)).toEqual(['password_changed'])
+  expect(await told(globex, answer)).toEqual(['password_changed'])
+})
+
+test('what was refused fills nobody’s log', async () => {
+  const answer = await it.anybody.post('/auth/login', { email: ada.email, password: 'wrong', tenant_slug: 'acme' })
+
+  expect(answer.statusCode).toBe(401)
+  expect(await told(acme, answer)).toEqual([])
+})
+
+test('whoever may write refusals cannot write that something happened', async () => {
+  await expect(
+    it.superuser.query(
+      `set local role app_auth; select app.log_refusal('logged_in', '${ada.userId}', '${acme.tenantId}', null, null, null, null, null)`,
+    ),
+  ).rejects.toMatchObject({ code: '42501', message: 'logged_in is no refusal' })
+})
