@@ -227,7 +227,7 @@ describe('erasing', () => {
     await run()
   })
 
-  test('goes on where it was, after a worker that was killed; others write meanwhile', async () => {
+  test('goes on where it was, after a worker that was killed, while others write', async () => {
     const owner = await make(40)
     const tenantId = await doom(owner)
     const child = fork(join(import.meta.dirname, 'eraser-process.ts'), [it.database.urls.worker, tenantId])
