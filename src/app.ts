@@ -124,7 +124,12 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
   await app.register(jwks, { keys: config.jwt.keys })
   if (config.docsEnabled) await app.register(docs, { prefix: '/api' })
 
-  await app.register(accessTokens, { ...config.jwt, ttlMs: config.sessions.accessTokenMs })
+  await app.register(accessTokens, {
+    ...config.jwt,
+    ttlMs: config.sessions.accessTokenMs,
+    // in development, and there only, those of `cli -- token`
+    maxAgeMs: config.environment === 'development' ? 86_400_000 : undefined,
+  })
   await app.register(
     async (api) => {
       api.register(drift, { laws })

@@ -168,7 +168,14 @@ const psql = (read: Reader) => ({ databases: { auditor: read('DATABASE_AUDITOR_U
 /** Who publishes the public halves of what signs the audit log. */
 const publisher = (read: Reader) => ({ keys: read('AUDIT_KEYS', auditKeys) })
 
-const processes = { server, worker, cli, psql, publisher }
+/** Who makes tokens and rows to develop with. */
+const developer = (read: Reader) => ({
+  ...all(read),
+  databases: { owner: read('DATABASE_OWNER_URL', databaseUrl), api: read('DATABASE_URL', databaseUrl) },
+  ...keys(read),
+})
+
+const processes = { server, worker, cli, psql, publisher, developer, everybody: all }
 
 export type ProcessName = keyof typeof processes
 export type ConfigOf<P extends ProcessName> = Frozen<ReturnType<(typeof processes)[P]>>
