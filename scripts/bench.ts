@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --seconds N --turns N --only requests|busy|audit|prove]`: requests per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16 and 64
+ * `npm run bench [-- --seconds N --turns N --only requests|busy|audit|auth|prove]`: requests per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16 and 64
  * connections, beside two controls in the same run, and memory after it.
  *
  *   control   the same Fastify route over the same driver with the same token verified, but no tenant, no session check,
@@ -7,7 +7,7 @@
  *   door      the transaction of GET one straight on the driver, without HTTP
  *
  * Then what one busy tenant gets done with the audit log and without it, by requests and straight on the driver, what the
- * log costs (scripts/bench/audit.ts), and how long `prove` takes (scripts/bench/prove.ts); `--only` one of them measures
+ * log costs (scripts/bench/audit.ts), what signing in and entering cost (scripts/bench/auth.ts), and how long `prove` takes (scripts/bench/prove.ts); `--only` one of them measures
  * that alone.
  *
  * Subject and control take turns, and ratios are the medians of the turns: machines are shared and noisy, so a ratio says
@@ -23,6 +23,7 @@ import autocannon from 'autocannon'
 import pg from 'pg'
 import { migrate } from '../src/db/migrate.ts'
 import { auditTriggers, benchAudit } from './bench/audit.ts'
+import { benchAuth } from './bench/auth.ts'
 import { type Figures, median } from './bench/measure.ts'
 import { benchProve } from './bench/prove.ts'
 import type { Order } from './bench/server.ts'
@@ -51,6 +52,10 @@ async function run(postgres: Postgres): Promise<void> {
     requests: () => withServers({ ownerUrl, urls, jwtKey }, report),
     busy: () => withServers({ ownerUrl, urls, jwtKey }, busyTenant),
     audit: () => benchAudit({ ownerUrl, workerUrl: urls.worker, seconds, turns }),
+    auth: () =>
+      withServers({ ownerUrl, urls, jwtKey }, ({ origin }) =>
+        benchAuth({ origin, ownerUrl, apiUrl: urls.api, seconds, turns }),
+      ),
     prove: () => benchProve(ownerUrl, turns),
   }
   if (values.only !== undefined) {

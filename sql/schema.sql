@@ -115,6 +115,7 @@ create type app.sealed_mail as (
   sealed           bytea
 );
 alter type app.sealed_mail owner to app_gate;
+grant usage on type app.sealed_mail to app_api;
 grant usage on type app.sealed_mail to app_auth;
 grant usage on type app.sealed_mail to app_operator;
 
@@ -572,6 +573,27 @@ grant insert, select on app.deletion_certificates to app_gate;
 grant update (erased_at, certificate, key_id, signature, audit_until) on app.deletion_certificates to app_gate;
 
 
+-- app.first_sign_ins --------------------------------------------------------------------------------------------------
+
+create table app.first_sign_ins (
+  user_id        uuid  not null,
+  membership_id  uuid  not null,
+  of_tenant      uuid  not null,
+  constraint first_sign_ins_pkey PRIMARY KEY (user_id),
+  constraint first_sign_ins_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id) ON DELETE CASCADE
+);
+alter table app.first_sign_ins owner to app_owner;
+comment on table app.first_sign_ins is 'One row: a person whom a tenant has made with a password, and the invitation that they take up by signing in.';
+alter table app.first_sign_ins enable row level security;
+alter table app.first_sign_ins force row level security;
+
+create policy gate on app.first_sign_ins as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.first_sign_ins to app_gate;
+
+
 -- app.idempotency_keys ------------------------------------------------------------------------------------------------
 
 create table app.idempotency_keys (
@@ -633,6 +655,32 @@ CREATE TRIGGER audit_update AFTER UPDATE ON app.idempotency_keys REFERENCING OLD
 alter table app.idempotency_keys enable always trigger audit_update;
 
 
+-- app.invitation_mails ------------------------------------------------------------------------------------------------
+
+create table app.invitation_mails (
+  mail_id        uuid                      not null,
+  membership_id  uuid                      not null,
+  of_tenant      uuid                      not null,
+  email          text                      not null,
+  created_at     timestamp with time zone  not null default now(),
+  constraint invitation_mails_pkey PRIMARY KEY (mail_id),
+  constraint invitation_mails_mail_id_fkey FOREIGN KEY (mail_id) REFERENCES app.mails(id) ON DELETE CASCADE
+);
+alter table app.invitation_mails owner to app_owner;
+comment on table app.invitation_mails is 'One row: one mail of an invitation. By these is counted how many go to one address, whoever sends them.';
+alter table app.invitation_mails enable row level security;
+alter table app.invitation_mails force row level security;
+
+create policy gate on app.invitation_mails as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.invitation_mails to app_gate;
+
+CREATE INDEX invitation_mails_email ON app.invitation_mails USING btree (email, created_at);
+CREATE INDEX invitation_mails_membership ON app.invitation_mails USING btree (membership_id);
+
+
 -- app.mails -----------------------------------------------------------------------------------------------------------
 
 create table app.mails (
@@ -685,56 +733,104 @@ CREATE INDEX mails_user ON app.mails USING btree (user_id, kind, created_at);
 -- app.memberships -----------------------------------------------------------------------------------------------------
 
 create table app.memberships (
-  tenant_id   uuid                      not null default app.tenant_id(),
-  id          uuid                      not null default app.uuidv7(),
-  user_id     uuid                      not null,
-  role        text                      not null,
-  status      text                      not null default 'active'::text,
-  created_at  timestamp with time zone  not null default now(),
-  updated_at  timestamp with time zone  not null default now(),
-  version     integer                   not null default 1,
+  tenant_id    uuid                      not null default app.tenant_id(),
+  id           uuid                      not null default app.uuidv7(),
+  user_id      uuid,
+  role         text                      not null,
+  status       text                      not null default 'active'::text,
+  created_at   timestamp with time zone  not null default now(),
+  updated_at   timestamp with time zone  not null default now(),
+  version      integer                   not null default 1,
+  custom_role  text                      generated always as (
+CASE
+    WHEN (role = ANY (ARRAY['owner'::text, 'admin'::text, 'manager'::text, 'member'::text])) THEN NULL::text
+    ELSE role
+END) stored,
+  email        text,
+  name         text,
+  token_hash   bytea,
+  expires_at   timestamp with time zone,
+  invited_by   uuid,
+  invited_at   timestamp with time zone,
   constraint memberships_pkey PRIMARY KEY (tenant_id, id),
+  constraint memberships_email_key UNIQUE (tenant_id, email),
   constraint memberships_user_key UNIQUE (tenant_id, user_id),
+  constraint memberships_role_fkey FOREIGN KEY (tenant_id, custom_role) REFERENCES app.roles(tenant_id, name),
   constraint memberships_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES app.tenants(tenant_id),
   constraint memberships_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id),
-  constraint memberships_role_check CHECK ((role = ANY (ARRAY['owner'::text, 'admin'::text, 'manager'::text, 'member'::text]))),
-  constraint memberships_status_check CHECK ((status = ANY (ARRAY['active'::text, 'deactivated'::text])))
+  constraint memberships_email_check CHECK (((email = lower(email)) AND ((char_length(email) >= 3) AND (char_length(email) <= 254)))),
+  constraint memberships_invitation CHECK (
+CASE status
+    WHEN 'invited'::text THEN ((user_id IS NULL) AND (email IS NOT NULL) AND (token_hash IS NOT NULL) AND (expires_at IS NOT NULL))
+    ELSE ((user_id IS NOT NULL) AND (email IS NULL) AND (name IS NULL) AND (token_hash IS NULL) AND (expires_at IS NULL))
+END),
+  constraint memberships_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
+  constraint memberships_status_check CHECK ((status = ANY (ARRAY['invited'::text, 'active'::text, 'deactivated'::text]))),
+  constraint memberships_token_hash_check CHECK ((length(token_hash) = 32))
 );
 alter table app.memberships owner to app_owner;
-comment on table app.memberships is 'One row: one person in one tenant, and what they may do there.';
+comment on table app.memberships is 'One row: one person in one tenant, and what they may do there; or somebody who is invited to it.';
+comment on column app.memberships.user_id is 'Null: somebody who is invited.';
+comment on column app.memberships.custom_role is 'The role, when it is not a built-in one.';
+comment on column app.memberships.email is 'Of who is invited. A member''s is their own.';
+comment on column app.memberships.expires_at is 'When an invitation ends.';
+comment on column app.memberships.invited_by is 'The person or key that invited them last.';
 alter table app.memberships enable row level security;
 alter table app.memberships force row level security;
 
 create policy wall on app.memberships as restrictive for all to app_api, app_audit, app_auditor, app_auth, app_jobs, app_operator, app_owner, app_search, app_worker
   using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy add on app.memberships as permissive for insert to app_api
+  with check (((status = 'invited'::text) AND ( SELECT app.can('users:invite'::text) AS can) AND (role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[]))));
 create policy audit on app.memberships as permissive for select to app_auditor
   using (true);
+create policy change on app.memberships as permissive for update to app_api
+  using (((( SELECT app.can('users:write'::text) AS can) OR ((status = 'invited'::text) AND ( SELECT app.can('users:invite'::text) AS can))) AND (role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[]))))
+  with check ((role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[])));
 create policy erase on app.memberships as permissive for all to app_gate
   using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
   with check (false);
 create policy gate on app.memberships as permissive for all to app_gate
   using (true)
   with check (true);
-create policy read on app.memberships as permissive for select to app_api, app_worker
+create policy read on app.memberships as permissive for select to app_api
+  using ((( SELECT app.can('users:read'::text) AS can) OR (user_id = ( SELECT app.actor_id() AS actor_id)) OR ((status = 'invited'::text) AND ( SELECT app.can('users:invite'::text) AS can))));
+create policy remove on app.memberships as permissive for delete to app_api
+  using (((( SELECT app.can('users:write'::text) AS can) OR ((status = 'invited'::text) AND ( SELECT app.can('users:invite'::text) AS can))) AND (role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[]))));
+create policy work on app.memberships as permissive for select to app_worker
   using (true);
 
-grant select on app.memberships to app_api;
-grant select on app.memberships to app_auditor;
+grant delete on app.memberships to app_api;
 grant delete, insert, select on app.memberships to app_gate;
-grant select on app.memberships to app_worker;
-grant select (tenant_id, id) on app.memberships to app_gate;
+grant insert (role, status, email, name, token_hash, expires_at), select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at), update (role, status, token_hash, expires_at) on app.memberships to app_api;
+grant select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at) on app.memberships to app_auditor;
+grant select (tenant_id, id), update (user_id, status, email, name, token_hash, expires_at) on app.memberships to app_gate;
+grant select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at) on app.memberships to app_worker;
 
+CREATE INDEX memberships_created ON app.memberships USING btree (tenant_id, created_at, id);
+CREATE INDEX memberships_custom_role ON app.memberships USING btree (tenant_id, custom_role);
+CREATE INDEX memberships_role ON app.memberships USING btree (tenant_id, role, created_at, id);
+CREATE INDEX memberships_token ON app.memberships USING btree (token_hash);
+CREATE INDEX memberships_updated ON app.memberships USING btree (tenant_id, updated_at, id);
 CREATE INDEX memberships_user ON app.memberships USING btree (user_id, tenant_id);
 
-CREATE TRIGGER audit_delete AFTER DELETE ON app.memberships REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_delete AFTER DELETE ON app.memberships REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('token_hash', 'personal', 'id', 'email', 'name');
 alter table app.memberships enable always trigger audit_delete;
-CREATE TRIGGER audit_insert AFTER INSERT ON app.memberships REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_insert AFTER INSERT ON app.memberships REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('token_hash', 'personal', 'id', 'email', 'name');
 alter table app.memberships enable always trigger audit_insert;
-CREATE TRIGGER audit_update AFTER UPDATE ON app.memberships REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_update AFTER UPDATE ON app.memberships REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('token_hash', 'personal', 'id', 'email', 'name');
 alter table app.memberships enable always trigger audit_update;
+CREATE TRIGGER keep_an_owner AFTER DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.role = 'owner'::text)) EXECUTE FUNCTION app.keep_an_owner();
+alter table app.memberships enable always trigger keep_an_owner;
+CREATE TRIGGER lock_owners BEFORE DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.role = 'owner'::text)) EXECUTE FUNCTION app.lock_owners();
+alter table app.memberships enable always trigger lock_owners;
+CREATE TRIGGER stamp_invitation BEFORE INSERT OR UPDATE ON app.memberships FOR EACH ROW WHEN ((new.status = 'invited'::text)) EXECUTE FUNCTION app.stamp_invitation();
+alter table app.memberships enable always trigger stamp_invitation;
 CREATE TRIGGER version BEFORE UPDATE ON app.memberships FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.memberships enable always trigger version;
+CREATE TRIGGER void_invitation_mails AFTER DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.status = 'invited'::text)) EXECUTE FUNCTION app.void_invitation_mails();
+alter table app.memberships enable always trigger void_invitation_mails;
 
 
 -- app.operator_answers ------------------------------------------------------------------------------------------------
@@ -1013,6 +1109,64 @@ create policy owner on app.role_permissions as permissive for all to app_owner
 grant select on app.role_permissions to app_gate;
 
 
+-- app.roles -----------------------------------------------------------------------------------------------------------
+
+create table app.roles (
+  tenant_id    uuid                      not null default app.tenant_id(),
+  id           uuid                      not null default app.uuidv7(),
+  name         text                      not null,
+  description  text                      not null default ''::text,
+  permissions  text[]                    not null,
+  created_at   timestamp with time zone  not null default now(),
+  updated_at   timestamp with time zone  not null default now(),
+  version      integer                   not null default 1,
+  constraint roles_pkey PRIMARY KEY (tenant_id, id),
+  constraint roles_name_key UNIQUE (tenant_id, name),
+  constraint roles_description_check CHECK ((char_length(description) <= 1000)),
+  constraint roles_name_check CHECK (((name ~ '^[a-z][a-z0-9_-]{0,62}$'::text) AND (name <> ALL (ARRAY['owner'::text, 'admin'::text, 'manager'::text, 'member'::text, 'system'::text, 'operator'::text, 'auditor'::text])))),
+  constraint roles_permissions_check CHECK (((cardinality(permissions) <= 200) AND (array_position(permissions, NULL::text) IS NULL)))
+);
+alter table app.roles owner to app_owner;
+comment on table app.roles is 'One row: one role that a tenant has beside the built-in ones.';
+alter table app.roles enable row level security;
+alter table app.roles force row level security;
+
+create policy wall on app.roles as restrictive for all to app_api, app_audit, app_auditor, app_auth, app_jobs, app_operator, app_owner, app_search, app_worker
+  using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
+  with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy add on app.roles as permissive for insert to app_api
+  with check ((( SELECT app.can('roles:write'::text) AS can) AND (permissions <@ ( SELECT app.held_permissions() AS held_permissions))));
+create policy audit on app.roles as permissive for select to app_auditor
+  using (true);
+create policy change on app.roles as permissive for update to app_api
+  using ((( SELECT app.can('roles:write'::text) AS can) AND (permissions <@ ( SELECT app.held_permissions() AS held_permissions))))
+  with check ((permissions <@ ( SELECT app.held_permissions() AS held_permissions)));
+create policy erase on app.roles as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
+create policy gate on app.roles as permissive for select to app_gate
+  using (true);
+create policy read on app.roles as permissive for select to app_api
+  using ((( SELECT app.can('roles:read'::text) AS can) OR ( SELECT app.can('roles:write'::text) AS can)));
+create policy remove on app.roles as permissive for delete to app_api
+  using ((( SELECT app.can('roles:write'::text) AS can) AND (permissions <@ ( SELECT app.held_permissions() AS held_permissions))));
+
+grant delete, select on app.roles to app_api;
+grant select on app.roles to app_auditor;
+grant delete, select on app.roles to app_gate;
+grant insert (name, description, permissions), update (description, permissions) on app.roles to app_api;
+grant select (tenant_id, id) on app.roles to app_gate;
+
+CREATE TRIGGER audit_delete AFTER DELETE ON app.roles REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.roles enable always trigger audit_delete;
+CREATE TRIGGER audit_insert AFTER INSERT ON app.roles REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.roles enable always trigger audit_insert;
+CREATE TRIGGER audit_update AFTER UPDATE ON app.roles REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.roles enable always trigger audit_update;
+CREATE TRIGGER version BEFORE UPDATE ON app.roles FOR EACH ROW EXECUTE FUNCTION app.count_version();
+alter table app.roles enable always trigger version;
+
+
 -- app.security_log ----------------------------------------------------------------------------------------------------
 
 create table app.security_log (
@@ -1027,7 +1181,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -1069,6 +1223,7 @@ create table app.sessions (
   user_agent          text,
   mfa_at              timestamp with time zone,
   created_at          timestamp with time zone  not null default now(),
+  longest_idle        interval                  not null default '00:00:00'::interval,
   constraint sessions_pkey PRIMARY KEY (id),
   constraint sessions_secret_hash_key UNIQUE (secret_hash),
   constraint sessions_selected_tenant_id_fkey FOREIGN KEY (selected_tenant_id) REFERENCES app.tenants(tenant_id),
@@ -1083,6 +1238,7 @@ comment on table app.sessions is 'One row: one sign-in of one person on one devi
 comment on column app.sessions.key_id is 'The entry of ENCRYPTION_KEYS under which this session''s tokens are derived.';
 comment on column app.sessions.counter is 'The number of the refresh token that is good now.';
 comment on column app.sessions.mfa_at is 'When a second factor was shown in it. Null: it was not, or the person has none any more.';
+comment on column app.sessions.longest_idle is 'The longest time between two refreshes: another tenant may permit more than one that is entered later.';
 alter table app.sessions enable row level security;
 alter table app.sessions force row level security;
 
@@ -1091,7 +1247,7 @@ create policy gate on app.sessions as permissive for all to app_gate
   with check (true);
 
 grant delete, insert, select on app.sessions to app_gate;
-grant update (selected_tenant_id, counter, refreshed_at, idle_expires_at, revoked_at, mfa_at) on app.sessions to app_gate;
+grant update (selected_tenant_id, counter, refreshed_at, idle_expires_at, revoked_at, mfa_at, longest_idle) on app.sessions to app_gate;
 
 CREATE INDEX sessions_expiry ON app.sessions USING btree (expires_at);
 CREATE INDEX sessions_user ON app.sessions USING btree (user_id);
@@ -1157,13 +1313,20 @@ create table app.tenants (
   deletion_marked_at    timestamp with time zone,
   erase_after           timestamp with time zone,
   erasure_began_at      timestamp with time zone,
+  mfa_required          boolean                   not null default false,
+  session_idle_seconds  integer,
+  session_max_seconds   integer,
+  allowed_networks      cidr[]                    not null default '{}'::cidr[],
   constraint tenants_pkey PRIMARY KEY (tenant_id, id),
   constraint tenants_slug_key UNIQUE (slug),
   constraint tenants_tenant_id_key UNIQUE (tenant_id),
+  constraint tenants_allowed_networks_check CHECK ((cardinality(allowed_networks) <= 50)),
   constraint tenants_audit_retention_days_check CHECK (((audit_retention_days >= 30) AND (audit_retention_days <= 36500))),
   constraint tenants_check CHECK (((legal_hold_since IS NULL) = (legal_hold_reason IS NULL))),
   constraint tenants_legal_hold_reason_check CHECK (((char_length(legal_hold_reason) >= 1) AND (char_length(legal_hold_reason) <= 1000))),
   constraint tenants_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
+  constraint tenants_session_idle_seconds_check CHECK (((session_idle_seconds >= 300) AND (session_idle_seconds <= 31536000))),
+  constraint tenants_session_max_seconds_check CHECK (((session_max_seconds >= 300) AND (session_max_seconds <= 31536000))),
   constraint tenants_slug_check CHECK ((slug ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text)),
   constraint tenants_status_check CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text, 'deleting'::text])))
 );
@@ -1173,6 +1336,10 @@ comment on column app.tenants.audit_retention_days is 'How long the audit log is
 comment on column app.tenants.legal_hold_since is 'While it is not null, nothing of this tenant''s audit log is dropped or erased.';
 comment on column app.tenants.erase_after is 'Of a tenant that is marked: until then it can be activated again.';
 comment on column app.tenants.erasure_began_at is 'From then on it cannot.';
+comment on column app.tenants.mfa_required is 'People enter by sessions in which a second factor was shown.';
+comment on column app.tenants.session_idle_seconds is 'How long a session may have been without a refresh. Null: as long as the service permits.';
+comment on column app.tenants.session_max_seconds is 'How long ago a session may have begun. Null: as long as the service permits.';
+comment on column app.tenants.allowed_networks is 'From where people and keys enter. Empty: from anywhere.';
 alter table app.tenants enable row level security;
 alter table app.tenants force row level security;
 
@@ -1181,6 +1348,9 @@ create policy wall on app.tenants as restrictive for all to app_api, app_audit, 
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
 create policy audit on app.tenants as permissive for select to app_auditor
   using (true);
+create policy change on app.tenants as permissive for update to app_api
+  using (( SELECT app.can('tenant:write'::text) AS can))
+  with check ((( SELECT app.can('tenant:write'::text) AS can) AND ((allowed_networks = '{}'::cidr[]) OR COALESCE((( SELECT app.client_address() AS client_address) <<= ANY ((allowed_networks)::inet[])), false))));
 create policy erase on app.tenants as permissive for all to app_gate
   using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
   with check (false);
@@ -1190,11 +1360,11 @@ create policy gate on app.tenants as permissive for all to app_gate
 create policy read on app.tenants as permissive for select to app_api, app_worker
   using (true);
 
-grant select on app.tenants to app_api;
 grant select on app.tenants to app_auditor;
 grant delete, insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
-grant select (id, tenant_id), update (slug, name, status, audit_retention_days, legal_hold_since, legal_hold_reason, deletion_marked_at, erase_after, erasure_began_at) on app.tenants to app_gate;
+grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds), update (name, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_api;
+grant select (id, tenant_id), update (slug, name, status, updated_at, audit_retention_days, legal_hold_since, legal_hold_reason, deletion_marked_at, erase_after, erasure_began_at, allowed_networks) on app.tenants to app_gate;
 
 CREATE INDEX tenants_erasure ON app.tenants USING btree (erase_after) WHERE (status = 'deleting'::text);
 
@@ -1570,6 +1740,48 @@ grant select on app.tenant_accounts to app_operator;
 
 -- functions -----------------------------------------------------------------------------------------------------------
 
+CREATE OR REPLACE FUNCTION app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_invitation app.memberships := app.take_invitation(p_token_hash);
+  v_user_id    uuid := p_user_id;
+begin
+  if v_invitation.id is null then
+    return;
+  end if;
+  if p_user_id is null then
+    insert into app.users (email, name, password_hash, email_verified_at)
+    values (v_invitation.email, coalesce(p_name, v_invitation.name), p_password_hash, now())
+    returning app.users.id into v_user_id;
+    perform app.log_security('registered', v_user_id, v_invitation.tenant_id, null, p_request_id, p_address, p_user_agent, null);
+  else
+    update app.users u
+       set email_verified_at = coalesce(u.email_verified_at, now()),
+           password_hash = coalesce(p_password_hash, u.password_hash),
+           name = case when p_password_hash is null then u.name else coalesce(p_name, u.name) end
+     where u.id = p_user_id and u.email = v_invitation.email and u.status = 'active'
+       and (p_password_hash is null or app.is_unused(u.id));
+    if not found then
+      return;
+    end if;
+    if p_password_hash is not null then
+      perform app.log_security('password_changed', p_user_id, null, null, p_request_id, p_address, p_user_agent, null);
+    end if;
+  end if;
+  perform app.join_tenant(v_invitation, v_user_id, p_request_id, p_address, p_user_agent);
+  select v_invitation.id, v_invitation.role, t.tenant_id, t.slug, t.name, u.id, u.email, u.name
+    into accept_invitation.id, accept_invitation.role, accept_invitation.tenant_id, accept_invitation.tenant_slug,
+         accept_invitation.tenant_name, accept_invitation.user_id, accept_invitation.email, accept_invitation.name
+    from app.tenants t, app.users u where t.tenant_id = v_invitation.tenant_id and u.id = v_user_id;
+end $function$;
+alter function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
+grant execute on function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.actor_id()
  RETURNS uuid
  LANGUAGE plpgsql
@@ -1704,6 +1916,19 @@ AS $function$
   $function$;
 alter function app.all_operators() owner to app_gate;
 grant execute on function app.all_operators() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.allowed_networks()
+ RETURNS cidr[]
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (select t.allowed_networks from app.tenants t where t.tenant_id = app.tenant_id() and app.can('tenant:write'));
+end $function$;
+alter function app.allowed_networks() owner to app_gate;
+comment on function app.allowed_networks() is 'From where this tenant is entered, for those who may change it; null for others.';
+grant execute on function app.allowed_networks() to app_api;
 
 CREATE OR REPLACE FUNCTION app.announce_access(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_address inet)
  RETURNS uuid
@@ -1971,7 +2196,7 @@ begin
     end if;
   end if;
 
-  if tg_op = 'DELETE' and v_context[4] = 'eraser' then
+  if tg_op = 'DELETE' and v_context[2] = 'system' and v_context[4] = 'eraser' then
     -- a tenant that is erased leaves how many rows there were, and not once more what was in them (0028)
     insert into app.audit_log (tenant_id, actor_kind, actor_id, role, request_id, action, table_name, new_row)
     select case when bool_and(to_jsonb(r) ->> 'tenant_id' = v_context[1]) then v_context[1]::uuid else app.refuse_write(tg_relid, v_context) end,
@@ -2354,7 +2579,10 @@ begin
     return exists (select from app.api_keys k
                     where k.tenant_id = v_context[1]::uuid and k.id = v_context[3]::uuid and p_permission = any (k.permissions));
   end if;
-  return exists (select from app.role_permissions r where r.role = v_context[4] and r.permission = p_permission);
+  -- a built-in role, or one that the tenant has defined (0023)
+  return exists (select from app.role_permissions r where r.role = v_context[4] and r.permission = p_permission)
+      or exists (select from app.roles r
+                  where r.tenant_id = v_context[1]::uuid and r.name = v_context[4] and p_permission = any (r.permissions));
 end $function$;
 alter function app.can(p_permission text) owner to app_gate;
 comment on function app.can(p_permission text) is 'Whether the actor of this transaction has the permission. In policies always as (select app.can(…)).';
@@ -2490,6 +2718,18 @@ begin
 end $function$;
 alter function app.claim_operator_key(p_key text, OUT locked boolean, OUT fingerprint bytea, OUT status integer, OUT headers jsonb, OUT body text) owner to app_gate;
 grant execute on function app.claim_operator_key(p_key text, OUT locked boolean, OUT fingerprint bytea, OUT status integer, OUT headers jsonb, OUT body text) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.client_address()
+ RETURNS inet
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ begin return app.plain_address(nullif((app.context())[7], '')::inet); end $function$;
+alter function app.client_address() owner to app_gate;
+comment on function app.client_address() is 'Where the actor of this transaction is, or null. In policies always as (select app.client_address()).';
+grant execute on function app.client_address() to app_api;
+grant execute on function app.client_address() to app_auditor;
+grant execute on function app.client_address() to app_owner;
 
 CREATE OR REPLACE FUNCTION app.conceal(p_entry_key bytea, p_field text, p_value text)
  RETURNS bytea
@@ -2644,6 +2884,21 @@ AS $function$
   $function$;
 alter function app.dead_mails(p_limit integer) owner to app_gate;
 grant execute on function app.dead_mails(p_limit integer) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.describe_member(p_user_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (select jsonb_build_object('email', u.email, 'name', u.name)
+            from app.memberships m join app.users u on u.id = m.user_id
+           where m.tenant_id = app.tenant_id() and m.user_id = p_user_id
+             and (app.can('users:read') or p_user_id = app.actor_id()));
+end $function$;
+alter function app.describe_member(p_user_id uuid) owner to app_gate;
+grant execute on function app.describe_member(p_user_id uuid) to app_api;
 
 CREATE OR REPLACE FUNCTION app.describe_operator_session(p_session_id uuid)
  RETURNS app.operator_signed_in
@@ -2825,6 +3080,9 @@ AS $function$
 declare
   v_session_id uuid;
   v_user_id    uuid;
+  v_idle       interval;
+  v_begun_at   timestamptz;
+  v_mfa_at     timestamptz;
   v_by_slug    uuid;
   v_tenant_id  uuid;
   v_found      record;
@@ -2833,7 +3091,8 @@ begin
     raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
   end if;
 
-  select s.id, s.user_id into v_session_id, v_user_id
+  select s.id, s.user_id, greatest(s.longest_idle, now() - s.refreshed_at), s.created_at, s.mfa_at
+    into v_session_id, v_user_id, v_idle, v_begun_at, v_mfa_at
     from app.sessions s
     join app.users u on u.id = s.user_id
    where s.secret_hash = sha256(p_secret)
@@ -2844,7 +3103,8 @@ begin
   end if;
 
   -- Now that the person is known, among their own memberships: what is not theirs costs the same look, whether it exists or
-  -- not. So these are steps of their own: a plan of all could begin with the tenant, or with everybody in it.
+  -- not. So these are steps of their own, and the second compares in a way that no index serves: a plan could begin with the
+  -- tenant, or with everybody in it.
   if p_tenant_slug is not null then
     select m.tenant_id into v_by_slug
       from app.memberships m
@@ -2853,12 +3113,14 @@ begin
   end if;
   v_tenant_id := coalesce(p_tenant_id, v_by_slug);
 
-  select m.role, m.status as membership, t.status as tenant,
-         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission) as may
+  select m.role, m.status as membership, t.status as tenant, t.allowed_networks, t.session_idle_seconds, t.session_max_seconds, t.mfa_required,
+         exists (select from app.role_permissions r where r.role = m.role and r.permission = p_permission)
+           or exists (select from app.roles r
+                       where r.tenant_id = m.tenant_id and r.name = m.role and p_permission = any (r.permissions)) as may
     into v_found
     from app.memberships m
     left join app.tenants t on t.tenant_id = m.tenant_id
-   where m.tenant_id = v_tenant_id and m.user_id = v_user_id;
+   where m.user_id = v_user_id and m.tenant_id is not distinct from v_tenant_id;
 
   -- nobody else is told which slug goes with an id: of two names, one is theirs
   if p_tenant_slug is not null and v_by_slug is distinct from v_tenant_id
@@ -2871,6 +3133,16 @@ begin
   if v_found.tenant <> 'active' then
     raise exception 'the tenant is %', v_found.tenant using errcode = 'BH003';
   end if;
+  if v_found.allowed_networks <> '{}' and (app.plain_address(p_address) <<= any (v_found.allowed_networks)) is not true then
+    raise exception 'the tenant is not entered from this network' using errcode = 'BH020';
+  end if;
+  if v_idle >= make_interval(secs => v_found.session_idle_seconds)
+     or v_begun_at + make_interval(secs => v_found.session_max_seconds) <= now() then
+    raise exception 'the session is too old for this tenant' using errcode = 'BH021';
+  end if;
+  if v_found.mfa_required and v_mfa_at is null then
+    raise exception 'the tenant asks for a second factor' using errcode = 'BH022';
+  end if;
   if not v_found.may then
     raise exception 'the role % lacks %', v_found.role, p_permission using errcode = 'BH004';
   end if;
@@ -2879,7 +3151,7 @@ begin
   tenant_id := v_tenant_id; actor_id := v_user_id; role := v_found.role; session_id := v_session_id;
 end $function$;
 alter function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) owner to app_gate;
-comment on function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) is 'Opens a transaction for a person''s request. Raises BH001 to BH006.';
+comment on function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) is 'Opens a transaction for a person''s request. Raises BH001 to BH006 and BH020 to BH022.';
 grant execute on function app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) to app_api;
 
 CREATE OR REPLACE FUNCTION app.enter_as_system(p_slug text, p_request_id text)
@@ -3006,15 +3278,14 @@ CREATE OR REPLACE FUNCTION app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_t
 AS $function$
 #variable_conflict use_column
 declare
-  -- a socket that listens on both families shows IPv4 as ::ffff:a.b.c.d
-  v_address inet := case when p_address <<= '::ffff:0:0/96' then substr(host(p_address), 8)::inet else p_address end;
+  v_address inet := app.plain_address(p_address);
   v_found   record;
 begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
   end if;
 
-  select count(*) over () as matches, k.tenant_id, k.id, t.slug, t.status, p_permission = any (k.permissions) as may,
+  select count(*) over () as matches, k.tenant_id, k.id, t.slug, t.status, t.allowed_networks, p_permission = any (k.permissions) as may,
          coalesce(u.used_at <= now() - interval '1 minute', true) as use_is_due
     into v_found
     from app.api_keys k
@@ -3034,6 +3305,9 @@ begin
   if v_found.status <> 'active' then
     raise exception 'the tenant is %', v_found.status using errcode = 'BH003';
   end if;
+  if v_found.allowed_networks <> '{}' and (v_address <<= any (v_found.allowed_networks)) is not true then
+    raise exception 'the tenant is not entered from this network' using errcode = 'BH020';
+  end if;
   if not v_found.may then
     raise exception 'the key lacks %', p_permission using errcode = 'BH004';
   end if;
@@ -3042,7 +3316,7 @@ begin
   tenant_id := v_found.tenant_id; actor_id := v_found.id; use_is_due := v_found.use_is_due;
 end $function$;
 alter function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) owner to app_gate;
-comment on function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) is 'Opens a transaction for a request of an API key. Raises BH001 and BH003 to BH006.';
+comment on function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) is 'Opens a transaction for a request of an API key. Raises BH001, BH003 to BH006 and BH020.';
 grant execute on function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) to app_api;
 
 CREATE OR REPLACE FUNCTION app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid)
@@ -3473,6 +3747,8 @@ begin
   select p.description, coalesce(p.table_name, replace(split_part(p.name, ':', 1), '-', '_')), app.can(p.name),
          (select coalesce(array_agg(r.role order by array_position(array['member', 'manager', 'admin', 'owner'], r.role)), '{}')
             from app.role_permissions r where r.permission = p.name)
+           || array(select r.name from app.roles r
+                     where r.tenant_id = v_context[1]::uuid and p.name = any (r.permissions) order by r.name)
     into description, table_name, held, roles
     from app.permissions p where p.name = p_permission;
 end $function$;
@@ -3555,6 +3831,50 @@ AS $function$
   $function$;
 alter function app.find_deletion_certificate(p_tenant_id uuid) owner to app_gate;
 grant execute on function app.find_deletion_certificate(p_tenant_id uuid) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.find_invitation(p_token_hash bytea, OUT email text, OUT name text, OUT tenant_names text[], OUT user_id uuid, OUT password_hash text, OUT is_unused boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_invitation app.memberships := app.take_invitation(p_token_hash);
+  v_status     text;
+begin
+  if v_invitation.id is null then
+    return;
+  end if;
+  select u.id, u.password_hash, app.is_unused(u.id), u.status
+    into find_invitation.user_id, find_invitation.password_hash, find_invitation.is_unused, v_status
+    from app.users u where u.email = v_invitation.email;
+  if v_status <> 'active' then
+    find_invitation.user_id := null; find_invitation.password_hash := null; find_invitation.is_unused := null;
+    return;
+  end if;
+  find_invitation.email := v_invitation.email;
+  find_invitation.name  := v_invitation.name;
+  find_invitation.tenant_names := array(
+    select unnest(array[t.slug, t.name]) from app.tenants t
+     where t.tenant_id = v_invitation.tenant_id
+        or t.tenant_id in (select m.tenant_id from app.memberships m where m.user_id = find_invitation.user_id and m.status = 'active'));
+end $function$;
+alter function app.find_invitation(p_token_hash bytea, OUT email text, OUT name text, OUT tenant_names text[], OUT user_id uuid, OUT password_hash text, OUT is_unused boolean) owner to app_gate;
+grant execute on function app.find_invitation(p_token_hash bytea, OUT email text, OUT name text, OUT tenant_names text[], OUT user_id uuid, OUT password_hash text, OUT is_unused boolean) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.find_member(p_email text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (select m.user_id from app.memberships m join app.users u on u.id = m.user_id
+           where m.tenant_id = app.tenant_id() and u.email = lower(p_email) and app.can('users:read'));
+end $function$;
+alter function app.find_member(p_email text) owner to app_gate;
+grant execute on function app.find_member(p_email text) to app_api;
 
 CREATE OR REPLACE FUNCTION app.find_operator_credential(p_email text, OUT operator_id uuid, OUT password_hash text)
  RETURNS record
@@ -3812,6 +4132,28 @@ end $function$;
 alter function app.give_access(p_id uuid, p_access text, p_hours integer) owner to app_gate;
 grant execute on function app.give_access(p_id uuid, p_access text, p_hours integer) to app_api;
 
+CREATE OR REPLACE FUNCTION app.grantable_roles()
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+  v_held    text[] := app.held_permissions();
+begin
+  return array(select r.name
+                 from (select distinct b.role as name from app.role_permissions b
+                        union all
+                       select o.name from app.roles o where o.tenant_id = v_context[1]::uuid) r
+                where app.may_give(v_context[1]::uuid, v_context[4], v_held, r.name));
+end $function$;
+alter function app.grantable_roles() owner to app_gate;
+comment on function app.grantable_roles() is 'The roles that the actor of this transaction may give and take. In policies always as (select app.grantable_roles()).';
+grant execute on function app.grantable_roles() to app_api;
+grant execute on function app.grantable_roles() to app_auditor;
+grant execute on function app.grantable_roles() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.has_acted(p_tenant_id uuid, p_actor_id uuid)
  RETURNS boolean
  LANGUAGE sql
@@ -3820,6 +4162,19 @@ CREATE OR REPLACE FUNCTION app.has_acted(p_tenant_id uuid, p_actor_id uuid)
 AS $function$ select exists (select from app.audit_log e where e.tenant_id = p_tenant_id and e.actor_id = p_actor_id) $function$;
 alter function app.has_acted(p_tenant_id uuid, p_actor_id uuid) owner to app_audit;
 grant execute on function app.has_acted(p_tenant_id uuid, p_actor_id uuid) to app_gate;
+
+CREATE OR REPLACE FUNCTION app.has_second_factor()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return (select s.mfa_at is not null from app.sessions s where s.id = nullif((app.context())[5], '')::uuid);
+end $function$;
+alter function app.has_second_factor() owner to app_gate;
+comment on function app.has_second_factor() is 'Whether a second factor was shown in the session of this transaction; null where there is none.';
+grant execute on function app.has_second_factor() to app_api;
 
 CREATE OR REPLACE FUNCTION app.held_networks()
  RETURNS cidr[]
@@ -3852,7 +4207,10 @@ begin
     return coalesce((select k.permissions from app.api_keys k
                       where k.tenant_id = v_context[1]::uuid and k.id = v_context[3]::uuid), '{}');
   end if;
-  return array(select r.permission from app.role_permissions r where r.role = v_context[4] order by r.permission);
+  return array(select r.permission from app.role_permissions r where r.role = v_context[4]
+                union
+               select unnest(r.permissions) from app.roles r where r.tenant_id = v_context[1]::uuid and r.name = v_context[4]
+                order by 1);
 end $function$;
 alter function app.held_permissions() owner to app_gate;
 comment on function app.held_permissions() is 'What the actor of this transaction may do. In policies always as (select app.held_permissions()).';
@@ -3941,6 +4299,27 @@ end $function$;
 alter function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text) owner to app_gate;
 grant execute on function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text) to app_operator;
 
+CREATE OR REPLACE FUNCTION app.inviter_may(p_tenant_id uuid, p_inviter_id uuid, p_role text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_role text;
+  v_held text[];
+begin
+  select m.role, app.permissions_of(m.tenant_id, m.role) into v_role, v_held
+    from app.memberships m join app.users u on u.id = m.user_id
+   where m.tenant_id = p_tenant_id and m.user_id = p_inviter_id and m.status = 'active' and u.status = 'active';
+  if not found then
+    select k.permissions into v_held from app.api_keys k
+     where k.tenant_id = p_tenant_id and k.id = p_inviter_id and (k.expires_at is null or k.expires_at > clock_timestamp());
+  end if;
+  return coalesce('users:invite' = any (v_held) and app.may_give(p_tenant_id, v_role, v_held, p_role), false);
+end $function$;
+alter function app.inviter_may(p_tenant_id uuid, p_inviter_id uuid, p_role text) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.is_announced(p_visit_id uuid)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3962,9 +4341,81 @@ CREATE OR REPLACE FUNCTION app.is_erasing()
  LANGUAGE plpgsql
  STABLE PARALLEL RESTRICTED SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ begin return coalesce((app.context())[4] = 'eraser', false); end $function$;
+AS $function$
+declare
+  v_context text[] := app.context();
+begin
+  -- the kind as well: a tenant may call a role of its own as it likes
+  return coalesce(v_context[2] = 'system' and v_context[4] = 'eraser', false);
+end $function$;
 alter function app.is_erasing() owner to app_gate;
 grant execute on function app.is_erasing() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.is_unused(p_user_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return exists (select from app.first_sign_ins f join app.users u on u.id = f.user_id
+                  where f.user_id = p_user_id and u.email_verified_at is null
+                    and not exists (select from app.sessions s where s.user_id = p_user_id));
+end $function$;
+alter function app.is_unused(p_user_id uuid) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.join_at_first_sign_in(p_user_id uuid, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_first      app.first_sign_ins;
+  v_invitation app.memberships;
+begin
+  select * into v_first from app.first_sign_ins f where f.user_id = p_user_id;
+  if not found then
+    return;
+  end if;
+  v_invitation := app.take_invitation((select m.token_hash from app.memberships m where m.tenant_id = v_first.of_tenant and m.id = v_first.membership_id));
+  if v_invitation.email = (select u.email from app.users u where u.id = p_user_id) then
+    perform app.join_tenant(v_invitation, p_user_id, p_request_id, p_address, p_user_agent);
+  end if;
+end $function$;
+alter function app.join_at_first_sign_in(p_user_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.join_tenant(p_invitation app.memberships, p_user_id uuid, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app.seal(p_invitation.tenant_id, 'user', p_user_id, p_invitation.role, null, p_request_id, p_address);
+  update app.memberships m
+     set user_id = p_user_id, status = 'active', email = null, name = null, token_hash = null, expires_at = null
+   where m.tenant_id = p_invitation.tenant_id and m.id = p_invitation.id;
+  delete from app.first_sign_ins f where f.user_id = p_user_id and f.membership_id = p_invitation.id;
+  perform app.log_security('tenant_joined', p_user_id, p_invitation.tenant_id, null, p_request_id, p_address, p_user_agent, null);
+end $function$;
+alter function app.join_tenant(p_invitation app.memberships, p_user_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.keep_an_owner()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not exists (select from app.memberships m join app.users u on u.id = m.user_id
+                  where m.tenant_id = old.tenant_id and m.role = 'owner' and m.status = 'active' and u.status = 'active')
+     -- one that is being erased needs none
+     and exists (select from app.tenants t where t.tenant_id = old.tenant_id and t.status <> 'deleting') then
+    raise exception 'the last owner' using errcode = 'BH023';
+  end if;
+  return null;
+end $function$;
+alter function app.keep_an_owner() owner to app_gate;
+grant execute on function app.keep_an_owner() to app_owner;
 
 CREATE OR REPLACE FUNCTION app.keep_operator_answer(p_key text, p_fingerprint bytea, p_status integer, p_headers jsonb, p_body text)
  RETURNS void
@@ -4016,6 +4467,49 @@ AS $function$
 alter function app.key_used_at(p_key_id uuid) owner to app_gate;
 grant execute on function app.key_used_at(p_key_id uuid) to app_api;
 
+CREATE OR REPLACE FUNCTION app.leave_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me   record;
+  v_role text;
+begin
+  select * into v_me from app.person_of(p_secret);
+  select m.role into v_role from app.memberships m
+   where m.tenant_id = p_tenant_id and m.user_id = v_me.user_id and m.status = 'active';
+  if not found then
+    raise exception 'not a member' using errcode = 'BH002';
+  end if;
+  perform app.seal(p_tenant_id, 'user', v_me.user_id, v_role, v_me.session_id, p_request_id, p_address);
+  delete from app.memberships m where m.tenant_id = p_tenant_id and m.user_id = v_me.user_id and m.status = 'active';
+  -- deactivated or removed in this moment
+  if not found then
+    raise exception 'not a member' using errcode = 'BH002';
+  end if;
+  update app.sessions s set selected_tenant_id = null where s.user_id = v_me.user_id and s.selected_tenant_id = p_tenant_id;
+  perform app.log_security('tenant_left', v_me.user_id, p_tenant_id, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+end $function$;
+alter function app.leave_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.leave_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.lift_allowed_networks(p_slug text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant_id uuid := app.enter_as_system(p_slug, 'allowed networks');
+begin
+  update app.tenants t set allowed_networks = '{}' where t.tenant_id = v_tenant_id;
+  perform app.log_security('networks_lifted', null, v_tenant_id, null, null, null, null, jsonb_build_object('by', session_user));
+end $function$;
+alter function app.lift_allowed_networks(p_slug text) owner to app_gate;
+grant execute on function app.lift_allowed_networks(p_slug text) to app_owner;
+
 CREATE OR REPLACE FUNCTION app.list_audit_keys()
  RETURNS TABLE(key_id text, public_key bytea, created_at timestamp with time zone)
  LANGUAGE sql
@@ -4066,6 +4560,45 @@ AS $function$
 alter function app.list_own_access() owner to app_gate;
 grant execute on function app.list_own_access() to app_operator;
 
+CREATE OR REPLACE FUNCTION app.list_permissions()
+ RETURNS TABLE(name text, description text, held boolean)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select p.name, p.description, p.name = any ((select app.held_permissions())::text[])
+      from app.permissions p
+     where (select app.tenant_id()) is not null and ((select app.can('roles:read')) or (select app.can('roles:write')))
+     order by p.name
+  $function$;
+alter function app.list_permissions() owner to app_gate;
+grant execute on function app.list_permissions() to app_api;
+
+CREATE OR REPLACE FUNCTION app.list_roles()
+ RETURNS TABLE(name text, built_in boolean, description text, permissions text[], assignable boolean, created_at timestamp with time zone, updated_at timestamp with time zone, version integer)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    with mine as materialized (select app.grantable_roles() as roles), listed as (
+      select b.name, true as built_in, b.description, app.permissions_of(null, b.name) as permissions,
+             null::timestamptz as created_at, null::timestamptz as updated_at, 1 as version, b.place
+        from (values ('owner', 'Everything, its owners and the tenant itself included.', 1),
+                     ('admin', 'Everything but the owners and the tenant itself.', 2),
+                     ('manager', 'The work, and deleting it.', 3),
+                     ('member', 'The work.', 4)) b (name, description, place)
+      union all
+      select r.name, false, r.description, r.permissions, r.created_at, r.updated_at, r.version, 5
+        from app.roles r where r.tenant_id = (select app.tenant_id())
+    )
+    select l.name, l.built_in, l.description, l.permissions, l.name = any (mine.roles), l.created_at, l.updated_at, l.version
+      from listed l, mine
+     where (select app.tenant_id()) is not null and ((select app.can('roles:read')) or (select app.can('roles:write')))
+     order by l.place, l.name
+  $function$;
+alter function app.list_roles() owner to app_gate;
+grant execute on function app.list_roles() to app_api;
+
 CREATE OR REPLACE FUNCTION app.list_sessions(p_secret bytea)
  RETURNS TABLE(id uuid, current boolean, tenant_id uuid, address inet, user_agent text, created_at timestamp with time zone, refreshed_at timestamp with time zone, idle_expires_at timestamp with time zone, expires_at timestamp with time zone)
  LANGUAGE sql
@@ -4103,6 +4636,19 @@ AS $function$
   $function$;
 alter function app.list_tenants_as_operator(p_tenant_id uuid) owner to app_gate;
 grant execute on function app.list_tenants_as_operator(p_tenant_id uuid) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.lock_owners()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform from app.tenants t where t.tenant_id = old.tenant_id for no key update;
+  return case tg_op when 'DELETE' then old else new end;
+end $function$;
+alter function app.lock_owners() owner to app_gate;
+grant execute on function app.lock_owners() to app_owner;
 
 CREATE OR REPLACE FUNCTION app.log_operation(p_event text, p_tenant_id uuid, p_detail jsonb)
  RETURNS void
@@ -4174,6 +4720,40 @@ begin
 end $function$;
 alter function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
 
+CREATE OR REPLACE FUNCTION app.mail_invitation(p_membership_id uuid, p_mail app.sealed_mail)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_invitation app.memberships;
+  v_own        int;
+  v_all        int;
+begin
+  select * into v_invitation from app.memberships m
+   where m.tenant_id = (select app.tenant_id()) and m.id = p_membership_id and m.status = 'invited'
+     and m.invited_by = (select app.actor_id()) and m.invited_at = now() and (select app.can('users:invite'));
+  if not found then
+    raise exception 'no invitation of this transaction' using errcode = 'BH004';
+  end if;
+  select count(*), count(*) filter (where i.of_tenant = v_invitation.tenant_id) into v_all, v_own
+    from app.invitation_mails i where i.email = v_invitation.email and i.created_at > now() - interval '1 hour';
+  if v_own >= 5 then
+    return false;
+  end if;
+  -- what nobody has begun to send would arrive with a token that is good no more
+  update app.mails m set state = 'void', sealed = '', settled_at = now()
+    from app.invitation_mails i
+   where i.membership_id = p_membership_id and m.id = i.mail_id and m.state = 'waiting' and m.attempts = 0;
+  perform app.write_mail(null, p_mail, v_invitation.expires_at - now(), v_all < 20);
+  insert into app.invitation_mails (mail_id, membership_id, of_tenant, email)
+  values (p_mail.id, p_membership_id, v_invitation.tenant_id, v_invitation.email);
+  return true;
+end $function$;
+alter function app.mail_invitation(p_membership_id uuid, p_mail app.sealed_mail) owner to app_gate;
+grant execute on function app.mail_invitation(p_membership_id uuid, p_mail app.sealed_mail) to app_api;
+
 CREATE OR REPLACE FUNCTION app.mail_token(p_user_id uuid, p_purpose text, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail)
  RETURNS void
  LANGUAGE plpgsql
@@ -4239,6 +4819,35 @@ end $function$;
 alter function app.make_erasable() owner to app_gate;
 grant execute on function app.make_erasable() to app_owner;
 
+CREATE OR REPLACE FUNCTION app.make_invited_person(p_membership_id uuid, p_password_hash text, p_address inet)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context    text[] := app.context();
+  v_invitation app.memberships;
+  v_user_id    uuid;
+begin
+  select * into v_invitation from app.memberships m
+   where m.tenant_id = v_context[1]::uuid and m.id = p_membership_id and m.status = 'invited'
+     and m.invited_by = v_context[3]::uuid and m.created_at = now() and app.can('users:invite');
+  if not found then
+    raise exception 'no invitation of this transaction' using errcode = 'BH004';
+  end if;
+  insert into app.users (email, name, password_hash) values (v_invitation.email, v_invitation.name, p_password_hash)
+  on conflict (email) do nothing
+  returning id into v_user_id;
+  if v_user_id is not null then
+    insert into app.first_sign_ins (user_id, membership_id, of_tenant) values (v_user_id, v_invitation.id, v_invitation.tenant_id);
+    perform app.log_security('person_made', v_user_id, v_invitation.tenant_id, v_context[5]::uuid, v_context[6], p_address, null,
+                             jsonb_build_object('by', v_context[3]));
+  end if;
+end $function$;
+alter function app.make_invited_person(p_membership_id uuid, p_password_hash text, p_address inet) owner to app_gate;
+grant execute on function app.make_invited_person(p_membership_id uuid, p_password_hash text, p_address inet) to app_api;
+
 CREATE OR REPLACE FUNCTION app.mark_tenant(p_tenant_id uuid, p_grace interval, p_versions integer[])
  RETURNS boolean
  LANGUAGE plpgsql
@@ -4268,6 +4877,20 @@ begin
 end $function$;
 alter function app.mark_tenant(p_tenant_id uuid, p_grace interval, p_versions integer[]) owner to app_gate;
 grant execute on function app.mark_tenant(p_tenant_id uuid, p_grace interval, p_versions integer[]) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.may_give(p_tenant_id uuid, p_own_role text, p_held text[], p_role text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_role = 'owner' then
+    return p_own_role is not distinct from 'owner';
+  end if;
+  return coalesce(app.permissions_of(p_tenant_id, p_role) <@ p_held, false);
+end $function$;
+alter function app.may_give(p_tenant_id uuid, p_own_role text, p_held text[], p_role text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.mind_audit_era()
  RETURNS void
@@ -4393,6 +5016,18 @@ begin
 end $function$;
 alter function app.pad_personal(p_value text) owner to app_audit;
 
+CREATE OR REPLACE FUNCTION app.permissions_of(p_tenant_id uuid, p_role text)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return coalesce((select array_agg(r.permission order by r.permission) from app.role_permissions r where r.role = p_role),
+                  (select r.permissions from app.roles r where r.tenant_id = p_tenant_id and r.name = p_role));
+end $function$;
+alter function app.permissions_of(p_tenant_id uuid, p_role text) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.person_of(p_secret bytea, OUT session_id uuid, OUT user_id uuid)
  RETURNS record
  LANGUAGE plpgsql
@@ -4453,6 +5088,13 @@ AS $function$
   $function$;
 alter function app.personal_openings(p_ids uuid[]) owner to app_audit;
 grant execute on function app.personal_openings(p_ids uuid[]) to app_api;
+
+CREATE OR REPLACE FUNCTION app.plain_address(p_address inet)
+ RETURNS inet
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+AS $function$ begin return case when p_address <<= '::ffff:0:0/96' then substr(host(p_address), 8)::inet else p_address end; end $function$;
+alter function app.plain_address(p_address inet) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.read_statistics()
  RETURNS TABLE(computed_at timestamp with time zone, numbers jsonb)
@@ -4752,7 +5394,8 @@ begin
   if p_counter = v_session.counter then
     verdict := 'rotated';
     update app.sessions
-       set counter = counter + 1, refreshed_at = clock_timestamp(), idle_expires_at = least(clock_timestamp() + p_idle, expires_at)
+       set counter = counter + 1, longest_idle = greatest(longest_idle, clock_timestamp() - refreshed_at), refreshed_at = clock_timestamp(),
+            idle_expires_at = least(clock_timestamp() + p_idle, expires_at)
      where id = p_session_id;
   elsif p_counter = v_session.counter - 1 and clock_timestamp() < v_session.refreshed_at + p_grace then
     verdict := 'repeated';
@@ -4905,6 +5548,26 @@ end $function$;
 alter function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) owner to app_gate;
 grant execute on function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.stamp_invitation()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if tg_op = 'UPDATE' and new.token_hash = old.token_hash then
+    return new;
+  end if;
+  new.invited_by := app.actor_id();
+  new.invited_at := now();
+  if exists (select from app.memberships m join app.users u on u.id = m.user_id where m.tenant_id = new.tenant_id and u.email = new.email) then
+    raise exception 'a member already' using errcode = '23505', constraint = 'memberships_user_key';
+  end if;
+  return new;
+end $function$;
+alter function app.stamp_invitation() owner to app_gate;
+grant execute on function app.stamp_invitation() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
  RETURNS app.operator_signed_in
  LANGUAGE plpgsql
@@ -4942,6 +5605,7 @@ begin
     raise exception 'no such person' using errcode = 'BH001';
   end if;
 
+  perform app.join_at_first_sign_in(p_user_id, p_request_id, p_address, p_user_agent);  -- (0025)
   select array_agg(m.tenant_id) into v_tenants
     from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
    where m.user_id = p_user_id and m.status = 'active'
@@ -5051,6 +5715,25 @@ begin
 end $function$;
 alter function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.take_invitation(p_token_hash bytea)
+ RETURNS app.memberships
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_invitation app.memberships;
+begin
+  select m.* into v_invitation
+    from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
+   where m.token_hash = p_token_hash and m.status = 'invited' and m.expires_at > clock_timestamp() and t.status = 'active'
+     for update of m;
+  if found and app.inviter_may(v_invitation.tenant_id, v_invitation.invited_by, v_invitation.role) then
+    return v_invitation;
+  end if;
+  return null;
+end $function$;
+alter function app.take_invitation(p_token_hash bytea) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.take_token(p_token_hash bytea, p_purposes text[], OUT user_id uuid, OUT purpose text, OUT email text)
  RETURNS record
@@ -5250,6 +5933,24 @@ exception when unique_violation then
 end $function$;
 alter function app.verify_email(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.verify_email(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.void_invitation_mails()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if tg_op = 'UPDATE' and new.status = 'invited' then
+    return null;
+  end if;
+  update app.mails m set state = 'void', sealed = '', settled_at = now()
+    from app.invitation_mails i
+   where i.membership_id = old.id and m.id = i.mail_id and m.state = 'waiting' and m.attempts = 0;
+  return null;
+end $function$;
+alter function app.void_invitation_mails() owner to app_gate;
+grant execute on function app.void_invitation_mails() to app_owner;
 
 CREATE OR REPLACE FUNCTION app.why_audit_month_is_kept(p_month text)
  RETURNS text

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import { makeApiKeys } from './auth/api-keys.ts'
+import { makeInvitations } from './auth/invitations.ts'
 import { makeNewOwner } from './auth/new-owner.ts'
 import { makeOperatorTokens } from './auth/operator-tokens.ts'
 import { makeOperatorSessions } from './auth/operators.ts'
@@ -34,6 +35,11 @@ import { statistics } from './modules/operators/statistics.ts'
 import { tenants } from './modules/operators/tenants.ts'
 import { problemKinds } from './modules/problems.ts'
 import { projects } from './modules/projects.ts'
+import { roles } from './modules/roles.ts'
+import { ownTenant } from './modules/tenant.ts'
+import { acceptInvitation } from './modules/users/accept.ts'
+import { invitations } from './modules/users/invitations.ts'
+import { users } from './modules/users/users.ts'
 import { accept } from './plugins/accept.ts'
 import { accessTokens } from './plugins/access-tokens.ts'
 import { auth } from './plugins/auth.ts'
@@ -100,6 +106,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
   const recovery = makeRecovery({ pool: pools.auth, mails, ...config.mailedTokens })
   const ownRows = makeOwn(pools.auth)
   const operatorTokens = pools.operator && makeOperatorTokens({ ...config.jwt, ttlMs: config.sessions.accessTokenMs })
+  const invited = makeInvitations({ pool: pools.auth, mails, ttlMs: config.invitationMs })
   const cursorKeys = deriveKeys(
     config.encryptionKeys.map(({ key }) => key),
     'bulkhead cursors',
@@ -156,6 +163,8 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         { prefix: '/auth' },
       )
 
+      api.register(acceptInvitation, { prefix: '/invitations', sessions, invitations: invited })
+
       api.register(async (tenant) => {
         tenant.register(auth, { apiKeys: keysInUse, verifyAccess: operatorTokens?.verifyAccess })
         tenant.register(pagination, { keys: cursorKeys })
@@ -165,6 +174,10 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         })
 
         tenant.register(projects, { prefix: '/projects' })
+        tenant.register(ownTenant, { prefix: '/tenant' })
+        tenant.register(users, { prefix: '/users', invitations: invited })
+        tenant.register(invitations, { prefix: '/invitations', invitations: invited })
+        tenant.register(roles, { prefix: '/roles' })
         tenant.register(apiKeys, { prefix: '/api-keys' })
         tenant.register(audit, { prefix: '/audit' })
         tenant.register(auditExport, { prefix: '/audit' })

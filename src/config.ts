@@ -107,6 +107,7 @@ const server = (read: Reader) => {
       refreshIdleMs: read('REFRESH_IDLE_TTL', duration, '14d'),
       maxMs: read('SESSION_MAX_TTL', duration, '90d'),
     },
+    invitationMs: read('INVITATION_TTL', duration, '7d'),
     mailedTokens: {
       passwordResetMs: read('PASSWORD_RESET_TTL', duration, '30m'),
       emailVerificationMs: read('EMAIL_VERIFICATION_TTL', duration, '24h'),

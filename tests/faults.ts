@@ -310,10 +310,10 @@ export const faults: readonly Fault[] = [
   },
   {
     title: 'an audit trigger under a condition',
-    sql: `create or replace trigger audit_insert after insert on app.memberships referencing new table as affected_rows
+    sql: `create or replace trigger audit_insert after insert on app.tenants referencing new table as affected_rows
             for each statement when (current_user <> 'app_worker') execute function app.audit();
-          alter table app.memberships enable always trigger audit_insert`,
-    broken: unaudited('app.memberships'),
+          alter table app.tenants enable always trigger audit_insert`,
+    broken: unaudited('app.tenants'),
   },
   {
     title: 'an audit trigger for one column',
@@ -325,10 +325,10 @@ export const faults: readonly Fault[] = [
     title: 'an audit trigger that is not shown the rows, and one that is shown half of them',
     sql: `create or replace trigger audit_insert after insert on app.projects for each statement execute function app.audit();
           alter table app.projects enable always trigger audit_insert;
-          create or replace trigger audit_update after update on app.memberships referencing old table as affected_rows
+          create or replace trigger audit_update after update on app.tenants referencing old table as affected_rows
             for each statement execute function app.audit();
-          alter table app.memberships enable always trigger audit_update`,
-    broken: unaudited('app.memberships', 'app.projects'),
+          alter table app.tenants enable always trigger audit_update`,
+    broken: unaudited('app.projects', 'app.tenants'),
   },
   {
     title: 'an audit trigger that is shown the old rows for the new ones',
@@ -380,7 +380,7 @@ export const faults: readonly Fault[] = [
   },
   {
     title: 'a personal column that is gone, and a person who is none',
-    sql: `select app.audit_table('app.memberships', 'personal', 'user_id', 'email'),
+    sql: `select app.audit_table('app.memberships', 'token_hash', 'personal', 'user_id', 'nickname'),
                  app.audit_table('app.projects', 'personal', 'name', 'description'), app.audit_table('app.tenants', 'personal', 'id')`,
     broken: [
       ['every_column_that_an_audit_trigger_names_exists', 'app.memberships'],

@@ -4,13 +4,15 @@ import type { Answer, Person, World } from './harness.ts'
 
 /**
  * What every resource must pass: another tenant's row is neither listed, read, changed, deleted nor told from one that
- * does not exist. `body` makes one row; `change` is a valid patch of it, or null where rows are not changed.
+ * does not exist. `body` makes one row; `change` is a valid patch of it, or null where rows are not changed; `replacement`
+ * is what PUT takes, where that is not what POST does.
  */
 export function walled(
   it: World,
   path: string,
   body: Record<string, unknown>,
   change: Record<string, unknown> | null = {},
+  replacement: Record<string, unknown> = body,
 ): void {
   describe(`${path} is walled`, () => {
     let acme: Person
@@ -38,7 +40,7 @@ export function walled(
     const asks: [string, (id: string, headers?: Record<string, string>) => Promise<Answer>][] = [
       ['GET', (id) => globex.get(`${path}/${id}`)],
       ['HEAD', (id) => globex.head(`${path}/${id}`)],
-      ['PUT', (id, headers) => globex.put(`${path}/${id}`, body, headers)],
+      ['PUT', (id, headers) => globex.put(`${path}/${id}`, replacement, headers)],
       ['PATCH', (id, headers) => globex.patch(`${path}/${id}`, change ?? {}, headers)],
       ['DELETE', (id, headers) => globex.delete(`${path}/${id}`, headers)],
     ]

@@ -28,7 +28,7 @@ export const takeFingerprint = async (superuser: pg.Client, { tenantId, beyond }
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where c.relkind in ('r', 'p') and not c.relispartition and n.nspname !~ '^(pg_|information_schema$)' order by 1`)
   const { rows: people } = await superuser.query<{ tenant_id: string; user_id: string }>(
-    'select tenant_id, user_id from app.memberships',
+    'select tenant_id, user_id from app.memberships where user_id is not null',
   )
   const names = (isMeant: (tenant: string) => boolean) =>
     [...new Set(people.filter((one) => isMeant(one.tenant_id)).flatMap((one) => [one.tenant_id, one.user_id]))]

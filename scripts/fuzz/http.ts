@@ -28,7 +28,7 @@ import { makeMask } from './mask.ts'
 import { parting } from './parting.ts'
 import { makeRandom, type Random } from './random.ts'
 import { type Bounds, count, type Finding, makeClock, makeReport, type Report } from './report.ts'
-import { accessToken, cloneStage, type Person, type Role, type Stage, signIn } from './stage.ts'
+import { accessToken, cloneStage, type Person, type Role, reinstate, type Stage, signIn } from './stage.ts'
 
 type Options = {
   stage: Stage
@@ -152,6 +152,18 @@ const carry = ({ served, tokens }: Pick<Arena, 'served' | 'tokens'>, person: Per
 const signInAgain = async (arena: Arena): Promise<void> => {
   for (const person of Object.values(arena.stage.people.acme)) carry(arena, await signIn(arena.served, person))
   arena.key = await makeKey(arena)
+}
+
+const changesMembers = ({ method, target }: Request): boolean =>
+  method !== 'GET' && method !== 'HEAD' && /\/users\/|\/leave/i.test(decodeSafely(target))
+
+/** As it is routed, however it was written. */
+const decodeSafely = (target: string): string => {
+  try {
+    return decodeURIComponent(target)
+  } catch {
+    return target
+  }
 }
 
 const makeKey = async (arena: Arena): Promise<string> => {
@@ -434,6 +446,7 @@ const ask = (arena: Arena, draft: Draft, random: Random) => {
       const request = requests[at[which]] as Request
       const answer = await askPatiently(arena.wire, request)
       learn(arena.own, request.target, answer)
+      if (answer.status < 300 && changesMembers(request)) await reinstate(arena.superuser, arena.stage.people.acme)
       return answer
     },
   }

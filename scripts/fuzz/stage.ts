@@ -139,6 +139,21 @@ const asSystem = async (superuser: pg.Client, tenantId: string, text: string, va
   await superuser.query('commit')
 }
 
+/**
+ * Whoever of a tenant was demoted, deactivated or removed by what was sent, or has left, is again what they were. In one
+ * statement: others use this connection, too.
+ */
+export const reinstate = async (superuser: pg.Client, people: Record<Role, Person>): Promise<void> => {
+  const { tenantId } = people.owner
+  await superuser.query(
+    `insert into app.memberships as m (tenant_id, user_id, role)
+     select $1, person.* from app.seal($1, 'system', null, 'system', null, 'stage', null), unnest($2::uuid[], $3::text[]) person
+     on conflict (tenant_id, user_id) do update set role = excluded.role, status = 'active'
+       where (m.role, m.status) is distinct from (excluded.role, 'active')`,
+    [tenantId, Object.values(people).map(({ userId }) => userId), Object.values(people).map(({ role }) => role)],
+  )
+}
+
 const signInAll = async (
   served: OpenApp,
   superuser: pg.Client,
@@ -146,7 +161,7 @@ const signInAll = async (
 ): Promise<Record<Role, Person>> => {
   const { rows } = await superuser.query<{ role: Role; user_id: string; tenant_id: string }>(
     `select m.role, m.user_id, m.tenant_id from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
-      where t.slug = $1`,
+      where t.slug = $1 and m.status = 'active'`,
     [tenant],
   )
   const people = rows.map(({ role, user_id: userId, tenant_id: tenantId }) =>
@@ -251,9 +266,10 @@ const survey = async (superuser: pg.Client, tenants: Record<'acme' | 'globex', s
     found.others.push(...(await read(table, 'tenant_id <> $1', [tenants.globex])))
   }
   const names = (
-    await superuser.query<{ user_id: string }>('select user_id from app.memberships where tenant_id = $1', [
-      tenants.globex,
-    ])
+    await superuser.query<{ user_id: string }>(
+      'select user_id from app.memberships where tenant_id = $1 and user_id is not null',
+      [tenants.globex],
+    )
   ).rows.map(({ user_id }) => user_id)
   for (const { table } of relations.filter(({ walled }) => !walled)) {
     for (const row of await read(table, 'true', [])) {

@@ -212,7 +212,7 @@ begin
     end if;
   end if;
 
-  if tg_op = 'DELETE' and v_context[4] = 'eraser' then
+  if tg_op = 'DELETE' and v_context[2] = 'system' and v_context[4] = 'eraser' then
     -- a tenant that is erased leaves how many rows there were, and not once more what was in them (0028)
     insert into app.audit_log (tenant_id, actor_kind, actor_id, role, request_id, action, table_name, new_row)
     select case when bool_and(to_jsonb(r) ->> 'tenant_id' = v_context[1]) then v_context[1]::uuid else app.refuse_write(tg_relid, v_context) end,

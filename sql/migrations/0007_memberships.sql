@@ -23,7 +23,9 @@ create policy wall on app.memberships as restrictive
   using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()));
 
 create policy gate on app.memberships to app_gate using (true) with check (true);
-create policy read on app.memberships for select to app_api, app_worker using (true);
+create policy read on app.memberships for select to app_api
+  using ((select app.can('users:read')) or user_id = (select app.actor_id()));
+create policy work on app.memberships for select to app_worker using (true);
 create policy audit on app.memberships for select to app_auditor using (true);
 
 grant select, insert on app.memberships to app_gate;

@@ -69,6 +69,7 @@ begin
     raise exception 'no such person' using errcode = 'BH001';
   end if;
 
+  perform app.join_at_first_sign_in(p_user_id, p_request_id, p_address, p_user_agent);  -- (0025)
   select array_agg(m.tenant_id) into v_tenants
     from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
    where m.user_id = p_user_id and m.status = 'active'
@@ -129,7 +130,8 @@ begin
   if p_counter = v_session.counter then
     verdict := 'rotated';
     update app.sessions
-       set counter = counter + 1, refreshed_at = clock_timestamp(), idle_expires_at = least(clock_timestamp() + p_idle, expires_at)
+       set counter = counter + 1, longest_idle = greatest(longest_idle, clock_timestamp() - refreshed_at), refreshed_at = clock_timestamp(),
+            idle_expires_at = least(clock_timestamp() + p_idle, expires_at)
      where id = p_session_id;
   elsif p_counter = v_session.counter - 1 and clock_timestamp() < v_session.refreshed_at + p_grace then
     verdict := 'repeated';

@@ -38,6 +38,8 @@ begin
   select p.description, coalesce(p.table_name, replace(split_part(p.name, ':', 1), '-', '_')), app.can(p.name),
          (select coalesce(array_agg(r.role order by array_position(array['member', 'manager', 'admin', 'owner'], r.role)), '{}')
             from app.role_permissions r where r.permission = p.name)
+           || array(select r.name from app.roles r
+                     where r.tenant_id = v_context[1]::uuid and p.name = any (r.permissions) order by r.name)
     into description, table_name, held, roles
     from app.permissions p where p.name = p_permission;
 end $$;

@@ -43,23 +43,8 @@ create policy gate on app.api_keys to app_gate using (true) with check (true);
 
 set local role app_gate;
 
--- What the actor of this transaction may hand on, which is no more than what it has itself. A person is bound by their role;
--- a key also by its own end and its own networks, or else it would outlive them in another key.
-
-create function app.held_permissions() returns text[]
-  language plpgsql stable parallel restricted security definer
-  set search_path = pg_catalog, pg_temp
-  as $$
-declare
-  v_context text[] := app.context();
-begin
-  if v_context[2] = 'key' then
-    return coalesce((select k.permissions from app.api_keys k
-                      where k.tenant_id = v_context[1]::uuid and k.id = v_context[3]::uuid), '{}');
-  end if;
-  return array(select r.permission from app.role_permissions r where r.role = v_context[4] order by r.permission);
-end $$;
-comment on function app.held_permissions is 'What the actor of this transaction may do. In policies always as (select app.held_permissions()).';
+-- What the actor of this transaction may hand on is no more than what it has itself (app.held_permissions). A person is bound
+-- by their role; a key also by its own end and its own networks, or else it would outlive them in another key.
 
 create function app.held_until() returns timestamptz
   language plpgsql stable parallel restricted security definer
@@ -85,7 +70,7 @@ begin
 end $$;
 comment on function app.held_networks is 'The networks that the actor of this transaction is bound to, or null.';
 
-grant execute on function app.held_permissions(), app.held_until(), app.held_networks() to app_owner, app_api, app_auditor;
+grant execute on function app.held_until(), app.held_networks() to app_owner, app_api, app_auditor;
 
 -- A new secret takes the place of the old one, which stays good until previous_expires_at, a week at most. Nothing else
 -- moves that time: an overlap is not made longer.
@@ -187,15 +172,14 @@ create function app.enter_key(
   as $$
 #variable_conflict use_column
 declare
-  -- a socket that listens on both families shows IPv4 as ::ffff:a.b.c.d
-  v_address inet := case when p_address <<= '::ffff:0:0/96' then substr(host(p_address), 8)::inet else p_address end;
+  v_address inet := app.plain_address(p_address);
   v_found   record;
 begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
   end if;
 
-  select count(*) over () as matches, k.tenant_id, k.id, t.slug, t.status, p_permission = any (k.permissions) as may,
+  select count(*) over () as matches, k.tenant_id, k.id, t.slug, t.status, t.allowed_networks, p_permission = any (k.permissions) as may,
          coalesce(u.used_at <= now() - interval '1 minute', true) as use_is_due
     into v_found
     from app.api_keys k
@@ -215,6 +199,9 @@ begin
   if v_found.status <> 'active' then
     raise exception 'the tenant is %', v_found.status using errcode = 'BH003';
   end if;
+  if v_found.allowed_networks <> '{}' and (v_address <<= any (v_found.allowed_networks)) is not true then
+    raise exception 'the tenant is not entered from this network' using errcode = 'BH020';
+  end if;
   if not v_found.may then
     raise exception 'the key lacks %', p_permission using errcode = 'BH004';
   end if;
@@ -222,7 +209,7 @@ begin
   perform app.seal(v_found.tenant_id, 'key', v_found.id, null, null, p_request_id, p_address);
   tenant_id := v_found.tenant_id; actor_id := v_found.id; use_is_due := v_found.use_is_due;
 end $$;
-comment on function app.enter_key is 'Opens a transaction for a request of an API key. Raises BH001 and BH003 to BH006.';
+comment on function app.enter_key is 'Opens a transaction for a request of an API key. Raises BH001, BH003 to BH006 and BH020.';
 grant execute on function app.enter_key(bytea, uuid, text, text, text, inet) to app_api;
 
 -- After a request that entered, beside its transaction, which may be READ ONLY: at most once a minute, whoever calls.

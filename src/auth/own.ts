@@ -65,6 +65,11 @@ export const makeOwn = (pool: pg.Pool) => {
     /** Those that are active, the oldest first. */
     listMemberships: (secret: Buffer) => ask<Membership>('select * from app.list_memberships($1)', secret),
 
+    /** Throws a DatabaseError: BH002 when it is not theirs, BH023 for its last owner. */
+    async leaveTenant(secret: Buffer, tenantId: string, request: FastifyRequest): Promise<void> {
+      await ask('select app.leave_tenant($1, $2, $3, $4, $5)', secret, tenantId, ...originOf(request))
+    },
+
     async findCredential(secret: Buffer): Promise<Credential> {
       const [row] = await ask<Credential>('select * from app.find_own_credential($1)', secret)
       return row as Credential

@@ -13,7 +13,7 @@ export type Message = {
 
 type Kind = {
   subject: string
-  /** Before the link, and after it. */
+  /** Before the link, and after it; `{inviter}` and `{tenant}` are what these are called. */
   before: readonly string[]
   /** Below APP_URL; the token is its fragment. */
   link?: { path: string; label: string }
@@ -41,6 +41,12 @@ const kinds: Readonly<Record<string, Kind>> = {
     before: ['This is to be the address of an account from now on. Confirm that it is yours:'],
     link: { path: '/verify-email', label: 'Confirm your new address' },
     after: ['If it was not you, do nothing: nothing changes.'],
+  },
+  invitation: {
+    subject: 'You are invited',
+    before: ['{inviter} invites you to join {tenant}.'],
+    link: { path: '/accept-invitation', label: 'Accept the invitation' },
+    after: ['If you do not know what this is about, do nothing: you join nothing.'],
   },
   email_change_notice: {
     subject: 'Your address is about to change',
@@ -83,11 +89,18 @@ export const write = (letter: Letter, { appUrl, expiresAt }: Setting): Message |
   const paragraph = (text: string) => `<p>${escapeHtml(text)}</p>`
   const anchor =
     link === undefined ? [] : [`<p><a href="${escapeHtml(link)}">${escapeHtml(kind.link?.label ?? '')}</a></p>`]
-  const html = [...[greeting, ...kind.before].map(paragraph), ...anchor, ...after.map(paragraph)]
+  const names = {
+    inviter: presentable(letter.inviter ?? '') || 'Somebody',
+    tenant: presentable(letter.tenant ?? '') || 'a team',
+  }
+  const before = kind.before.map((text) =>
+    text.replaceAll(/\{(inviter|tenant)\}/g, (_, which: keyof typeof names) => names[which]),
+  )
+  const html = [...[greeting, ...before].map(paragraph), ...anchor, ...after.map(paragraph)]
   return {
     to: { name, address: letter.to },
     subject: kind.subject,
-    text: `${[greeting, ...kind.before, ...(link === undefined ? [] : [link]), ...after].join('\n\n')}\n`,
+    text: `${[greeting, ...before, ...(link === undefined ? [] : [link]), ...after].join('\n\n')}\n`,
     html: `<!doctype html>\n<html lang="en"><body>\n${html.join('\n')}\n</body></html>\n`,
     link,
   }

@@ -93,7 +93,7 @@ const findEntry = async (db: TenantDb, id: string) =>
 
 // What the world may ask of us: reading the log is itself in the log
 
-const config = { permission: 'audit:read', audited: 'audit_log' }
+const config = { permission: 'audit:read', audited: 'audit_log' } as const
 
 export const audit: FastifyPluginAsyncTypebox = async (app) => {
   app.get(

@@ -55,9 +55,11 @@ export function refuse(error: unknown, request: FastifyRequest, reply: FastifyRe
 
 /** RFC 6750, section 3: an error is named only to those who sent a token. */
 const challenge = ({ code }: Problem, { headers }: FastifyRequest): string =>
-  code === 'unauthenticated' && /^bearer /i.test(headers.authorization ?? '')
-    ? 'Bearer error="invalid_token"'
-    : 'Bearer'
+  code === 'session_expired'
+    ? 'Bearer error="insufficient_user_authentication"' // RFC 9470: signing in again helps, refreshing does not
+    : code === 'unauthenticated' && /^bearer /i.test(headers.authorization ?? '')
+      ? 'Bearer error="invalid_token"'
+      : 'Bearer'
 
 /**
  * Our own faults with all that is known of them, what is only absent for a while in a line, what a caller did wrong not

@@ -8,8 +8,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Fields of the answer that are said once: secrets. A replayed answer leaves them out. */
     saidOnce?: readonly string[]
-    /** Fields of the body that are passwords: a key does not keep a hash of them that is quickly tried. */
-    passwords?: readonly string[]
+    /** Fields of the body that are secret: nothing is kept of them, not even a hash that could be guessed at. */
+    notKept?: readonly string[]
   }
 }
 
@@ -51,10 +51,8 @@ export async function onceFrom(
   const key = request.method === 'POST' ? keyOf(request) : undefined
   if (key === undefined) return work()
 
-  const { method, routeOptions, params, query, body: asked } = request
-  const printed = without(asked, routeOptions.config.passwords)
   const fingerprint = createHash('sha256')
-    .update(JSON.stringify([method, routeOptions.url, params, query, printed]))
+    .update(JSON.stringify([request.method, request.routeOptions.url, request.params, request.query, bodyOf(request)]))
     .digest()
 
   const { locked, ...kept } = await shelf.claim(key)
@@ -70,7 +68,7 @@ export async function onceFrom(
   }
 
   const answer = await work()
-  const repeatable = without(answer, routeOptions.config.saidOnce)
+  const repeatable = withoutSecrets(answer, request.routeOptions.config.saidOnce)
   const body = typeof repeatable === 'string' ? repeatable : repeatable == null ? '' : reply.serialize(repeatable)
   const headers = Object.fromEntries(KEPT.map((name) => [name, reply.getHeader(name)]).filter(([, value]) => value))
   await shelf.keep(key, { fingerprint, status: reply.statusCode, headers: JSON.stringify(headers), body: String(body) })
@@ -103,10 +101,12 @@ const shelfOf = (db: TenantDb): Shelf => ({
 })
 
 /** What is kept is kept in clear. */
-const without = (body: unknown, names: readonly string[] = []): unknown =>
-  names.length === 0 || typeof body !== 'object' || body === null
-    ? body
-    : Object.fromEntries(Object.entries(body).filter(([name]) => !names.includes(name)))
+const withoutSecrets = (answer: unknown, secrets: readonly string[] = []): unknown =>
+  secrets.length === 0 || typeof answer !== 'object' || answer === null
+    ? answer
+    : Object.fromEntries(Object.entries(answer).filter(([name]) => !secrets.includes(name)))
+
+const bodyOf = ({ body, routeOptions }: FastifyRequest): unknown => withoutSecrets(body, routeOptions.config.notKept)
 
 function keyOf(request: FastifyRequest): string | undefined {
   const key = request.headers['idempotency-key']

@@ -99,6 +99,10 @@ const isVersioned = ({ schema, isScoped }: RouteFacts): boolean => {
   return isScoped && 'version' in ((found ?? made)?.properties ?? {})
 }
 
+/** A resource of which there is one, such as the tenant itself. */
+const changesVersioned = (route: RouteFacts): boolean =>
+  isVersioned(route) && (route.method === 'patch' || route.method === 'put')
+
 const commonProblems = (route: RouteFacts): ProblemCode[] => {
   const { url, method, schema, isTenant, isScoped } = route
   const isOpen = schema.security?.length === 0
@@ -109,10 +113,19 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
     ...when(schema.body, 'too_large', 'unsupported_media_type'),
     ...when(url.startsWith('/api/'), 'not_acceptable', 'drift'),
     ...when(!isOpen, 'unauthenticated'),
-    ...when(isTenant, 'tenant_required', 'tenant_conflict', 'forbidden', 'not_a_member', 'tenant_suspended'),
+    ...when(
+      isTenant,
+      'session_expired',
+      'tenant_required',
+      'tenant_conflict',
+      'forbidden',
+      'not_a_member',
+      'tenant_suspended',
+    ),
+    ...when(isTenant, 'network_not_allowed', 'mfa_required'),
     ...when(isScoped && url.includes('/:'), 'not_found'),
     ...when(isScoped && writes, 'unprocessable'),
-    ...when(isScoped && writes && isOne(route), 'precondition_failed'),
+    ...when(isScoped && writes && (isOne(route) || changesVersioned(route)), 'precondition_failed'),
     ...when(isScoped && method === 'post', 'idempotency_in_progress', 'idempotency_mismatch'),
     ...when(isScoped && JSON.stringify(schema.querystring ?? {}).includes('"cursor"'), 'invalid_cursor'),
     'rate_limited',
@@ -128,7 +141,7 @@ const commonParameters = (route: RouteFacts): (keyof typeof parameters)[] => {
   return [
     ...when(isTenant, 'TenantId'),
     ...when(method === 'post', 'IdempotencyKey'),
-    ...when(isOne(route) && method !== 'get', 'IfMatch'),
+    ...when((isOne(route) && method !== 'get') || changesVersioned(route), 'IfMatch'),
     ...when(isVersioned(route) && method === 'get', 'IfNoneMatch'),
     'RequestId',
   ]

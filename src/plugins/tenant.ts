@@ -5,6 +5,7 @@ import type pg from 'pg'
 import type { ApiKeys } from '../auth/api-keys.ts'
 import { logSecurity } from '../auth/security-log.ts'
 import { announceAccess, type Caller, type Entry, type TenantDb, withTenant } from '../db/door.ts'
+import type { Permission } from '../db/schema.ts'
 import { isDatabaseError, Problem } from '../errors.ts'
 import { inetOf } from '../lib/address.ts'
 import { selectTenant, type TenantSelection } from '../lib/tenant-selection.ts'
@@ -15,7 +16,7 @@ import { once } from './idempotency.ts'
 declare module 'fastify' {
   interface FastifyContextConfig {
     /** What a caller must be allowed to do: checked by the database as the transaction begins. */
-    permission?: string
+    permission?: Permission
     /** The name under which a read of this route stands in the audit log; its transaction writes, though it is a GET. */
     audited?: string
   }
@@ -130,10 +131,10 @@ export function hungUp(reply: FastifyReply): AbortSignal {
 const auditRead = (db: TenantDb, name: string, { params, query }: FastifyRequest) =>
   sql`select app.audit_read(${name}, ${JSON.stringify({ params, query })}::jsonb)`.execute(db)
 
-/** Not a member, suspended, or two names for two tenants. */
+/** Not a member, suspended, two names for two tenants, another network, or no second factor. */
 const refusesTenant = (error: unknown): error is Error & { code: string } =>
   error instanceof Problem ? error.code === 'tenant_conflict' : isDatabaseError(error) && REFUSALS.includes(error.code)
-const REFUSALS = ['BH002', 'BH003', 'BH005']
+const REFUSALS = ['BH002', 'BH003', 'BH005', 'BH020', 'BH022']
 
 /** After the rollback. What the request named stands there as it was named. */
 const logRefusal = (pool: pg.Pool, request: FastifyRequest, refused: string) => {

@@ -11,6 +11,7 @@ describe('a letter', () => {
     ['email_verification', 'https://app.example.com/verify-email#token=bht_x'],
     ['email_change', 'https://app.example.com/verify-email#token=bht_x'],
     ['email_change_notice', undefined],
+    ['invitation', 'https://app.example.com/accept-invitation#token=bht_x'],
   ])('%s leads to %s, in text and in HTML, and says until when', (kind, link) => {
     const message = letter({ kind })
 
@@ -22,6 +23,20 @@ describe('a letter', () => {
       expect(body.includes('bht_x')).toBe(link !== undefined)
       if (link !== undefined) expect(body).toContain(link)
     }
+  })
+
+  test.each([
+    ['Acme Rockets', 'Olive', 'Olive invites you to join Acme Rockets.'],
+    ['win.example.com', 'https://evil.example', 'Somebody invites you to join a team.'],
+    ['Acme\r\nBcc: eve', 'Olive\r\n\r\nPay here', 'Olive Pay here invites you to join a team.'],
+    ['{inviter} $& $1', '{tenant} <b>', 'Somebody invites you to join {inviter} $& $1.'],
+  ])('to %j by %j says: %s', (tenant, inviter, said) => {
+    const message = letter({ kind: 'invitation', tenant, inviter })
+
+    expect(message?.text.split('\n')[2]).toBe(said)
+    expect(message?.subject).toBe('You are invited')
+    expect(message?.html.match(/<a /g)).toHaveLength(1)
+    expect(message?.html).not.toContain('<b>')
   })
 
   test('of a kind that is not known is none', () => {

@@ -305,6 +305,24 @@ describe('erasing', () => {
     expect(rowCount).toBe(0)
   })
 
+  test('a role that a tenant calls eraser erases nothing unseen', async () => {
+    const client = await it.superuser.connect()
+    await client.query('begin')
+    await client.query(`select app.seal($1, 'user', $2, 'eraser', null, 'test', null)`, [acme.tenantId, acme.userId])
+    const { rows } = await client.query(
+      `with gone as (delete from app.projects where tenant_id = $1 returning name) select app.is_erasing() as erasing, count(*)::int as n from gone`,
+      [acme.tenantId],
+    )
+    const { rows: log } = await client.query(
+      `select old_row ->> 'name' as name from app.audit_log where request_id = 'test' and role = 'eraser'`,
+    )
+    await client.query('rollback')
+    client.release()
+    expect(rows[0].erasing).toBe(false)
+    expect(log.length).toBe(rows[0].n)
+    for (const { name } of log) expect(name).not.toBeNull()
+  })
+
   test('its audit log is kept as long as the certificate says, and holds up no month afterwards', async () => {
     const tenantId = await doom(await make(0))
     await run()

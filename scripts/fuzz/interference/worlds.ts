@@ -7,7 +7,7 @@ import { learn, makeShelf } from '../http/shelf.ts'
 import { type Answer, askPatiently, makeWire, type Request, type Wire } from '../http/wire.ts'
 import { type Mask, makeMask } from '../mask.ts'
 import { makeRandom } from '../random.ts'
-import { accessToken, cloneStage, type Person, type Role, type Setting, sealLog, signIn } from '../stage.ts'
+import { accessToken, cloneStage, type Person, type Role, reinstate, type Setting, sealLog, signIn } from '../stage.ts'
 import { makeStep, type Place } from './steps.ts'
 
 /** What acme does: each step's seed decides what it is. */
@@ -92,6 +92,7 @@ const openWorld = async (setting: Setting, fault: string | undefined): Promise<W
 type Visit = { world: World; place: Place; mask: Mask; name: string }
 
 const enter = async (world: World, setting: Setting, { name, role }: Sequence): Promise<Visit> => {
+  await reinstate(world.superuser, setting.people.acme)
   const person = await signIn(world.served, setting.people.acme[role])
   return { world, name, mask: makeMask(), place: placeOf(world, person, addressOf(name)) }
 }
@@ -197,7 +198,10 @@ const makeNoise = (world: World, setting: Setting, name: string) => {
   let step = 0
   const visitOnce = async () => {
     // sessions end here too
-    if (step % 50 === 49) place = placeOf(world, await signIn(world.served, setting.people.globex.owner), '192.0.2.2')
+    if (step % 50 === 49) {
+      await reinstate(world.superuser, setting.people.globex)
+      place = placeOf(world, await signIn(world.served, setting.people.globex.owner), '192.0.2.2')
+    }
     await visit(wire, place, `${name}/noise/${step++}`)
   }
   return {

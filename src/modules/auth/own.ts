@@ -120,6 +120,30 @@ export const own: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
   )
 
   app.post(
+    '/memberships/:tenant_id/leave',
+    {
+      schema: {
+        operationId: 'leaveTenant',
+        summary: 'Leave a tenant',
+        description:
+          'From the next request on it is closed to you. Its last owner does not leave; a tenant that is suspended can be left.',
+        params: Choice,
+        response: { 204: Type.Null() },
+      },
+      config: { problems: ['not_a_member', 'last_owner'] },
+    },
+    async (request, reply) => {
+      const { tenant_id: tenantId } = request.params
+      const { sub: userId, secret } = request.claims
+      await choosingTenant(parts.sessions, { userId, tenantId }, request, () =>
+        parts.own.leaveTenant(secret, tenantId, request),
+      )
+      reply.code(204)
+      return null
+    },
+  )
+
+  app.post(
     '/switch-tenant',
     {
       schema: {
