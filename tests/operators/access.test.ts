@@ -209,9 +209,14 @@ describe('inside', () => {
       403,
       'not_a_member',
       () =>
-        asSystem(it.superuser, owner.tenantId, `update app.memberships set role = 'admin' where user_id = $1`, [
-          owner.userId,
-        ]),
+        // a tenant keeps an owner: another takes their place
+        asSystem(
+          it.superuser,
+          owner.tenantId,
+          `with heir as (update app.memberships set role = 'owner' where role = 'manager' and tenant_id = $2)
+           update app.memberships set role = 'admin' where user_id = $1`,
+          [owner.userId, owner.tenantId],
+        ),
     ],
     ['the operator signs out', 401, 'unauthenticated', () => olga.post('/operators/logout')],
   ])('refused from the next request on, when %s', async (_what, status, code, end) => {
