@@ -41,7 +41,7 @@ export const Tenant = Type.Object(
     updated_at: Timestamp,
     version: Version,
   },
-  { $id: 'Tenant' },
+  { $id: 'TenantAccount' },
 )
 
 export async function findTenant(db: OperatorDb, id: string): Promise<Static<typeof Tenant>> {

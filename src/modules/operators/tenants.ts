@@ -146,15 +146,15 @@ export const tenants: FastifyPluginAsyncTypebox<{ newOwner: NewOwner }> = async 
   app.get(
     '/:id',
     {
-      schema: { operationId: 'getTenant', summary: 'Get a tenant', params: ById, response: { 200: Tenant } },
+      schema: { operationId: 'getTenantAccount', summary: 'Get a tenant', params: ById, response: { 200: Tenant } },
       config: { operator: true },
     },
     async ({ operatorDb, params }) => findTenant(operatorDb, params.id),
   )
 
   for (const [method, operationId, summary, body] of [
-    ['PUT', 'replaceTenant', 'Replace what a tenant is called', TenantFields],
-    ['PATCH', 'changeTenant', 'Change what a tenant is called', TenantPatch],
+    ['PUT', 'replaceTenantAccount', 'Replace what a tenant is called', TenantFields],
+    ['PATCH', 'changeTenantAccount', 'Change what a tenant is called', TenantPatch],
   ] as const) {
     app.route<{ Params: Static<typeof ById>; Body: Static<typeof TenantPatch> }>({
       method,
