@@ -34,6 +34,8 @@ export const problems = {
   mfa_not_enabled: [409, 'There is no second factor for this.'],
   not_sealed: [409, 'This entry of the audit log is not sealed yet.'],
   overlap_running: [409, 'An earlier secret of this key is still good.'],
+  not_asked: [409, 'Nobody waits to be let in here.'],
+  being_erased: [409, 'The erasure of this tenant has begun.'],
   already_member: [409, 'This person is a member of this tenant.'],
   already_invited: [409, 'This address is invited to this tenant.'],
   role_in_use: [409, 'Somebody has this role.'],
@@ -133,6 +135,7 @@ const sqlstates: Readonly<Record<string, ProblemCode>> = {
   BH004: 'forbidden',
   BH005: 'tenant_conflict',
   BH015: 'legal_hold',
+  BH016: 'being_erased',
   BH020: 'network_not_allowed',
   BH021: 'session_expired',
   BH022: 'second_factor_required',
@@ -177,6 +180,7 @@ const constraints: Readonly<Record<string, ProblemCode>> = {
   roles_name_key: 'name_taken',
   tenants_slug_key: 'slug_taken',
   users_email_key: 'email_taken',
+  operators_email_key: 'email_taken',
 }
 
 /** What only tampering, or a fault of the wall itself, can cause: answered as internal, and somebody is woken. */

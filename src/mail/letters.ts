@@ -128,6 +128,17 @@ const kinds: Readonly<Record<string, Kind>> = {
     ],
     after: [],
   },
+  tenant_welcome: {
+    subject: 'Your account is ready',
+    before: ['An account was made for you, and you are the owner of a new tenant. Choose a password to sign in with:'],
+    link: { path: '/reset-password', label: 'Choose a password' },
+    after: ['Later you can ask for another link, as somebody who has forgotten their password.'],
+  },
+  tenant_notice: {
+    subject: 'You own a new tenant',
+    before: ['You are the owner of a new tenant. Sign in as you do, and choose it among your tenants.'],
+    after: [],
+  },
 }
 
 type Setting = {

@@ -36,6 +36,9 @@ describe('schedules', () => {
       { name: 'idempotency_keys.visit', cron: '41 * * * *', timezone: 'UTC' },
       { name: 'mails.forget', cron: '53 * * * *', timezone: 'UTC' },
       { name: 'sessions.forget', cron: '23 * * * *', timezone: 'UTC' },
+      { name: 'statistics.roll_up', cron: '29 * * * *', timezone: 'UTC' },
+      { name: 'statistics.visit', cron: '11 * * * *', timezone: 'UTC' },
+      { name: 'tenants.erase', cron: '*/5 * * * *', timezone: 'UTC' },
     ])
   })
 
