@@ -20,6 +20,7 @@ const make = (): Record<string, string> => {
     DATABASE_AUTH_URL: url('app_auth', password()),
     DATABASE_WORKER_URL: url('app_worker', password()),
     DATABASE_JOBS_URL: url('app_jobs', password()),
+    DATABASE_OPERATOR_URL: url('app_operator', password()),
     DATABASE_AUDITOR_URL: url('app_auditor', password()),
   }
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
@@ -29,6 +30,7 @@ const make = (): Record<string, string> => {
   const api = {
     DATABASE_URL: urls.DATABASE_URL,
     DATABASE_AUTH_URL: urls.DATABASE_AUTH_URL,
+    DATABASE_OPERATOR_URL: urls.DATABASE_OPERATOR_URL,
     JWT_KEYS: `@${root}/jwt.json`,
     ENCRYPTION_KEYS: encryptionKeys,
   }

@@ -1,5 +1,5 @@
 /** What `npm start` prints at its end: where everything is, who can sign in, and isolation to see for oneself. */
-import { demoEmail, demoPassword, demoRoles, demoTenants } from './seed.ts'
+import { demoEmail, demoOperator, demoPassword, demoRoles, demoTenants } from './seed.ts'
 
 type Where = { origin: string; docs: boolean; database: string; mail: string }
 
@@ -15,7 +15,7 @@ export const describeLogins = (): string => {
   const people = demoTenants.map(
     ({ slug }) => [slug, demoRoles.map((role) => demoEmail(role, slug)).join('  ')] as const,
   )
-  return `Demo logins, password of all: ${demoPassword}\n\n${lines(people)}`
+  return `Demo logins, password of all: ${demoPassword}\n\n${lines([...people, ['all tenants', `${demoOperator}  (POST /operators/login)`]])}`
 }
 
 /**

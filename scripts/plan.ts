@@ -10,6 +10,7 @@ const urlOf = {
   DATABASE_AUTH_URL: 'app_auth',
   DATABASE_WORKER_URL: 'app_worker',
   DATABASE_JOBS_URL: 'app_jobs',
+  DATABASE_OPERATOR_URL: 'app_operator',
   DATABASE_AUDITOR_URL: 'app_auditor',
 } as const satisfies Record<string, LoginRole>
 
@@ -47,7 +48,7 @@ export const planDatabases = (env: Env, secrets: Secrets, embeddedUrl: string): 
 }
 
 const needs = {
-  server: ['DATABASE_URL', 'DATABASE_AUTH_URL', 'JWT_KEYS', 'ENCRYPTION_KEYS'],
+  server: ['DATABASE_URL', 'DATABASE_AUTH_URL', 'DATABASE_OPERATOR_URL', 'JWT_KEYS', 'ENCRYPTION_KEYS'],
   worker: ['DATABASE_WORKER_URL', 'DATABASE_JOBS_URL', 'ENCRYPTION_KEYS', 'AUDIT_KEYS', 'AUDIT_STREAM', 'SMTP_URL'],
 } as const
 

@@ -23,6 +23,9 @@ export const demoTenants = [
   { slug: 'globex', name: 'Globex Corporation', projects: ['aurora', 'borealis', 'mercury'] },
 ] as const
 
+/** Of the whole service, and of no tenant. */
+export const demoOperator = 'operator@bulkhead.test'
+
 export const demoEmail = (role: string, tenant: string): string => `${role}@${tenant}.test`
 
 export async function seedDemo({ ownerUrl, authUrl, apiUrl, log }: SeedOptions): Promise<void> {
@@ -37,6 +40,7 @@ export async function seedDemo({ ownerUrl, authUrl, apiUrl, log }: SeedOptions):
       await seedTenant(pools, tenant)
       log(`seeded ${tenant.slug}: ${demoRoles.length} people, ${tenant.projects.length} projects`)
     }
+    await addOperator(pools.owner)
   } finally {
     await Promise.all(Object.values(pools).map((pool) => pool.end()))
   }
@@ -75,6 +79,20 @@ async function addMembers(pool: pg.Pool, tenantId: string, slug: string, hash: s
   } catch (error) {
     client.release(true)
     throw error
+  }
+}
+
+/** As the command line makes one. */
+async function addOperator(pool: pg.Pool): Promise<void> {
+  const client = await pool.connect()
+  try {
+    await client.query('set role app_owner')
+    const { rows } = await client.query('select from app.all_operators() where email = $1', [demoOperator])
+    if (rows.length > 0) return
+    const hash = await hashPassword(demoPassword)
+    await client.query('select app.create_operator($1, $2, $3)', [demoOperator, 'Olga Operator', hash])
+  } finally {
+    client.release(true)
   }
 }
 

@@ -36,7 +36,7 @@ const main = async (): Promise<void> => {
 
   const databases = planDatabases(env, secrets, await provideDatabase(env, secrets))
   if (databases.ownerVariable) await checkDatabase(databases)
-  else tellCommands(databases)
+  else tellCommands(databases, { env, secrets, production: config.production })
   await applyMigrations(databases)
   if (!config.production) await seed(databases)
 
@@ -167,11 +167,22 @@ const claimData = (): void => {
 }
 
 /** Where `npm run cli` finds the embedded database while it runs; nobody else may read it. */
-const tellCommands = ({ ownerUrl, urls }: Databases): void => {
+const tellCommands = (
+  { ownerUrl, urls }: Databases,
+  { env, secrets, production }: { env: NodeJS.ProcessEnv; secrets: Secrets; production: boolean },
+): void => {
   const file = join(dataRoot, 'running.env')
   rmSync(file, { force: true })
-  const known = { DATABASE_OWNER_URL: ownerUrl, DATABASE_AUDITOR_URL: urls.DATABASE_AUDITOR_URL }
-  const lines = Object.entries(known).map(([name, url]) => `${name}="${url}"\n`)
+  const known = {
+    ...{ DATABASE_OWNER_URL: ownerUrl, DATABASE_AUDITOR_URL: urls.DATABASE_AUDITOR_URL },
+    // what makes tokens and rows to develop with; keys that name a file do so themselves
+    ...(!production && {
+      DATABASE_URL: urls.DATABASE_URL,
+      JWT_KEYS: env.JWT_KEYS || secrets.JWT_KEYS,
+      ENCRYPTION_KEYS: env.ENCRYPTION_KEYS || secrets.ENCRYPTION_KEYS,
+    }),
+  }
+  const lines = Object.entries(known).map(([name, value]) => `${name}='${value}'\n`)
   writeFileSync(file, lines.join(''), { mode: 0o600 })
   held.files.push(file)
 }

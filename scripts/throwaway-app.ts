@@ -14,7 +14,7 @@ import type { Clone } from './template.ts'
 export type OpenApp = {
   readonly app: FastifyInstance
   readonly config: ServerConfig
-  readonly pools: { api: pg.Pool; auth: pg.Pool }
+  readonly pools: { api: pg.Pool; auth: pg.Pool; operator?: pg.Pool }
   readonly origin: string
   close(): Promise<void>
 }
@@ -31,9 +31,13 @@ export const openApp = async (urls: Clone['urls'], { env, redis, log, laws }: Op
   const config = readConfig({ ...throwawayEnvironment(urls), ...env }, 'server')
   const logger = makeLogger(config, log)
   const pool = (url: string, name: string) => makePool(url, { ...config.pool, name, onError: () => {} })
-  const pools = { api: pool(urls.api, 'api'), auth: pool(urls.auth, 'auth') }
+  const { operator } = config.databases
+  const pools = {
+    ...{ api: pool(urls.api, 'api'), auth: pool(urls.auth, 'auth') },
+    ...(operator && { operator: pool(operator, 'operator') }),
+  }
   const watch = laws ? watchLaws({ ...config.laws, url: urls.api, role: 'app_api', log: logger }) : undefined
-  const end = () => Promise.all([watch?.stop(), pools.api.end(), pools.auth.end()])
+  const end = () => Promise.all([watch?.stop(), pools.api.end(), pools.auth.end(), pools.operator?.end()])
   try {
     const app = await buildApp({ config, pools, log: logger, ...(redis && { redis }), ...(watch && { laws: watch }) })
     await app.listen({ host: '127.0.0.1', port: 0 })
@@ -60,11 +64,14 @@ export const throwawayEnvironment = (urls: Clone['urls']): Environment => ({
   DATABASE_URL: urls.api,
   DATABASE_AUTH_URL: urls.auth,
   DATABASE_WORKER_URL: urls.worker,
+  DATABASE_OPERATOR_URL: urls.operator,
   DATABASE_JOBS_URL: urls.jobs,
   DATABASE_OWNER_URL: urls.owner,
   RATE_LIMIT_ANONYMOUS: '1000000/h',
   RATE_LIMIT_AUTHENTICATED: '1000000/h',
   RATE_LIMIT_SENSITIVE: '1000000/h',
+  FAILURES_PER_ACCOUNT: '1000000',
+  FAILURES_PER_ADDRESS: '1000000',
   JWT_KEYS: jwtKeys(),
   ENCRYPTION_KEYS: encryptionKeys,
   AUDIT_KEYS: auditKeys,

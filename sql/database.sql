@@ -20,4 +20,7 @@ end $$;
 -- a dump leaves the key of the context's seal out
 set role app_owner;
 select app.make_context_key(false);
+
+-- whatever has a tenant_id by now
+select app.make_erasable();
 reset role;

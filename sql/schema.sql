@@ -97,6 +97,17 @@ for role app_search on functions: execute to app_search;
 
 -- types ---------------------------------------------------------------------------------------------------------------
 
+create type app.operator_signed_in as (
+  session_id       uuid,
+  counter          integer,
+  operator_id      uuid,
+  email            text,
+  name             text,
+  created_at       timestamp with time zone
+);
+alter type app.operator_signed_in owner to app_gate;
+grant usage on type app.operator_signed_in to app_operator;
+
 create type app.sealed_mail as (
   id               uuid,
   kind             text,
@@ -106,6 +117,7 @@ create type app.sealed_mail as (
 alter type app.sealed_mail owner to app_gate;
 grant usage on type app.sealed_mail to app_api;
 grant usage on type app.sealed_mail to app_auth;
+grant usage on type app.sealed_mail to app_operator;
 
 create type app.signed_in as (
   session_id       uuid,
@@ -124,6 +136,70 @@ grant usage on type app.signed_in to app_auth;
 
 create type pgboss.job_state as enum ('created', 'retry', 'active', 'completed', 'cancelled', 'failed');
 alter type pgboss.job_state owner to app_owner;
+
+
+-- app.access_grants ---------------------------------------------------------------------------------------------------
+
+create table app.access_grants (
+  tenant_id       uuid                      not null default app.tenant_id(),
+  id              uuid                      not null default app.uuidv7(),
+  operator_id     uuid                      not null,
+  operator_email  text                      not null,
+  reason          text                      not null,
+  access          text                      not null,
+  hours           integer                   not null,
+  granted_by      uuid,
+  granted_at      timestamp with time zone,
+  expires_at      timestamp with time zone,
+  ended_at        timestamp with time zone,
+  created_at      timestamp with time zone  not null default now(),
+  updated_at      timestamp with time zone  not null default now(),
+  version         integer                   not null default 1,
+  constraint access_grants_pkey PRIMARY KEY (tenant_id, id),
+  constraint access_grants_access_check CHECK ((access = ANY (ARRAY['read'::text, 'write'::text]))),
+  constraint access_grants_check CHECK ((num_nulls(granted_by, granted_at, expires_at) = ANY (ARRAY[0, 3]))),
+  constraint access_grants_check1 CHECK ((expires_at <= (granted_at + '72:00:00'::interval))),
+  constraint access_grants_hours_check CHECK (((hours >= 1) AND (hours <= 72))),
+  constraint access_grants_reason_check CHECK (((char_length(reason) >= 1) AND (char_length(reason) <= 500)))
+);
+alter table app.access_grants owner to app_owner;
+comment on table app.access_grants is 'One row: one operator who asked to be let into one tenant, and what became of it.';
+comment on column app.access_grants.operator_id is 'Of app.operators.';
+comment on column app.access_grants.hours is 'How long it is asked for; once it is granted, how long it was granted for.';
+comment on column app.access_grants.granted_by is 'The owner who let them in: the second identity of what the operator does.';
+alter table app.access_grants enable row level security;
+alter table app.access_grants force row level security;
+
+create policy wall on app.access_grants as restrictive for all to app_api, app_audit, app_auditor, app_auth, app_jobs, app_operator, app_owner, app_search, app_worker
+  using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
+  with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy audit on app.access_grants as permissive for select to app_auditor
+  using (true);
+create policy erase on app.access_grants as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
+create policy gate on app.access_grants as permissive for all to app_gate
+  using (true)
+  with check (true);
+create policy read on app.access_grants as permissive for select to app_api
+  using (( SELECT app.can('access_grants:read'::text) AS can));
+
+grant select on app.access_grants to app_api;
+grant select on app.access_grants to app_auditor;
+grant delete, insert, select on app.access_grants to app_gate;
+grant select (tenant_id, id), update (access, hours, granted_by, granted_at, expires_at, ended_at) on app.access_grants to app_gate;
+
+CREATE INDEX access_grants_created ON app.access_grants USING btree (tenant_id, created_at, id);
+CREATE INDEX access_grants_operator ON app.access_grants USING btree (operator_id, id);
+
+CREATE TRIGGER audit_delete AFTER DELETE ON app.access_grants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.access_grants enable always trigger audit_delete;
+CREATE TRIGGER audit_insert AFTER INSERT ON app.access_grants REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.access_grants enable always trigger audit_insert;
+CREATE TRIGGER audit_update AFTER UPDATE ON app.access_grants REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.access_grants enable always trigger audit_update;
+CREATE TRIGGER version BEFORE UPDATE ON app.access_grants FOR EACH ROW EXECUTE FUNCTION app.count_version();
+alter table app.access_grants enable always trigger version;
 
 
 -- app.api_key_uses ----------------------------------------------------------------------------------------------------
@@ -195,6 +271,9 @@ create policy change on app.api_keys as permissive for update to app_api
   with check (((permissions <@ ( SELECT app.held_permissions() AS held_permissions)) AND (COALESCE(expires_at, 'infinity'::timestamp with time zone) <= ( SELECT app.held_until() AS held_until)) AND ((( SELECT app.held_networks() AS held_networks) IS NULL) OR ((networks <> '{}'::cidr[]) AND (NOT (EXISTS ( SELECT
    FROM unnest(api_keys.networks) n(n)
   WHERE (NOT ((n.n)::inet <<= ANY ((( SELECT app.held_networks() AS held_networks))::inet[]))))))))));
+create policy erase on app.api_keys as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
 create policy gate on app.api_keys as permissive for all to app_gate
   using (true)
   with check (true);
@@ -204,10 +283,10 @@ create policy remove on app.api_keys as permissive for delete to app_api
   using (( SELECT app.can('api_keys:write'::text) AS can));
 
 grant delete on app.api_keys to app_api;
-grant select on app.api_keys to app_gate;
+grant delete, select on app.api_keys to app_gate;
 grant insert (name, permissions, networks, expires_at, prefix, secret_hash), select (tenant_id, id, name, permissions, networks, expires_at, prefix, previous_prefix, previous_expires_at, created_by, created_at, updated_at, version), update (prefix, secret_hash, previous_expires_at) on app.api_keys to app_api;
 grant select (tenant_id, id, name, permissions, networks, expires_at, prefix, previous_prefix, previous_expires_at, created_by, created_at, updated_at, version) on app.api_keys to app_auditor;
-grant update (updated_at) on app.api_keys to app_gate;
+grant select (tenant_id, id), update (updated_at) on app.api_keys to app_gate;
 
 CREATE INDEX api_keys_created ON app.api_keys USING btree (tenant_id, created_at, id);
 CREATE INDEX api_keys_previous ON app.api_keys USING btree (previous_hash);
@@ -225,6 +304,32 @@ CREATE TRIGGER keep_previous_secret BEFORE UPDATE ON app.api_keys FOR EACH ROW E
 alter table app.api_keys enable always trigger keep_previous_secret;
 CREATE TRIGGER version BEFORE UPDATE ON app.api_keys FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.api_keys enable always trigger version;
+
+
+-- app.attempts --------------------------------------------------------------------------------------------------------
+
+create table app.attempts (
+  kind   text                      not null,
+  slot   integer                   not null,
+  level  double precision          not null,
+  at     timestamp with time zone  not null,
+  constraint attempts_pkey PRIMARY KEY (kind, slot),
+  constraint attempts_kind_check CHECK ((kind = ANY (ARRAY['account'::text, 'device'::text, 'session'::text, 'address'::text]))),
+  constraint attempts_level_check CHECK ((level >= (0)::double precision)),
+  constraint attempts_slot_check CHECK (((slot >= 0) AND (slot <= 1048575)))
+);
+alter table app.attempts owner to app_owner;
+comment on table app.attempts is 'One row: how many attempts of those that share a slot have failed lately.';
+comment on column app.attempts.level is 'How many counted at the time of the last one. They are forgotten one by one: of an address one a minute, else one an hour.';
+alter table app.attempts enable row level security;
+alter table app.attempts force row level security;
+
+create policy gate on app.attempts as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.attempts to app_gate;
+grant update (level, at) on app.attempts to app_gate;
 
 
 -- app.audit_keys ------------------------------------------------------------------------------------------------------
@@ -460,6 +565,40 @@ grant insert, select on app.context_key to app_gate;
 grant update (inner_block, outer_block) on app.context_key to app_gate;
 
 
+-- app.deletion_certificates -------------------------------------------------------------------------------------------
+
+create table app.deletion_certificates (
+  id           uuid                      not null,
+  slug         text                      not null,
+  marked_at    timestamp with time zone  not null,
+  began_at     timestamp with time zone  not null default now(),
+  erased_at    timestamp with time zone,
+  counts       jsonb                     not null,
+  certificate  text,
+  key_id       text,
+  signature    bytea,
+  audit_until  timestamp with time zone,
+  constraint deletion_certificates_pkey PRIMARY KEY (id),
+  constraint deletion_certificates_check CHECK ((num_nulls(erased_at, certificate, key_id, signature, audit_until) = ANY (ARRAY[0, 5]))),
+  constraint deletion_certificates_signature_check CHECK ((length(signature) = 68))
+);
+alter table app.deletion_certificates owner to app_owner;
+comment on table app.deletion_certificates is 'One row: one tenant that was erased, or is being erased.';
+comment on column app.deletion_certificates.id is 'The tenant''s, of which there is no row any more.';
+comment on column app.deletion_certificates.counts is 'By table: how many rows there were when it began.';
+comment on column app.deletion_certificates.certificate is 'What is signed.';
+comment on column app.deletion_certificates.audit_until is 'How long its audit log is kept.';
+alter table app.deletion_certificates enable row level security;
+alter table app.deletion_certificates force row level security;
+
+create policy gate on app.deletion_certificates as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant insert, select on app.deletion_certificates to app_gate;
+grant update (erased_at, certificate, key_id, signature, audit_until) on app.deletion_certificates to app_gate;
+
+
 -- app.first_sign_ins --------------------------------------------------------------------------------------------------
 
 create table app.first_sign_ins (
@@ -515,6 +654,9 @@ create policy add on app.idempotency_keys as permissive for insert to app_api
   with check ((caller_id = ( SELECT app.actor_id() AS actor_id)));
 create policy audit on app.idempotency_keys as permissive for select to app_auditor
   using (true);
+create policy erase on app.idempotency_keys as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
 create policy expire on app.idempotency_keys as permissive for delete to app_worker
   using ((expires_at <= now()));
 create policy own on app.idempotency_keys as permissive for select to app_api
@@ -525,9 +667,11 @@ create policy renew on app.idempotency_keys as permissive for delete to app_api
   using (((caller_id = ( SELECT app.actor_id() AS actor_id)) AND (expires_at <= now())));
 
 grant delete, select on app.idempotency_keys to app_api;
+grant delete on app.idempotency_keys to app_gate;
 grant delete, select on app.idempotency_keys to app_worker;
 grant insert (key, fingerprint, status, headers, body) on app.idempotency_keys to app_api;
 grant select (tenant_id, id, caller_id, key, status, created_at, expires_at) on app.idempotency_keys to app_auditor;
+grant select (tenant_id, id) on app.idempotency_keys to app_gate;
 
 CREATE INDEX idempotency_keys_expiry ON app.idempotency_keys USING btree (tenant_id, expires_at);
 
@@ -673,6 +817,9 @@ create policy audit on app.memberships as permissive for select to app_auditor
 create policy change on app.memberships as permissive for update to app_api
   using (((( SELECT app.can('users:write'::text) AS can) OR ((status = 'invited'::text) AND ( SELECT app.can('users:invite'::text) AS can))) AND (role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[]))))
   with check ((role = ANY (( SELECT app.grantable_roles() AS grantable_roles)::text[])));
+create policy erase on app.memberships as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
 create policy gate on app.memberships as permissive for all to app_gate
   using (true)
   with check (true);
@@ -687,7 +834,7 @@ grant delete on app.memberships to app_api;
 grant delete, insert, select on app.memberships to app_gate;
 grant insert (role, status, email, name, token_hash, expires_at), select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at), update (role, status, token_hash, expires_at) on app.memberships to app_api;
 grant select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at) on app.memberships to app_auditor;
-grant update (user_id, status, email, name, token_hash, expires_at) on app.memberships to app_gate;
+grant select (tenant_id, id), update (user_id, status, email, name, token_hash, expires_at) on app.memberships to app_gate;
 grant select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at) on app.memberships to app_worker;
 
 CREATE INDEX memberships_created ON app.memberships USING btree (tenant_id, created_at, id);
@@ -713,6 +860,112 @@ CREATE TRIGGER stamp_invitation BEFORE INSERT OR UPDATE ON app.memberships FOR E
 alter table app.memberships enable always trigger stamp_invitation;
 CREATE TRIGGER version BEFORE UPDATE ON app.memberships FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.memberships enable always trigger version;
+
+
+-- app.operator_answers ------------------------------------------------------------------------------------------------
+
+create table app.operator_answers (
+  operator_id  uuid                      not null,
+  key          text                      not null,
+  fingerprint  bytea                     not null,
+  status       integer                   not null,
+  headers      jsonb                     not null,
+  body         text                      not null,
+  expires_at   timestamp with time zone  not null default (now() + '24:00:00'::interval),
+  constraint operator_answers_pkey PRIMARY KEY (operator_id, key),
+  constraint operator_answers_operator_id_fkey FOREIGN KEY (operator_id) REFERENCES app.operators(id),
+  constraint operator_answers_fingerprint_check CHECK ((length(fingerprint) = 32)),
+  constraint operator_answers_key_check CHECK (((char_length(key) >= 1) AND (char_length(key) <= 255))),
+  constraint operator_answers_status_check CHECK (((status >= 200) AND (status <= 299)))
+);
+alter table app.operator_answers owner to app_owner;
+comment on table app.operator_answers is 'One row: the answer to one POST of an operator, kept so that asking again repeats the answer and not the work.';
+alter table app.operator_answers enable row level security;
+alter table app.operator_answers force row level security;
+
+create policy gate on app.operator_answers as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.operator_answers to app_gate;
+
+CREATE INDEX operator_answers_expiry ON app.operator_answers USING btree (expires_at);
+
+
+-- app.operator_sessions -----------------------------------------------------------------------------------------------
+
+create table app.operator_sessions (
+  id               uuid                      not null default app.uuidv7(),
+  operator_id      uuid                      not null,
+  secret_hash      bytea                     not null,
+  seed             bytea                     not null,
+  key_id           text                      not null,
+  counter          integer                   not null default 1,
+  refreshed_at     timestamp with time zone  not null default now(),
+  idle_expires_at  timestamp with time zone  not null,
+  expires_at       timestamp with time zone  not null,
+  revoked_at       timestamp with time zone,
+  address          inet,
+  user_agent       text,
+  created_at       timestamp with time zone  not null default now(),
+  constraint operator_sessions_pkey PRIMARY KEY (id),
+  constraint operator_sessions_secret_hash_key UNIQUE (secret_hash),
+  constraint operator_sessions_operator_id_fkey FOREIGN KEY (operator_id) REFERENCES app.operators(id),
+  constraint operator_sessions_counter_check CHECK ((counter > 0)),
+  constraint operator_sessions_secret_hash_check CHECK ((length(secret_hash) = 32)),
+  constraint operator_sessions_seed_check CHECK ((length(seed) = 32)),
+  constraint operator_sessions_user_agent_check CHECK ((char_length(user_agent) <= 500))
+);
+alter table app.operator_sessions owner to app_owner;
+comment on table app.operator_sessions is 'One row: one sign-in of one operator.';
+alter table app.operator_sessions enable row level security;
+alter table app.operator_sessions force row level security;
+
+create policy gate on app.operator_sessions as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.operator_sessions to app_gate;
+grant update (counter, refreshed_at, idle_expires_at, revoked_at) on app.operator_sessions to app_gate;
+
+CREATE INDEX operator_sessions_expiry ON app.operator_sessions USING btree (expires_at);
+CREATE INDEX operator_sessions_operator ON app.operator_sessions USING btree (operator_id);
+
+
+-- app.operators -------------------------------------------------------------------------------------------------------
+
+create table app.operators (
+  id             uuid                      not null default app.uuidv7(),
+  email          text                      not null,
+  name           text                      not null,
+  password_hash  text                      not null,
+  status         text                      not null default 'active'::text,
+  created_by     uuid,
+  created_at     timestamp with time zone  not null default now(),
+  updated_at     timestamp with time zone  not null default now(),
+  version        integer                   not null default 1,
+  constraint operators_pkey PRIMARY KEY (id),
+  constraint operators_email_key UNIQUE (email),
+  constraint operators_created_by_fkey FOREIGN KEY (created_by) REFERENCES app.operators(id),
+  constraint operators_email_check CHECK (((email = lower(email)) AND ((char_length(email) >= 3) AND (char_length(email) <= 254)))),
+  constraint operators_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
+  constraint operators_status_check CHECK ((status = ANY (ARRAY['active'::text, 'deactivated'::text])))
+);
+alter table app.operators owner to app_owner;
+comment on table app.operators is 'One row: one person who runs the service. Not a row of app.users, also when the address is the same.';
+comment on column app.operators.created_by is 'Which operator made it; null: the command line.';
+alter table app.operators enable row level security;
+alter table app.operators force row level security;
+
+create policy gate on app.operators as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant insert, select on app.operators to app_gate;
+grant update (name, password_hash, status) on app.operators to app_gate;
+
+CREATE TRIGGER version BEFORE UPDATE ON app.operators FOR EACH ROW EXECUTE FUNCTION app.count_version();
+alter table app.operators enable always trigger version;
 
 
 -- app.permissions -----------------------------------------------------------------------------------------------------
@@ -833,6 +1086,9 @@ create policy audit on app.projects as permissive for select to app_auditor
 create policy change on app.projects as permissive for update to app_api
   using (true)
   with check (true);
+create policy erase on app.projects as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
 create policy read on app.projects as permissive for select to app_api, app_worker
   using (true);
 create policy remove on app.projects as permissive for delete to app_api
@@ -840,8 +1096,10 @@ create policy remove on app.projects as permissive for delete to app_api
 
 grant delete, select on app.projects to app_api;
 grant select on app.projects to app_auditor;
+grant delete on app.projects to app_gate;
 grant select on app.projects to app_worker;
 grant insert (name, description, status), update (name, description, status) on app.projects to app_api;
+grant select (tenant_id, id) on app.projects to app_gate;
 
 CREATE INDEX projects_created ON app.projects USING btree (tenant_id, created_at, id);
 CREATE INDEX projects_status ON app.projects USING btree (tenant_id, status, created_at, id);
@@ -855,6 +1113,27 @@ CREATE TRIGGER audit_update AFTER UPDATE ON app.projects REFERENCING OLD TABLE A
 alter table app.projects enable always trigger audit_update;
 CREATE TRIGGER version BEFORE UPDATE ON app.projects FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.projects enable always trigger version;
+
+
+-- app.recovery_codes --------------------------------------------------------------------------------------------------
+
+create table app.recovery_codes (
+  user_id    uuid   not null,
+  code_hash  bytea  not null,
+  constraint recovery_codes_pkey PRIMARY KEY (user_id, code_hash),
+  constraint recovery_codes_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.second_factors(user_id) ON DELETE CASCADE,
+  constraint recovery_codes_code_hash_check CHECK ((length(code_hash) = 32))
+);
+alter table app.recovery_codes owner to app_owner;
+comment on table app.recovery_codes is 'One row: one recovery code that was not used.';
+alter table app.recovery_codes enable row level security;
+alter table app.recovery_codes force row level security;
+
+create policy gate on app.recovery_codes as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.recovery_codes to app_gate;
 
 
 -- app.role_permissions ------------------------------------------------------------------------------------------------
@@ -912,6 +1191,9 @@ create policy audit on app.roles as permissive for select to app_auditor
 create policy change on app.roles as permissive for update to app_api
   using ((( SELECT app.can('roles:write'::text) AS can) AND (permissions <@ ( SELECT app.held_permissions() AS held_permissions))))
   with check ((permissions <@ ( SELECT app.held_permissions() AS held_permissions)));
+create policy erase on app.roles as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
 create policy gate on app.roles as permissive for select to app_gate
   using (true);
 create policy read on app.roles as permissive for select to app_api
@@ -921,8 +1203,9 @@ create policy remove on app.roles as permissive for delete to app_api
 
 grant delete, select on app.roles to app_api;
 grant select on app.roles to app_auditor;
-grant select on app.roles to app_gate;
+grant delete, select on app.roles to app_gate;
 grant insert (name, description, permissions), update (description, permissions) on app.roles to app_api;
+grant select (tenant_id, id) on app.roles to app_gate;
 
 CREATE TRIGGER audit_delete AFTER DELETE ON app.roles REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.roles enable always trigger audit_delete;
@@ -932,6 +1215,36 @@ CREATE TRIGGER audit_update AFTER UPDATE ON app.roles REFERENCING OLD TABLE AS a
 alter table app.roles enable always trigger audit_update;
 CREATE TRIGGER version BEFORE UPDATE ON app.roles FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.roles enable always trigger version;
+
+
+-- app.second_factors --------------------------------------------------------------------------------------------------
+
+create table app.second_factors (
+  user_id       uuid                      not null,
+  key_id        text                      not null,
+  sealed        bytea                     not null,
+  confirmed_at  timestamp with time zone,
+  last_step     bigint                    not null default 0,
+  created_at    timestamp with time zone  not null default now(),
+  constraint second_factors_pkey PRIMARY KEY (user_id),
+  constraint second_factors_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id) ON DELETE CASCADE,
+  constraint second_factors_last_step_check CHECK ((last_step >= 0)),
+  constraint second_factors_sealed_check CHECK (((length(sealed) >= 1) AND (length(sealed) <= 256)))
+);
+alter table app.second_factors owner to app_owner;
+comment on table app.second_factors is 'One row: the authenticator of one person.';
+comment on column app.second_factors.key_id is 'The entry of ENCRYPTION_KEYS under which the secret is sealed.';
+comment on column app.second_factors.confirmed_at is 'Since when it is asked for: a code of it was shown. Null: it is not asked for yet.';
+comment on column app.second_factors.last_step is 'The time step of the last code that was taken: neither it nor one before it is taken again (RFC 6238, 5.2).';
+alter table app.second_factors enable row level security;
+alter table app.second_factors force row level security;
+
+create policy gate on app.second_factors as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.second_factors to app_gate;
+grant update (key_id, sealed, confirmed_at, last_step, created_at) on app.second_factors to app_gate;
 
 
 -- app.security_log ----------------------------------------------------------------------------------------------------
@@ -948,7 +1261,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -1020,6 +1333,49 @@ CREATE INDEX sessions_expiry ON app.sessions USING btree (expires_at);
 CREATE INDEX sessions_user ON app.sessions USING btree (user_id);
 
 
+-- app.statistics ------------------------------------------------------------------------------------------------------
+
+create table app.statistics (
+  id           uuid                      not null default app.uuidv7(),
+  computed_at  timestamp with time zone  not null default now(),
+  numbers      jsonb                     not null,
+  constraint statistics_pkey PRIMARY KEY (id)
+);
+alter table app.statistics owner to app_owner;
+comment on table app.statistics is 'One row: one rollup over all tenants, with nothing in it that fewer than five of them make up.';
+alter table app.statistics enable row level security;
+alter table app.statistics force row level security;
+
+create policy gate on app.statistics as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.statistics to app_gate;
+
+
+-- app.tenant_counts ---------------------------------------------------------------------------------------------------
+
+create table app.tenant_counts (
+  about_tenant_id  uuid                      not null,
+  projects         bigint                    not null,
+  counted_at       timestamp with time zone  not null default now(),
+  constraint tenant_counts_pkey PRIMARY KEY (about_tenant_id),
+  constraint tenant_counts_about_tenant_id_fkey FOREIGN KEY (about_tenant_id) REFERENCES app.tenants(tenant_id) ON DELETE CASCADE,
+  constraint tenant_counts_projects_check CHECK ((projects >= 0))
+);
+alter table app.tenant_counts owner to app_owner;
+comment on table app.tenant_counts is 'One row: what a job counted in one tenant. Read by nobody but the rollup.';
+alter table app.tenant_counts enable row level security;
+alter table app.tenant_counts force row level security;
+
+create policy gate on app.tenant_counts as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant insert, select on app.tenant_counts to app_gate;
+grant update (projects, counted_at) on app.tenant_counts to app_gate;
+
+
 -- app.tenants ---------------------------------------------------------------------------------------------------------
 
 create table app.tenants (
@@ -1034,6 +1390,9 @@ create table app.tenants (
   audit_retention_days  integer,
   legal_hold_since      timestamp with time zone,
   legal_hold_reason     text,
+  deletion_marked_at    timestamp with time zone,
+  erase_after           timestamp with time zone,
+  erasure_began_at      timestamp with time zone,
   mfa_required          boolean                   not null default false,
   session_idle_seconds  integer,
   session_max_seconds   integer,
@@ -1055,6 +1414,8 @@ alter table app.tenants owner to app_owner;
 comment on table app.tenants is 'One row: one customer, and the edge of everything that is theirs.';
 comment on column app.tenants.audit_retention_days is 'How long the audit log is kept, counted from the end of the month of an entry. Null: for ever.';
 comment on column app.tenants.legal_hold_since is 'While it is not null, nothing of this tenant''s audit log is dropped or erased.';
+comment on column app.tenants.erase_after is 'Of a tenant that is marked: until then it can be activated again.';
+comment on column app.tenants.erasure_began_at is 'From then on it cannot.';
 comment on column app.tenants.mfa_required is 'People enter by sessions in which a second factor was shown.';
 comment on column app.tenants.session_idle_seconds is 'How long a session may have been without a refresh. Null: as long as the service permits.';
 comment on column app.tenants.session_max_seconds is 'How long ago a session may have begun. Null: as long as the service permits.';
@@ -1070,6 +1431,9 @@ create policy audit on app.tenants as permissive for select to app_auditor
 create policy change on app.tenants as permissive for update to app_api
   using (( SELECT app.can('tenant:write'::text) AS can))
   with check ((( SELECT app.can('tenant:write'::text) AS can) AND ((allowed_networks = '{}'::cidr[]) OR COALESCE((( SELECT app.client_address() AS client_address) <<= ANY ((allowed_networks)::inet[])), false))));
+create policy erase on app.tenants as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
 create policy gate on app.tenants as permissive for all to app_gate
   using (true)
   with check (true);
@@ -1077,10 +1441,12 @@ create policy read on app.tenants as permissive for select to app_api, app_worke
   using (true);
 
 grant select on app.tenants to app_auditor;
-grant insert, select on app.tenants to app_gate;
+grant delete, insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
 grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds), update (name, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_api;
-grant update (updated_at, audit_retention_days, legal_hold_since, legal_hold_reason, allowed_networks) on app.tenants to app_gate;
+grant select (id, tenant_id), update (slug, name, status, updated_at, audit_retention_days, legal_hold_since, legal_hold_reason, deletion_marked_at, erase_after, erasure_began_at, allowed_networks) on app.tenants to app_gate;
+
+CREATE INDEX tenants_erasure ON app.tenants USING btree (erase_after) WHERE (status = 'deleting'::text);
 
 CREATE TRIGGER audit_delete AFTER DELETE ON app.tenants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.tenants enable always trigger audit_delete;
@@ -1121,7 +1487,7 @@ create policy gate on app.users as permissive for all to app_gate
   using (true)
   with check (true);
 
-grant insert, select on app.users to app_gate;
+grant delete, insert, select on app.users to app_gate;
 grant update (email, email_verified_at, name, password_hash, status) on app.users to app_gate;
 
 CREATE TRIGGER version BEFORE UPDATE ON app.users FOR EACH ROW EXECUTE FUNCTION app.count_version();
@@ -1407,6 +1773,50 @@ CREATE INDEX warning_i1 ON pgboss.warning USING btree (created_on DESC);
 
 -- views and sequences -------------------------------------------------------------------------------------------------
 
+create view app.operator_accounts with (security_invoker=on) as
+ SELECT id,
+    email,
+    name,
+    status,
+    created_by,
+    created_at,
+    updated_at,
+    version
+   FROM app.list_operators() list_operators(id, email, name, status, created_by, created_at, updated_at, version);
+alter table app.operator_accounts owner to app_owner;
+grant select on app.operator_accounts to app_operator;
+
+create view app.own_access with (security_invoker=on) as
+ SELECT id,
+    tenant_id,
+    reason,
+    access,
+    hours,
+    status,
+    expires_at,
+    created_at,
+    updated_at,
+    version
+   FROM app.list_own_access() list_own_access(id, tenant_id, reason, access, hours, status, expires_at, created_at, updated_at, version);
+alter table app.own_access owner to app_owner;
+grant select on app.own_access to app_operator;
+
+create view app.tenant_accounts with (security_invoker=on) as
+ SELECT id,
+    slug,
+    name,
+    status,
+    deletion_marked_at,
+    erase_after,
+    legal_hold_since,
+    legal_hold_reason,
+    created_at,
+    updated_at,
+    version
+   FROM app.list_tenants_as_operator(NULL::uuid) list_tenants_as_operator(id, slug, name, status, deletion_marked_at, erase_after, legal_hold_since, legal_hold_reason, created_at, updated_at, version);
+alter table app.tenant_accounts owner to app_owner;
+grant select on app.tenant_accounts to app_operator;
+
 
 -- functions -----------------------------------------------------------------------------------------------------------
 
@@ -1469,6 +1879,17 @@ grant execute on function app.actor_id() to app_operator;
 grant execute on function app.actor_id() to app_owner;
 grant execute on function app.actor_id() to app_search;
 grant execute on function app.actor_id() to app_worker;
+
+CREATE OR REPLACE FUNCTION app.add_attempts(p_kind text, p_slot integer, p_count integer, p_now timestamp with time zone)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    update app.attempts a set level = greatest(0, app.attempt_level(a.kind, a.level, a.at, p_now) + p_count), at = greatest(a.at, p_now)
+     where a.kind = p_kind and a.slot = p_slot
+  $function$;
+alter function app.add_attempts(p_kind text, p_slot integer, p_count integer, p_now timestamp with time zone) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.add_audit_key(p_key_id text, p_public_key bytea)
  RETURNS void
@@ -1543,6 +1964,24 @@ begin
 end $function$;
 alter function app.add_audit_seal(p_seal app.audit_seals, p_text text) owner to app_audit;
 
+CREATE OR REPLACE FUNCTION app.add_operator(p_email text, p_name text, p_password_hash text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_operator_id uuid := (app.operator_context())[3]::uuid;
+  v_id          uuid := app.uuidv7();
+begin
+  insert into app.operators (id, email, name, password_hash, created_by) values (v_id, p_email, p_name, p_password_hash, v_operator_id);
+  perform app.log_operation('operator_created', null, jsonb_build_object('id', v_id, 'email', p_email));
+  return v_id;
+end $function$;
+alter function app.add_operator(p_email text, p_name text, p_password_hash text) owner to app_gate;
+comment on function app.add_operator(p_email text, p_name text, p_password_hash text) is 'Another operator, made by the one of this transaction. Raises BH001, and 23505 on operators_email_key.';
+grant execute on function app.add_operator(p_email text, p_name text, p_password_hash text) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.advance_audit_stream(p_name text, p_from bigint, p_to bigint)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1557,6 +1996,19 @@ end $function$;
 alter function app.advance_audit_stream(p_name text, p_from bigint, p_to bigint) owner to app_audit;
 grant execute on function app.advance_audit_stream(p_name text, p_from bigint, p_to bigint) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.all_operators()
+ RETURNS TABLE(id uuid, email text, name text, status text, created_at timestamp with time zone, last_seen_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select o.id, o.email, o.name, o.status, o.created_at, max(s.refreshed_at)
+      from app.operators o left join app.operator_sessions s on s.operator_id = o.id
+     group by o.id order by o.created_at, o.id
+  $function$;
+alter function app.all_operators() owner to app_gate;
+grant execute on function app.all_operators() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.allowed_networks()
  RETURNS cidr[]
  LANGUAGE plpgsql
@@ -1569,6 +2021,30 @@ end $function$;
 alter function app.allowed_networks() owner to app_gate;
 comment on function app.allowed_networks() is 'From where this tenant is entered, for those who may change it; null for others.';
 grant execute on function app.allowed_networks() to app_api;
+
+CREATE OR REPLACE FUNCTION app.announce_access(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_address inet)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_access record;
+  v_id     uuid;
+begin
+  select * into v_access from app.find_access(p_secret, p_grant_id, p_permission);
+  perform app.seal((v_access.found_grant).tenant_id, 'operator', (v_access.found_grant).operator_id, 'member', v_access.session_id, p_request_id, null,
+                   (v_access.found_grant).granted_by);
+  v_id := app.audit_access(jsonb_build_object('grant_id', p_grant_id, 'operator', (v_access.found_grant).operator_email,
+                                              'reason', (v_access.found_grant).reason, 'permission', p_permission));
+  perform app.log_operator('tenant_entered', (v_access.found_grant).operator_id, (v_access.found_grant).tenant_id, v_access.session_id, p_request_id,
+                           p_address, null, jsonb_build_object('grant_id', p_grant_id, 'permission', p_permission));
+  perform set_config('app.context', '', true), set_config('app.tenant_id', '', true);
+  return v_id;
+end $function$;
+alter function app.announce_access(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_address inet) owner to app_gate;
+comment on function app.announce_access(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_address inet) is 'Writes down that an operator is about to enter a tenant under a grant. Raises BH001 to BH004, BH006.';
+grant execute on function app.announce_access(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_address inet) to app_api;
 
 CREATE OR REPLACE FUNCTION app.announce_visit(p_tenant_slug text, p_person text, p_reason text)
  RETURNS uuid
@@ -1679,6 +2155,31 @@ end $function$;
 alter function app.append_retired_seals(p_month text, p_seals jsonb) owner to app_audit;
 grant execute on function app.append_retired_seals(p_month text, p_seals jsonb) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_operator app.operators;
+  v_outside  text;
+  v_id       uuid := app.uuidv7();
+begin
+  select * into v_operator from app.operators o where o.id = (app.operator_context())[3]::uuid;
+  if not exists (select from app.tenants t where t.tenant_id = p_tenant_id and t.status = 'active') then
+    return null;
+  end if;
+  v_outside := app.step_in(p_tenant_id);
+  insert into app.access_grants (tenant_id, id, operator_id, operator_email, reason, access, hours)
+  values (p_tenant_id, v_id, v_operator.id, v_operator.email, p_reason, p_access, p_hours);
+  perform app.step_out(v_outside);
+  perform app.log_operation('access_asked', p_tenant_id, jsonb_build_object('grant_id', v_id, 'reason', p_reason, 'access', p_access));
+  return v_id;
+end $function$;
+alter function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text) owner to app_gate;
+grant execute on function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
  LANGUAGE plpgsql
@@ -1760,6 +2261,56 @@ end $function$;
 alter function app.assume_member(p_email text, OUT user_id uuid, OUT role text, OUT standing text) owner to app_gate;
 grant execute on function app.assume_member(p_email text, OUT user_id uuid, OUT role text, OUT standing text) to app_auditor;
 
+CREATE OR REPLACE FUNCTION app.attempt_address(p_address inet)
+ RETURNS text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select case when p_address <<= '::ffff:0:0/96' then substr(host(p_address), 8)
+                when family(p_address) = 6 then network(set_masklen(p_address, 64))::text
+                else host(p_address) end
+  $function$;
+alter function app.attempt_address(p_address inet) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.attempt_level(p_kind text, p_level double precision, p_at timestamp with time zone, p_now timestamp with time zone)
+ RETURNS double precision
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select greatest(0, p_level - extract(epoch from p_now - p_at) / case p_kind when 'address' then 60 else 3600 end) $function$;
+alter function app.attempt_level(p_kind text, p_level double precision, p_at timestamp with time zone, p_now timestamp with time zone) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.attempt_slot(p_name text)
+ RETURNS integer
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select ('x' || left(encode(sha256(convert_to(p_name, 'UTF8')), 'hex'), 5))::bit(20)::int $function$;
+alter function app.attempt_slot(p_name text) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.attempt_wait(p_kind text, p_slot integer, p_free integer, p_now timestamp with time zone)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_level double precision;
+  v_at    timestamptz;
+begin
+  insert into app.attempts as a (kind, slot, level, at) values (p_kind, p_slot, 0, p_now)
+  on conflict (kind, slot) do update set at = a.at
+  returning a.level, a.at into v_level, v_at;
+  -- one that is being forgotten counts until it is
+  if ceil(app.attempt_level(p_kind, v_level, v_at, p_now)) < p_free then
+    return 0;
+  end if;
+  return greatest(0, ceil(extract(epoch from v_at - p_now)
+    + least(power(2, least(ceil(v_level) - p_free, 20)), case p_kind when 'address' then 900 else 3600 end)))::int;
+end $function$;
+alter function app.attempt_wait(p_kind text, p_slot integer, p_free integer, p_now timestamp with time zone) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.audit()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1785,6 +2336,15 @@ begin
     if not found then
       v_key := app.personal_key(coalesce(v_context[3], v_context[1])::uuid);
     end if;
+  end if;
+
+  if tg_op = 'DELETE' and v_context[2] = 'system' and v_context[4] = 'eraser' then
+    -- a tenant that is erased leaves how many rows there were, and not once more what was in them (0028)
+    insert into app.audit_log (tenant_id, actor_kind, actor_id, role, request_id, action, table_name, new_row)
+    select case when bool_and(to_jsonb(r) ->> 'tenant_id' = v_context[1]) then v_context[1]::uuid else app.refuse_write(tg_relid, v_context) end,
+           v_context[2], v_context[3]::uuid, v_context[4], v_context[6], 'delete', tg_table_name, jsonb_build_object('erased', count(*))
+      from affected_rows r;
+    return null;
   end if;
 
   if tg_op = 'UPDATE' then
@@ -1818,6 +2378,25 @@ begin
 end $function$;
 alter function app.audit() owner to app_audit;
 grant execute on function app.audit() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.audit_access(p_detail jsonb)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+  v_id      uuid   := app.uuidv7();
+begin
+  insert into app.audit_log
+         (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, action, table_name, row_id, new_row)
+  values (v_context[1]::uuid, v_id, v_context[2], v_context[3]::uuid, v_context[8]::uuid, v_context[4], v_context[5]::uuid, v_context[6],
+          'read', 'tenants', v_context[1]::uuid, p_detail);
+  return v_id;
+end $function$;
+alter function app.audit_access(p_detail jsonb) owner to app_audit;
+grant execute on function app.audit_access(p_detail jsonb) to app_gate;
 
 CREATE OR REPLACE FUNCTION app.audit_batches_after(p_position bigint, p_limit integer)
  RETURNS TABLE("position" bigint, tenant_id uuid, batch bigint, kind text, entries bigint, from_xact bigint, to_xact bigint, from_id uuid, to_id uuid, sealed_at timestamp with time zone, note text)
@@ -2112,6 +2691,34 @@ begin
 end $function$;
 alter function app.audited_image(p_row jsonb, p_image text, p_names text[], p_tenant_id text, p_entry_id uuid) owner to app_audit;
 
+CREATE OR REPLACE FUNCTION app.begin_attempt(p_kind text, p_name text, p_free integer, p_address inet, p_address_free integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now    timestamptz := clock_timestamp();
+  v_slot   int         := app.attempt_slot(p_name);
+  v_beside int         := app.attempt_slot(app.attempt_address(p_address));
+  v_wait   int         := 0;
+begin
+  -- always in this order, so that no two wait for each other
+  if v_slot is not null then
+    v_wait := app.attempt_wait(p_kind, v_slot, p_free, v_now);
+  end if;
+  if v_beside is not null then
+    v_wait := greatest(v_wait, app.attempt_wait('address', v_beside, p_address_free, v_now));
+  end if;
+  if v_wait = 0 then
+    perform app.add_attempts(p_kind, v_slot, 1, v_now);
+    perform app.add_attempts('address', v_beside, 1, v_now);
+  end if;
+  return v_wait;
+end $function$;
+alter function app.begin_attempt(p_kind text, p_name text, p_free integer, p_address inet, p_address_free integer) owner to app_gate;
+grant execute on function app.begin_attempt(p_kind text, p_name text, p_free integer, p_address inet, p_address_free integer) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.begin_email_verification(p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
  LANGUAGE plpgsql
@@ -2182,6 +2789,28 @@ end $function$;
 alter function app.change_password(p_secret bytea, p_old_hash text, p_new_hash text, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.change_password(p_secret bytea, p_old_hash text, p_new_hash text, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.change_tenant(p_tenant_id uuid, p_name text, p_slug text, p_versions integer[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_outside text := app.step_in(p_tenant_id);
+  v_changed boolean;
+begin
+  update app.tenants t set name = coalesce(p_name, t.name), slug = coalesce(p_slug, t.slug)
+   where t.tenant_id = p_tenant_id and (p_versions is null or t.version = any (p_versions));
+  v_changed := found;
+  perform app.step_out(v_outside);
+  if v_changed then
+    perform app.log_operation('tenant_changed', p_tenant_id, jsonb_strip_nulls(jsonb_build_object('name', p_name, 'slug', p_slug)));
+  end if;
+  return v_changed;
+end $function$;
+alter function app.change_tenant(p_tenant_id uuid, p_name text, p_slug text, p_versions integer[]) owner to app_gate;
+grant execute on function app.change_tenant(p_tenant_id uuid, p_name text, p_slug text, p_versions integer[]) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.checkpoint_note(p_seal app.audit_seals)
  RETURNS text
  LANGUAGE plpgsql
@@ -2236,6 +2865,30 @@ end $function$;
 alter function app.claim_mails(p_limit integer, p_lease interval, p_attempts integer) owner to app_gate;
 grant execute on function app.claim_mails(p_limit integer, p_lease interval, p_attempts integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.claim_operator_key(p_key text, OUT locked boolean, OUT fingerprint bytea, OUT status integer, OUT headers jsonb, OUT body text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_operator_id uuid := (app.operator_context())[3]::uuid;
+  v_key         app.context_key;
+begin
+  select * into strict v_key from app.context_key;
+  locked := pg_try_advisory_xact_lock(('x' || left(encode(
+    sha256(v_key.outer_block || convert_to('operator|' || v_operator_id || '|' || p_key, 'UTF8')), 'hex'), 16))::bit(64)::int8);
+  if not locked then
+    return;
+  end if;
+  delete from app.operator_answers a where a.operator_id = v_operator_id and a.key = p_key and a.expires_at <= now();
+  select a.fingerprint, a.status, a.headers, a.body into fingerprint, status, headers, body
+    from app.operator_answers a where a.operator_id = v_operator_id and a.key = p_key;
+end $function$;
+alter function app.claim_operator_key(p_key text, OUT locked boolean, OUT fingerprint bytea, OUT status integer, OUT headers jsonb, OUT body text) owner to app_gate;
+grant execute on function app.claim_operator_key(p_key text, OUT locked boolean, OUT fingerprint bytea, OUT status integer, OUT headers jsonb, OUT body text) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.client_address()
  RETURNS inet
  LANGUAGE plpgsql
@@ -2270,6 +2923,30 @@ begin
   return app.conceal(sha256(app.personal_key(coalesce(p_context[3], p_context[1])::uuid) || uuid_send(p_entry_id)), 'address', p_context[7]);
 end $function$;
 alter function app.conceal_address(p_context text[], p_entry_id uuid) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.confirm_second_factor(p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me record;
+begin
+  select * into v_me from app.person_of(p_secret);
+  update app.second_factors f set confirmed_at = now(), last_step = p_step
+   where f.user_id = v_me.user_id and f.confirmed_at is null and f.sealed = p_sealed;
+  if not found then
+    return false;
+  end if;
+  insert into app.recovery_codes (user_id, code_hash) select v_me.user_id, unnest(p_code_hashes);
+  update app.sessions s set mfa_at = clock_timestamp() where s.id = v_me.session_id;
+  perform app.log_security('mfa_enabled', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
+                           jsonb_build_object('sessions_ended', app.end_other_sessions(v_me.user_id, v_me.session_id)));
+  return true;
+end $function$;
+alter function app.confirm_second_factor(p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.confirm_second_factor(p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.context()
  RETURNS text[]
@@ -2310,6 +2987,86 @@ end $function$;
 alter function app.count_version() owner to app_gate;
 grant execute on function app.count_version() to app_owner;
 
+CREATE OR REPLACE FUNCTION app.create_operator(p_email text, p_name text, p_password_hash text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid := app.uuidv7();
+begin
+  insert into app.operators (id, email, name, password_hash) values (v_id, p_email, p_name, p_password_hash);
+  perform app.log_operator('operator_created', null, null, null, null, null, null,
+                           jsonb_build_object('id', v_id, 'email', p_email, 'by', session_user));
+  return v_id;
+exception when unique_violation then
+  raise exception 'there is an operator with this address already' using errcode = '22023';
+end $function$;
+alter function app.create_operator(p_email text, p_name text, p_password_hash text) owner to app_gate;
+grant execute on function app.create_operator(p_email text, p_name text, p_password_hash text) to app_owner;
+
+CREATE OR REPLACE FUNCTION app.create_tenant(p_name text, p_slug text, p_slug_is_wish boolean, p_owner_email text, p_owner_name text, p_token_hash bytea, p_lifetime interval, p_welcome app.sealed_mail, p_notice app.sealed_mail)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id      uuid := app.uuidv7();
+  v_slug    text := p_slug;
+  v_owner   app.users;
+  v_outside text;
+begin
+  perform app.operator_context();
+  if p_slug_is_wish and exists (select from app.tenants t where t.slug = p_slug) then
+    v_slug := left(p_slug, 54) || '-' || left(encode(uuid_send(gen_random_uuid()), 'hex'), 8);
+  end if;
+  insert into app.users (email, name) values (p_owner_email, p_owner_name) on conflict (email) do nothing;
+  select * into v_owner from app.users u where u.email = p_owner_email;
+
+  v_outside := app.step_in(v_id);
+  insert into app.tenants (id, slug, name) values (v_id, v_slug, p_name);
+  insert into app.memberships (tenant_id, user_id, role) values (v_id, v_owner.id, 'owner');
+  perform app.step_out(v_outside);
+
+  if v_owner.password_hash is null then
+    perform app.mail_token(v_owner.id, 'password_reset', p_owner_email, p_token_hash, p_lifetime, p_welcome);
+  else
+    perform app.write_mail(v_owner.id, p_notice, interval '2 days', true);
+  end if;
+  perform app.log_operation('tenant_created', v_id, jsonb_build_object('slug', v_slug, 'owner_id', v_owner.id));
+  return v_id;
+end $function$;
+alter function app.create_tenant(p_name text, p_slug text, p_slug_is_wish boolean, p_owner_email text, p_owner_name text, p_token_hash bytea, p_lifetime interval, p_welcome app.sealed_mail, p_notice app.sealed_mail) owner to app_gate;
+comment on function app.create_tenant(p_name text, p_slug text, p_slug_is_wish boolean, p_owner_email text, p_owner_name text, p_token_hash bytea, p_lifetime interval, p_welcome app.sealed_mail, p_notice app.sealed_mail) is 'A tenant with its first owner, made by the operator of this transaction. Raises BH001, and 23505 on tenants_slug_key.';
+grant execute on function app.create_tenant(p_name text, p_slug text, p_slug_is_wish boolean, p_owner_email text, p_owner_name text, p_token_hash bytea, p_lifetime interval, p_welcome app.sealed_mail, p_notice app.sealed_mail) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.deactivate_operator(p_email text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_operator app.operators;
+begin
+  select * into v_operator from app.operators o where o.email = lower(p_email) for update;
+  if not found then
+    raise exception 'no operator has this address' using errcode = '02000';
+  end if;
+  if v_operator.status = 'deactivated' then
+    return false;
+  end if;
+  update app.operators o set status = 'deactivated' where o.id = v_operator.id;
+  update app.operator_sessions s set revoked_at = clock_timestamp() where s.operator_id = v_operator.id and s.revoked_at is null;
+  perform app.log_operator('operator_deactivated', null, null, null, null, null, null,
+                           jsonb_build_object('id', v_operator.id, 'email', v_operator.email, 'by', session_user));
+  return true;
+end $function$;
+alter function app.deactivate_operator(p_email text) owner to app_gate;
+grant execute on function app.deactivate_operator(p_email text) to app_owner;
+
 CREATE OR REPLACE FUNCTION app.dead_mails(p_limit integer)
  RETURNS TABLE(id uuid, kind text, attempts integer, failure text, created_at timestamp with time zone, settled_at timestamp with time zone)
  LANGUAGE sql
@@ -2336,6 +3093,30 @@ begin
 end $function$;
 alter function app.describe_member(p_user_id uuid) owner to app_gate;
 grant execute on function app.describe_member(p_user_id uuid) to app_api;
+
+CREATE OR REPLACE FUNCTION app.describe_operator_session(p_session_id uuid)
+ RETURNS app.operator_signed_in
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select row(s.id, s.counter, o.id, o.email, o.name, o.created_at)::app.operator_signed_in
+      from app.operator_sessions s join app.operators o on o.id = s.operator_id
+     where s.id = p_session_id
+  $function$;
+alter function app.describe_operator_session(p_session_id uuid) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.describe_second_factor(p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select f.confirmed_at, (select count(*)::int from app.recovery_codes c where c.user_id = me.user_id)
+      from app.person_of(p_secret) me left join app.second_factors f on f.user_id = me.user_id
+  $function$;
+alter function app.describe_second_factor(p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer) owner to app_gate;
+grant execute on function app.describe_second_factor(p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.describe_session(p_session_id uuid)
  RETURNS app.signed_in
@@ -2394,6 +3175,58 @@ end $function$;
 alter function app.drop_audit_month(p_month text) owner to app_audit;
 grant execute on function app.drop_audit_month(p_month text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.due_erasures(p_limit integer)
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select t.tenant_id from app.tenants t
+     where t.status = 'deleting' and t.erase_after <= now() and t.legal_hold_since is null
+     order by t.erase_after, t.tenant_id limit p_limit
+  $function$;
+alter function app.due_erasures(p_limit integer) owner to app_gate;
+grant execute on function app.due_erasures(p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.end_access(p_id uuid, p_versions integer[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.owner_context();
+begin
+  perform from app.access_grants g
+    where g.tenant_id = v_context[1]::uuid and g.id = p_id and (p_versions is null or g.version = any (p_versions)) for update;
+  if not found then
+    return false;
+  end if;
+  update app.access_grants g set ended_at = now() where g.tenant_id = v_context[1]::uuid and g.id = p_id and g.ended_at is null;
+  return true;
+end $function$;
+alter function app.end_access(p_id uuid, p_versions integer[]) owner to app_gate;
+grant execute on function app.end_access(p_id uuid, p_versions integer[]) to app_api;
+
+CREATE OR REPLACE FUNCTION app.end_attempt(p_kind text, p_name text, p_address inet, p_passed boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  if p_passed and p_kind in ('device', 'session') then
+    delete from app.attempts a where a.kind = p_kind and a.slot = app.attempt_slot(p_name);
+  else
+    perform app.add_attempts(p_kind, app.attempt_slot(p_name), -1, v_now);
+  end if;
+  perform app.add_attempts('address', app.attempt_slot(app.attempt_address(p_address)), -1, v_now);
+end $function$;
+alter function app.end_attempt(p_kind text, p_name text, p_address inet, p_passed boolean) owner to app_gate;
+grant execute on function app.end_attempt(p_kind text, p_name text, p_address inet, p_passed boolean) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.end_invitation()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -2412,6 +3245,45 @@ begin
 end $function$;
 alter function app.end_invitation() owner to app_gate;
 grant execute on function app.end_invitation() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_own   app.operator_sessions;
+  v_ended app.operator_sessions;
+begin
+  select * into v_own from app.operator_sessions s where s.secret_hash = sha256(p_secret);
+  for v_ended in
+    update app.operator_sessions s set revoked_at = now()
+     where s.revoked_at is null and (s.id = v_own.id or p_everywhere and s.operator_id = v_own.operator_id)
+    returning s.*
+  loop
+    perform app.log_operator('operator_logged_out', v_ended.operator_id, null, v_ended.id, p_request_id, p_address, p_user_agent,
+                             jsonb_build_object('everywhere', p_everywhere));
+  end loop;
+end $function$;
+alter function app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.end_other_sessions(p_user_id uuid, p_session_id uuid)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_ended int;
+begin
+  update app.sessions s set revoked_at = clock_timestamp()
+   where s.user_id = p_user_id and s.id <> p_session_id and s.revoked_at is null;
+  get diagnostics v_ended = row_count;
+  return v_ended;
+end $function$;
+alter function app.end_other_sessions(p_user_id uuid, p_session_id uuid) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.end_own_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
@@ -2457,6 +3329,29 @@ begin
 end $function$;
 alter function app.end_session(p_session_id uuid, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.end_session(p_session_id uuid, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.enroll_second_factor(p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me record;
+begin
+  select * into v_me from app.person_of(p_secret);
+  insert into app.second_factors as f (user_id, key_id, sealed) values (v_me.user_id, p_key_id, p_sealed)
+  on conflict (user_id) do update
+     set key_id = excluded.key_id, sealed = excluded.sealed, last_step = 0, created_at = excluded.created_at
+   where f.confirmed_at is null;
+  if not found then
+    return false;
+  end if;
+  perform app.log_security('mfa_enrolled', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+  return true;
+end $function$;
+alter function app.enroll_second_factor(p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.enroll_second_factor(p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid)
  RETURNS record
@@ -2586,6 +3481,59 @@ alter function app.enter_auditor(p_tenant_slug text, p_visit_id uuid) owner to a
 comment on function app.enter_auditor(p_tenant_slug text, p_visit_id uuid) is 'Opens a read-only transaction for an auditor whose visit was announced and committed. Raises BH002, BH006 and BH014.';
 grant execute on function app.enter_auditor(p_tenant_slug text, p_visit_id uuid) to app_auditor;
 
+CREATE OR REPLACE FUNCTION app.enter_eraser(p_tenant_id uuid)
+ RETURNS app.tenants
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant app.tenants;
+begin
+  if nullif(current_setting('app.context', true), '') is not null then
+    raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
+  end if;
+  select * into v_tenant from app.tenants t
+   where t.tenant_id = p_tenant_id and t.status = 'deleting' and t.erase_after <= now() for no key update;
+  if not found then
+    raise exception 'this tenant is not to be erased' using errcode = 'BH016';
+  end if;
+  if v_tenant.legal_hold_since is not null then
+    raise exception 'the tenant is on legal hold' using errcode = 'BH015';
+  end if;
+  perform app.seal(p_tenant_id, 'system', null, 'eraser', null, 'erasure', null);
+  return v_tenant;
+end $function$;
+alter function app.enter_eraser(p_tenant_id uuid) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.enter_granted(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_announced uuid, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_access record;
+begin
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception 'an operator enters in a transaction that has written nothing' using errcode = 'BH014';
+  end if;
+  select * into v_access from app.find_access(p_secret, p_grant_id, p_permission);
+  tenant_id := (v_access.found_grant).tenant_id; actor_id := (v_access.found_grant).operator_id; role := 'member'; session_id := v_access.session_id;
+  perform app.seal(tenant_id, 'operator', actor_id, role, session_id, p_request_id, null, (v_access.found_grant).granted_by);
+  if not app.is_announced(p_announced) then
+    raise exception 'this was not announced in the last minute' using errcode = 'BH014';
+  end if;
+  -- nothing turns it back
+  if (v_access.found_grant).access = 'read' then
+    perform set_config('transaction_read_only', 'on', true);
+  end if;
+end $function$;
+alter function app.enter_granted(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_announced uuid, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) owner to app_gate;
+comment on function app.enter_granted(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_announced uuid, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) is 'Opens a transaction for an operator in a tenant whose owner let them in, after it was announced. Raises BH001 to BH004, BH006, BH014.';
+grant execute on function app.enter_granted(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_announced uuid, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid) to app_api;
+
 CREATE OR REPLACE FUNCTION app.enter_job(p_tenant_id uuid, p_job_id uuid, p_kind text)
  RETURNS void
  LANGUAGE plpgsql
@@ -2653,6 +3601,194 @@ end $function$;
 alter function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) owner to app_gate;
 comment on function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) is 'Opens a transaction for a request of an API key. Raises BH001, BH003 to BH006 and BH020.';
 grant execute on function app.enter_key(p_key_hash bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT use_is_due boolean) to app_api;
+
+CREATE OR REPLACE FUNCTION app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+  if nullif(current_setting('app.context', true), '') is not null then
+    raise exception 'this transaction has been entered already' using errcode = 'BH006';
+  end if;
+  select s.id, o.id into session_id, operator_id
+    from app.operator_sessions s join app.operators o on o.id = s.operator_id
+   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
+  if not found then
+    raise exception 'no such session' using errcode = 'BH001';
+  end if;
+  perform app.seal(null, 'operator', operator_id, 'operator', session_id, p_request_id, p_address);
+end $function$;
+alter function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) owner to app_gate;
+comment on function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) is 'Opens a transaction for an operator''s request, in no tenant. Raises BH001 and BH006.';
+grant execute on function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me         record;
+  v_membership record;
+  v_tenants    int := 0;
+begin
+  select * into v_me from app.person_of(p_secret);
+  perform from app.users u where u.id = v_me.user_id and u.password_hash = p_old_hash for update;
+  if not found then
+    return false;
+  end if;
+  perform app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
+
+  -- nobody puts one of their tenants on hold meanwhile, and of two owners who go at once the second sees that the first has
+  perform from app.tenants t
+    where t.tenant_id in (select m.tenant_id from app.memberships m where m.user_id = v_me.user_id)
+    order by t.tenant_id for no key update;
+  perform app.refuse_held_person(v_me.user_id);
+
+  for v_membership in select m.tenant_id, m.role from app.memberships m where m.user_id = v_me.user_id order by m.tenant_id loop
+    perform app.seal(v_membership.tenant_id, 'user', v_me.user_id, v_membership.role, v_me.session_id, p_request_id, p_address);
+    delete from app.memberships m where m.tenant_id = v_membership.tenant_id and m.user_id = v_me.user_id;
+    v_tenants := v_tenants + 1;
+  end loop;
+
+  delete from app.sessions s where s.user_id = v_me.user_id;
+  delete from app.users u where u.id = v_me.user_id;
+  perform app.destroy_personal_key(v_me.user_id);
+  -- not from where: that is one of the things that go
+  perform app.log_security('person_erased', v_me.user_id, null, null, p_request_id, null, null,
+                           jsonb_build_object('by', 'themselves', 'tenants', v_tenants));
+  perform app.write_mail(null, p_mail, interval '2 days', true);
+  return true;
+end $function$;
+alter function app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.erase_rows(p_tenant_id uuid, p_limit integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant app.tenants := app.enter_eraser(p_tenant_id);
+  v_table  regclass;
+  v_column name;
+  v_counts jsonb := '{}';
+  v_count  int8;
+  v_gone   int;
+begin
+  if v_tenant.erasure_began_at is null then
+    foreach v_table in array app.erased_tables() loop
+      execute format('select count(*) from %s where tenant_id = $1', v_table) into v_count using p_tenant_id;
+      v_counts := v_counts || jsonb_build_object(v_table::text, v_count);
+    end loop;
+    insert into app.deletion_certificates (id, slug, marked_at, counts)
+    values (p_tenant_id, v_tenant.slug, coalesce(v_tenant.deletion_marked_at, now()), v_counts);
+    update app.tenants t set erasure_began_at = now() where t.tenant_id = p_tenant_id;
+  end if;
+
+  -- what is outside the wall, and names the tenant: a session that has chosen it
+  for v_table, v_column in
+    select k.conrelid::regclass, a.attname
+      from pg_constraint k
+      join pg_attribute a on a.attrelid = k.conrelid and a.attnum = k.conkey[1]
+     where k.contype = 'f' and k.confdeltype <> 'c' and k.confrelid = 'app.tenants'::regclass and cardinality(k.conkey) = 1
+       and not exists (select from pg_attribute t where t.attrelid = k.conrelid and t.attname = 'tenant_id' and not t.attisdropped)
+  loop
+    execute format('update %s set %I = null where ctid = any (array(select ctid from %1$s where %2$I = $1 limit $2))', v_table, v_column)
+      using p_tenant_id, p_limit;
+    get diagnostics v_gone = row_count;
+    if v_gone > 0 then
+      return v_gone;
+    end if;
+  end loop;
+
+  foreach v_table in array app.erased_tables() loop
+    continue when v_table = 'app.tenants'::regclass;
+    execute format('delete from %s where tenant_id = $1 and id = any (array(select id from %1$s where tenant_id = $1 limit $2))', v_table)
+      using p_tenant_id, p_limit;
+    get diagnostics v_gone = row_count;
+    if v_gone > 0 then
+      return v_gone;
+    end if;
+  end loop;
+  return 0;
+end $function$;
+alter function app.erase_rows(p_tenant_id uuid, p_limit integer) owner to app_gate;
+grant execute on function app.erase_rows(p_tenant_id uuid, p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.erased_tables()
+ RETURNS regclass[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_left  oid[] := array(
+    select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where c.relkind in ('r', 'p') and not c.relispartition and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+       and c.oid <> all (array['app.audit_log', 'app.audit_seals']::regclass[]::oid[])
+       and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped)
+       and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
+     order by c.oid = 'app.tenants'::regclass, n.nspname, c.relname);
+  v_table oid;
+  v_order regclass[] := '{}';
+begin
+  while v_left <> '{}' loop
+    -- where tables refer to each other in a circle, one of them has to be the first
+    select coalesce(
+      (select t from unnest(v_left) with ordinality u (t, at)
+        where not exists (select from pg_constraint k where k.contype = 'f' and k.confrelid = t and k.conrelid <> t and k.conrelid = any (v_left))
+        order by at limit 1), v_left[1]) into v_table;
+    v_order := v_order || v_table::regclass;
+    v_left  := array_remove(v_left, v_table);
+  end loop;
+  return v_order;
+end $function$;
+alter function app.erased_tables() owner to app_gate;
+grant execute on function app.erased_tables() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.erasure_statement(p_tenant_id uuid)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app.enter_eraser(p_tenant_id);
+  return app.erasure_text(p_tenant_id);
+end $function$;
+alter function app.erasure_statement(p_tenant_id uuid) owner to app_gate;
+grant execute on function app.erasure_statement(p_tenant_id uuid) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.erasure_text(p_tenant_id uuid)
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+  v_about app.deletion_certificates;
+  v_table regclass;
+  v_left  boolean;
+begin
+  select * into v_about from app.deletion_certificates c where c.id = p_tenant_id and c.erased_at is null;
+  foreach v_table in array app.erased_tables() loop
+    execute format('select exists (select from %s where tenant_id = $1)', v_table) into v_left using p_tenant_id;
+    if v_about.id is null or v_left and v_table <> 'app.tenants'::regclass then
+      raise exception 'there are rows left in %', v_table using errcode = 'BH016';
+    end if;
+  end loop;
+  return format(E'bulkhead-deletion/v1/%s\nslug %s\nmarked %s\nbegan %s\nerased %s\n%s', v_about.id, v_about.slug,
+    to_char(v_about.marked_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), to_char(v_about.began_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+    to_char(now(), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+    (select string_agg(format(E'rows %s %s\n', name, n), '' order by name collate "C") from jsonb_each_text(v_about.counts) c (name, n)));
+end $function$;
+alter function app.erasure_text(p_tenant_id uuid) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.explain(p_action text, p_resource text, p_id uuid)
  RETURNS jsonb
@@ -2962,6 +4098,43 @@ end $function$;
 alter function app.extend_audit_log(p_ahead integer) owner to app_audit;
 grant execute on function app.extend_audit_log(p_ahead integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.find_access(p_secret bytea, p_grant_id uuid, p_permission text, OUT found_grant app.access_grants, OUT session_id uuid)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_operator_id uuid;
+  v_status      text;
+begin
+  if nullif(current_setting('app.context', true), '') is not null then
+    raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
+  end if;
+  select s.id, o.id into session_id, v_operator_id
+    from app.operator_sessions s join app.operators o on o.id = s.operator_id
+   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
+  if not found then
+    raise exception 'no such session' using errcode = 'BH001';
+  end if;
+  -- who granted it is an owner still
+  select g.* into found_grant from app.access_grants g
+    join app.memberships m on m.tenant_id = g.tenant_id and m.user_id = g.granted_by and m.role = 'owner' and m.status = 'active'
+   where g.id = p_grant_id and g.operator_id = v_operator_id and g.ended_at is null and g.expires_at > now();
+  if not found then
+    raise exception 'no such grant' using errcode = 'BH002';
+  end if;
+  select t.status into v_status from app.tenants t where t.tenant_id = found_grant.tenant_id;
+  if v_status <> 'active' then
+    raise exception 'the tenant is %', v_status using errcode = 'BH003';
+  end if;
+  if found_grant.access = 'read' and p_permission !~ ':read$'
+     or not exists (select from app.role_permissions r where r.role = 'member' and r.permission = p_permission) then
+    raise exception 'the grant does not go as far as %', p_permission using errcode = 'BH004';
+  end if;
+end $function$;
+alter function app.find_access(p_secret bytea, p_grant_id uuid, p_permission text, OUT found_grant app.access_grants, OUT session_id uuid) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text)
  RETURNS record
  LANGUAGE sql
@@ -2970,6 +4143,31 @@ CREATE OR REPLACE FUNCTION app.find_credential(p_email text, OUT user_id uuid, O
 AS $function$ select u.id, u.password_hash from app.users u where u.email = p_email and u.status = 'active' $function$;
 alter function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) owner to app_gate;
 grant execute on function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.find_deletion_certificate(p_tenant_id uuid)
+ RETURNS TABLE(tenant_id uuid, slug text, marked_at timestamp with time zone, began_at timestamp with time zone, erased_at timestamp with time zone, counts jsonb, certificate text, key_id text, signature bytea, audit_until timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select c.id, c.slug, c.marked_at, c.began_at, c.erased_at, c.counts, c.certificate, c.key_id, c.signature, c.audit_until
+      from app.deletion_certificates c
+     where app.operator_context() is not null and c.id = p_tenant_id and c.erased_at is not null
+  $function$;
+alter function app.find_deletion_certificate(p_tenant_id uuid) owner to app_gate;
+grant execute on function app.find_deletion_certificate(p_tenant_id uuid) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select u.id, u.email, u.name from app.person_tokens k join app.users u on u.id = k.user_id
+     where k.token_hash = p_token_hash and k.purpose = 'email_change' and k.used_at is null and k.expires_at > clock_timestamp()
+  $function$;
+alter function app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
+grant execute on function app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.find_invitation(p_token_hash bytea, OUT email text, OUT name text, OUT tenant_names text[], OUT user_id uuid, OUT password_hash text, OUT is_unused boolean)
  RETURNS record
@@ -3015,19 +4213,52 @@ end $function$;
 alter function app.find_member(p_email text) owner to app_gate;
 grant execute on function app.find_member(p_email text) to app_api;
 
-CREATE OR REPLACE FUNCTION app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[])
+CREATE OR REPLACE FUNCTION app.find_operator_credential(p_email text, OUT operator_id uuid, OUT password_hash text)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select o.id, o.password_hash from app.operators o where o.email = p_email and o.status = 'active' $function$;
+alter function app.find_operator_credential(p_email text, OUT operator_id uuid, OUT password_hash text) owner to app_gate;
+grant execute on function app.find_operator_credential(p_email text, OUT operator_id uuid, OUT password_hash text) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.find_operator_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text)
  RETURNS record
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select u.id, u.email, u.password_hash,
+    select s.seed, s.key_id from app.operator_sessions s join app.operators o on o.id = s.operator_id
+     where s.id = p_session_id and s.revoked_at is null and o.status = 'active' and least(s.idle_expires_at, s.expires_at) > now()
+  $function$;
+alter function app.find_operator_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text) owner to app_gate;
+grant execute on function app.find_operator_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT password_hash text, OUT tenant_names text[])
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select u.id, u.email, u.name, u.password_hash,
            array(select unnest(array[t.slug, t.name]) from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
                   where m.user_id = u.id and m.status = 'active')
       from app.person_of(p_secret) me join app.users u on u.id = me.user_id
   $function$;
-alter function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[]) owner to app_gate;
-grant execute on function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[]) to app_auth;
+alter function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT password_hash text, OUT tenant_names text[]) owner to app_gate;
+grant execute on function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT password_hash text, OUT tenant_names text[]) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select u.id, u.email, u.name, f.confirmed_at is not null, f.key_id, f.sealed
+      from app.person_of(p_secret) me join app.users u on u.id = me.user_id left join app.second_factors f on f.user_id = me.user_id
+  $function$;
+alter function app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) owner to app_gate;
+grant execute on function app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.find_password_reset(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT tenant_names text[])
  RETURNS record
@@ -3059,6 +4290,15 @@ AS $function$
 alter function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) owner to app_gate;
 grant execute on function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.find_second_factor(p_user_id uuid, OUT key_id text, OUT sealed bytea)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select f.key_id, f.sealed from app.second_factors f where f.user_id = p_user_id and f.confirmed_at is not null $function$;
+alter function app.find_second_factor(p_user_id uuid, OUT key_id text, OUT sealed bytea) owner to app_gate;
+grant execute on function app.find_second_factor(p_user_id uuid, OUT key_id text, OUT sealed bytea) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.find_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text)
  RETURNS record
  LANGUAGE sql
@@ -3070,6 +4310,30 @@ AS $function$
   $function$;
 alter function app.find_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text) owner to app_gate;
 grant execute on function app.find_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.finish_erasure(p_tenant_id uuid, p_key_id text, p_signature bytea)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_text text;
+  v_days int := (select coalesce(t.audit_retention_days, 365) from app.tenants t where t.tenant_id = p_tenant_id);
+begin
+  if not app.is_erasing() or app.tenant_id() is distinct from p_tenant_id then
+    raise exception 'this tenant is not to be erased' using errcode = 'BH016';
+  end if;
+  v_text := app.erasure_text(p_tenant_id);
+  delete from app.tenants t where t.tenant_id = p_tenant_id;
+  perform app.destroy_personal_key(p_tenant_id);
+  update app.deletion_certificates c
+     set erased_at = now(), certificate = v_text, key_id = p_key_id, signature = p_signature, audit_until = now() + make_interval(days => v_days)
+   where c.id = p_tenant_id;
+  perform app.log_security('tenant_erased', null, p_tenant_id, null, 'erasure', null, null, jsonb_build_object('key_id', p_key_id));
+end $function$;
+alter function app.finish_erasure(p_tenant_id uuid, p_key_id text, p_signature bytea) owner to app_gate;
+grant execute on function app.finish_erasure(p_tenant_id uuid, p_key_id text, p_signature bytea) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.finish_job(p_job_id uuid, p_kind text, p_attempt integer)
  RETURNS void
@@ -3088,6 +4352,24 @@ end $function$;
 alter function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) owner to app_gate;
 comment on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Completes a job in the transaction of its last effect. Raises BH009.';
 grant execute on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.forget_attempts(p_limit integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_gone int;
+begin
+  delete from app.attempts where (kind, slot) in (
+    select a.kind, a.slot from app.attempts a
+     where app.attempt_level(a.kind, a.level, a.at, now()) = 0 limit p_limit for update skip locked);
+  get diagnostics v_gone = row_count;
+  return v_gone;
+end $function$;
+alter function app.forget_attempts(p_limit integer) owner to app_gate;
+grant execute on function app.forget_attempts(p_limit integer) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.forget_key_use()
  RETURNS trigger
@@ -3126,6 +4408,29 @@ begin
 end $function$;
 alter function app.forget_mails(p_limit integer) owner to app_gate;
 grant execute on function app.forget_mails(p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.forget_operator_sessions(p_limit integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_sessions int;
+  v_answers  int;
+begin
+  delete from app.operator_sessions where id in (
+    select s.id from app.operator_sessions s
+     where least(s.idle_expires_at, s.expires_at, coalesce(s.revoked_at, 'infinity')) < now() - interval '30 days'
+     limit p_limit for update skip locked);
+  get diagnostics v_sessions = row_count;
+  delete from app.operator_answers where (operator_id, key) in (
+    select a.operator_id, a.key from app.operator_answers a where a.expires_at <= now() limit p_limit);
+  get diagnostics v_answers = row_count;
+  return v_sessions + v_answers;
+end $function$;
+alter function app.forget_operator_sessions(p_limit integer) owner to app_gate;
+grant execute on function app.forget_operator_sessions(p_limit integer) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean)
  RETURNS record
@@ -3183,6 +4488,25 @@ begin
 end $function$;
 alter function app.forget_sessions(p_limit integer) owner to app_gate;
 grant execute on function app.forget_sessions(p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.give_access(p_id uuid, p_access text, p_hours integer)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.owner_context();
+begin
+  update app.access_grants g
+     set access = coalesce(p_access, 'read'), hours = least(coalesce(p_hours, g.hours), g.hours), granted_by = v_context[3]::uuid, granted_at = now(),
+         expires_at = now() + make_interval(hours => least(coalesce(p_hours, g.hours), g.hours))
+   where g.tenant_id = v_context[1]::uuid and g.id = p_id and g.granted_at is null and g.ended_at is null
+     and (coalesce(p_access, 'read') = 'read' or g.access = 'write');
+  return found;
+end $function$;
+alter function app.give_access(p_id uuid, p_access text, p_hours integer) owner to app_gate;
+grant execute on function app.give_access(p_id uuid, p_access text, p_hours integer) to app_api;
 
 CREATE OR REPLACE FUNCTION app.grantable_roles()
  RETURNS text[]
@@ -3326,6 +4650,31 @@ alter function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) owner
 comment on function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Proves the lease of a job to the transaction that does its work. Raises BH009.';
 grant execute on function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_outside text := app.step_in(p_tenant_id);
+  v_changed boolean;
+begin
+  update app.tenants t
+     set legal_hold_since  = case when p_held then coalesce(t.legal_hold_since, now()) end,
+         legal_hold_reason = case when p_held then p_reason end
+   where t.tenant_id = p_tenant_id and t.legal_hold_reason is distinct from case when p_held then p_reason end;
+  v_changed := found;
+  perform app.step_out(v_outside);
+  if v_changed then
+    perform app.log_operation(case when p_held then 'legal_hold_set' else 'legal_hold_released' end, p_tenant_id,
+                              jsonb_strip_nulls(jsonb_build_object('reason', p_reason)));
+  end if;
+  return v_changed;
+end $function$;
+alter function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text) owner to app_gate;
+grant execute on function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.inviter_may(p_tenant_id uuid, p_inviter_id uuid, p_role text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3362,6 +4711,21 @@ begin
 end $function$;
 alter function app.is_announced(p_visit_id uuid) owner to app_audit;
 grant execute on function app.is_announced(p_visit_id uuid) to app_gate;
+
+CREATE OR REPLACE FUNCTION app.is_erasing()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE PARALLEL RESTRICTED SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+begin
+  -- the kind as well: a tenant may call a role of its own as it likes
+  return coalesce(v_context[2] = 'system' and v_context[4] = 'eraser', false);
+end $function$;
+alter function app.is_erasing() owner to app_gate;
+grant execute on function app.is_erasing() to app_owner;
 
 CREATE OR REPLACE FUNCTION app.is_unused(p_user_id uuid)
  RETURNS boolean
@@ -3427,6 +4791,18 @@ begin
 end $function$;
 alter function app.keep_an_owner() owner to app_gate;
 grant execute on function app.keep_an_owner() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.keep_operator_answer(p_key text, p_fingerprint bytea, p_status integer, p_headers jsonb, p_body text)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    insert into app.operator_answers (operator_id, key, fingerprint, status, headers, body)
+    values ((app.operator_context())[3]::uuid, p_key, p_fingerprint, p_status, p_headers, p_body)
+  $function$;
+alter function app.keep_operator_answer(p_key text, p_fingerprint bytea, p_status integer, p_headers jsonb, p_body text) owner to app_gate;
+grant execute on function app.keep_operator_answer(p_key text, p_fingerprint bytea, p_status integer, p_headers jsonb, p_body text) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.keep_previous_secret()
  RETURNS trigger
@@ -3533,6 +4909,32 @@ AS $function$
 alter function app.list_memberships(p_secret bytea) owner to app_gate;
 grant execute on function app.list_memberships(p_secret bytea) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.list_operators()
+ RETURNS TABLE(id uuid, email text, name text, status text, created_by uuid, created_at timestamp with time zone, updated_at timestamp with time zone, version integer)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select o.id, o.email, o.name, o.status, o.created_by, o.created_at, o.updated_at, o.version
+      from app.operators o where app.operator_context() is not null
+  $function$;
+alter function app.list_operators() owner to app_gate;
+grant execute on function app.list_operators() to app_operator;
+
+CREATE OR REPLACE FUNCTION app.list_own_access()
+ RETURNS TABLE(id uuid, tenant_id uuid, reason text, access text, hours integer, status text, expires_at timestamp with time zone, created_at timestamp with time zone, updated_at timestamp with time zone, version integer)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select g.id, g.tenant_id, g.reason, g.access, g.hours,
+           case when g.ended_at is not null then 'ended' when g.granted_at is null then 'asked' when g.expires_at <= now() then 'expired' else 'granted' end,
+           g.expires_at, g.created_at, g.updated_at, g.version
+      from app.access_grants g where g.operator_id = (app.operator_context())[3]::uuid
+  $function$;
+alter function app.list_own_access() owner to app_gate;
+grant execute on function app.list_own_access() to app_operator;
+
 CREATE OR REPLACE FUNCTION app.list_permissions()
  RETURNS TABLE(name text, description text, held boolean)
  LANGUAGE sql
@@ -3597,6 +4999,19 @@ AS $function$ select tenant_id from app.tenants where p_after is null or tenant_
 alter function app.list_tenants(p_after uuid, p_limit integer) owner to app_gate;
 grant execute on function app.list_tenants(p_after uuid, p_limit integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.list_tenants_as_operator(p_tenant_id uuid)
+ RETURNS TABLE(id uuid, slug text, name text, status text, deletion_marked_at timestamp with time zone, erase_after timestamp with time zone, legal_hold_since timestamp with time zone, legal_hold_reason text, created_at timestamp with time zone, updated_at timestamp with time zone, version integer)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select t.id, t.slug, t.name, t.status, t.deletion_marked_at, t.erase_after, t.legal_hold_since, t.legal_hold_reason, t.created_at, t.updated_at, t.version
+      from app.tenants t
+     where app.operator_context() is not null and (p_tenant_id is null or t.tenant_id = p_tenant_id)
+  $function$;
+alter function app.list_tenants_as_operator(p_tenant_id uuid) owner to app_gate;
+grant execute on function app.list_tenants_as_operator(p_tenant_id uuid) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.lock_owners()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -3609,6 +5024,42 @@ begin
 end $function$;
 alter function app.lock_owners() owner to app_gate;
 grant execute on function app.lock_owners() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.log_operation(p_event text, p_tenant_id uuid, p_detail jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.operator_context();
+begin
+  perform app.log_operator(p_event, v_context[3]::uuid, p_tenant_id, v_context[5]::uuid, v_context[6], v_context[7]::inet, null, p_detail);
+end $function$;
+alter function app.log_operation(p_event text, p_tenant_id uuid, p_detail jsonb) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.log_operator(p_event text, p_operator_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select app.log_security(p_event, null, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent,
+                            jsonb_strip_nulls(jsonb_build_object('operator_id', p_operator_id)) || coalesce(p_detail, '{}'))
+  $function$;
+alter function app.log_operator(p_event text, p_operator_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.log_operator_refusal(p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select app.log_operator('operator_login_failed', p_operator_id, null, null, p_request_id, p_address, p_user_agent,
+                            jsonb_build_object('email', p_email))
+  $function$;
+alter function app.log_operator_refusal(p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.log_operator_refusal(p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
  RETURNS void
@@ -3639,7 +5090,8 @@ begin
      from app.memberships m
     where m.user_id = p_user_id and m.status = 'active'
       and case when p_event in ('logged_in', 'logged_out', 'tenant_switched', 'session_ended', 'refresh_reused') then m.tenant_id = p_tenant_id
-               else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified') end
+               else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified', 'mfa_enabled', 'mfa_disabled',
+                                'recovery_code_used', 'recovery_codes_replaced') end
     order by m.tenant_id;
 end $function$;
 alter function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
@@ -3725,6 +5177,24 @@ end $function$;
 alter function app.make_context_key(p_replace boolean) owner to app_gate;
 grant execute on function app.make_context_key(p_replace boolean) to app_owner;
 
+CREATE OR REPLACE FUNCTION app.make_erasable()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_table regclass;
+begin
+  foreach v_table in array app.erased_tables() loop
+    continue when exists (select from pg_policy p where p.polrelid = v_table and p.polname = 'erase')
+               or not exists (select from pg_class c where c.oid = v_table and c.relowner = current_user::regrole);
+    execute format('create policy erase on %s to app_gate using ((select app.is_erasing()) and tenant_id = (select app.tenant_id())) with check (false)', v_table);
+    execute format('grant select (tenant_id, id), delete on %s to app_gate', v_table);
+  end loop;
+end $function$;
+alter function app.make_erasable() owner to app_gate;
+grant execute on function app.make_erasable() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.make_invited_person(p_membership_id uuid, p_password_hash text, p_address inet)
  RETURNS void
  LANGUAGE plpgsql
@@ -3753,6 +5223,36 @@ begin
 end $function$;
 alter function app.make_invited_person(p_membership_id uuid, p_password_hash text, p_address inet) owner to app_gate;
 grant execute on function app.make_invited_person(p_membership_id uuid, p_password_hash text, p_address inet) to app_api;
+
+CREATE OR REPLACE FUNCTION app.mark_tenant(p_tenant_id uuid, p_grace interval, p_versions integer[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_outside text := app.step_in(p_tenant_id);
+  v_tenant  app.tenants;
+begin
+  select * into v_tenant from app.tenants t where t.tenant_id = p_tenant_id for no key update;
+  if not found or v_tenant.version <> all (p_versions) then
+    perform app.step_out(v_outside);
+    return false;
+  end if;
+  if v_tenant.legal_hold_since is not null then
+    raise exception 'the tenant is on legal hold' using errcode = 'BH015';
+  end if;
+  if v_tenant.status <> 'deleting' or v_tenant.erase_after is null then
+    update app.tenants t set status = 'deleting', deletion_marked_at = now(), erase_after = now() + p_grace where t.tenant_id = p_tenant_id;
+    perform app.step_out(v_outside);
+    perform app.log_operation('tenant_deletion_marked', p_tenant_id, jsonb_build_object('erase_after', now() + p_grace));
+  else
+    perform app.step_out(v_outside);
+  end if;
+  return true;
+end $function$;
+alter function app.mark_tenant(p_tenant_id uuid, p_grace interval, p_versions integer[]) owner to app_gate;
+grant execute on function app.mark_tenant(p_tenant_id uuid, p_grace interval, p_versions integer[]) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.may_give(p_tenant_id uuid, p_own_role text, p_held text[], p_role text)
  RETURNS boolean
@@ -3804,6 +5304,24 @@ begin
 end $function$;
 alter function app.mind_audit_era() owner to app_audit;
 
+CREATE OR REPLACE FUNCTION app.note_counts(p_projects bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+begin
+  if v_context is null or v_context[2] <> 'job' then
+    raise exception 'counts are noted by a job' using errcode = 'BH008';
+  end if;
+  insert into app.tenant_counts as c (about_tenant_id, projects) values (v_context[1]::uuid, p_projects)
+  on conflict (about_tenant_id) do update set projects = excluded.projects, counted_at = now();
+end $function$;
+alter function app.note_counts(p_projects bigint) owner to app_gate;
+grant execute on function app.note_counts(p_projects bigint) to app_worker;
+
 CREATE OR REPLACE FUNCTION app.note_key_use(p_key_hash bytea)
  RETURNS void
  LANGUAGE sql
@@ -3818,6 +5336,35 @@ AS $function$
 alter function app.note_key_use(p_key_hash bytea) owner to app_gate;
 grant execute on function app.note_key_use(p_key_hash bytea) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+begin
+  perform app.write_mail(v_user_id, p_mail, interval '2 days', v_user_id is not null and not exists (
+    select from app.mails m where m.user_id = v_user_id and m.kind = p_mail.kind and m.state <> 'void' and m.created_at > now() - p_apart));
+end $function$;
+alter function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) owner to app_gate;
+grant execute on function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.notify_person(p_user_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval DEFAULT '00:00:00'::interval)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_goes and not exists (select from app.mails m where m.user_id = p_user_id and m.kind = p_mail.kind and m.created_at > now() - p_apart) then
+    perform app.write_mail(p_user_id, p_mail, interval '2 days', true);
+  end if;
+end $function$;
+alter function app.notify_person(p_user_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval) owner to app_gate;
+grant execute on function app.notify_person(p_user_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.oldest_audit_month(OUT month text, OUT kept text)
  RETURNS record
  LANGUAGE plpgsql
@@ -3831,6 +5378,38 @@ begin
 end $function$;
 alter function app.oldest_audit_month(OUT month text, OUT kept text) owner to app_audit;
 grant execute on function app.oldest_audit_month(OUT month text, OUT kept text) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.operator_context()
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+begin
+  if v_context is null or v_context[1] is not null or v_context[2] <> 'operator' or v_context[4] is distinct from 'operator' then
+    raise exception 'this is not an operator''s transaction' using errcode = 'BH001';
+  end if;
+  return v_context;
+end $function$;
+alter function app.operator_context() owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.owner_context()
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+begin
+  if v_context is null or v_context[2] <> 'user' or v_context[4] is distinct from 'owner' then
+    raise exception 'only an owner lets an operator in' using errcode = 'BH004';
+  end if;
+  return v_context;
+end $function$;
+alter function app.owner_context() owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.pad_personal(p_value text)
  RETURNS bytea
@@ -3922,6 +5501,19 @@ CREATE OR REPLACE FUNCTION app.plain_address(p_address inet)
 AS $function$ begin return case when p_address <<= '::ffff:0:0/96' then substr(host(p_address), 8)::inet else p_address end; end $function$;
 alter function app.plain_address(p_address inet) owner to app_gate;
 
+CREATE OR REPLACE FUNCTION app.read_statistics()
+ RETURNS TABLE(computed_at timestamp with time zone, numbers jsonb)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform app.log_operation('statistics_read', null, null);
+  return query select s.computed_at, s.numbers from app.statistics s order by s.computed_at desc, s.id desc limit 1;
+end $function$;
+alter function app.read_statistics() owner to app_gate;
+grant execute on function app.read_statistics() to app_operator;
+
 CREATE OR REPLACE FUNCTION app.refuse_change()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -3934,6 +5526,22 @@ end $function$;
 alter function app.refuse_change() owner to app_gate;
 grant execute on function app.refuse_change() to app_audit;
 grant execute on function app.refuse_change() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.refuse_held_person(p_user_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if exists (select from app.tenants t
+              where t.legal_hold_since is not null
+                and (exists (select from app.memberships m where m.tenant_id = t.tenant_id and m.user_id = p_user_id)
+                     or app.has_acted(t.tenant_id, p_user_id))) then
+    raise exception 'this person is in what is on legal hold' using errcode = 'BH015';
+  end if;
+end $function$;
+alter function app.refuse_held_person(p_user_id uuid) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.refuse_write(p_table regclass, p_context text[])
  RETURNS uuid
@@ -3982,6 +5590,28 @@ AS $function$ update app.audit_streams set held_by = null, held_until = clock_ti
 alter function app.release_audit_stream(p_name text, p_holder uuid) owner to app_audit;
 grant execute on function app.release_audit_stream(p_name text, p_holder uuid) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.remove_second_factor(p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me record;
+begin
+  select * into v_me from app.person_of(p_secret);
+  if app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent) is null then
+    return false;
+  end if;
+  delete from app.second_factors f where f.user_id = v_me.user_id;
+  update app.sessions s set mfa_at = null where s.user_id = v_me.user_id and s.mfa_at is not null;
+  perform app.log_security('mfa_disabled', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
+                           jsonb_build_object('sessions_ended', app.end_other_sessions(v_me.user_id, v_me.session_id)));
+  return true;
+end $function$;
+alter function app.remove_second_factor(p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.remove_second_factor(p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -3998,6 +5628,38 @@ begin
     || jsonb_build_object('@personal', coalesce(p_row -> '@personal', '[]') || to_jsonb(p_column));
 end $function$;
 alter function app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.replace_recovery_codes(p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me record;
+begin
+  select * into v_me from app.person_of(p_secret);
+  if app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent) is null then
+    return false;
+  end if;
+  delete from app.recovery_codes c where c.user_id = v_me.user_id;
+  insert into app.recovery_codes (user_id, code_hash) select v_me.user_id, unnest(p_code_hashes);
+  perform app.log_security('recovery_codes_replaced', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+  return true;
+end $function$;
+alter function app.replace_recovery_codes(p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.replace_recovery_codes(p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.reseal_second_factor(p_user_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    update app.second_factors f set key_id = p_new_key_id, sealed = p_new_sealed where f.user_id = p_user_id and f.sealed = p_sealed
+  $function$;
+alter function app.reseal_second_factor(p_user_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea) owner to app_gate;
+grant execute on function app.reseal_second_factor(p_user_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.reset_password(p_token_hash bytea, p_new_hash text, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
@@ -4118,6 +5780,75 @@ grant execute on function app.role() to app_owner;
 grant execute on function app.role() to app_search;
 grant execute on function app.role() to app_worker;
 
+CREATE OR REPLACE FUNCTION app.roll_up_statistics()
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  c_least    constant int := 5;
+  v_statuses jsonb;
+  v_hidden   int8;
+  v_tenants  int8 := (select count(*) from app.tenants);
+begin
+  select jsonb_object_agg(s.status, case when s.n >= c_least then s.n end), sum(s.n) filter (where s.n < c_least)
+    into v_statuses, v_hidden
+    from (select status, count(t.tenant_id) as n
+            from unnest(array['active', 'suspended', 'deleting']) status left join app.tenants t using (status) group by status) s;
+  insert into app.statistics (numbers)
+  select jsonb_build_object(
+    'tenants', jsonb_build_object(
+      'total', case when v_tenants >= c_least and coalesce(v_hidden, 0) not between 1 and c_least - 1 then v_tenants end,
+      'by_status', v_statuses),
+    'people', jsonb_build_object(
+      'total', (select case when count(distinct m.user_id) >= c_least and count(distinct m.tenant_id) >= c_least then count(distinct m.user_id) end
+                  from app.memberships m where m.status = 'active')),
+    'projects', (select jsonb_build_object(
+                   'total', case when count(*) filter (where projects > 0) >= c_least then sum(projects)::int8 end,
+                   'median_per_tenant', case when count(*) >= c_least then percentile_disc(0.5) within group (order by projects) end)
+                   from app.tenant_counts));
+  delete from app.statistics s where s.computed_at < now() - interval '400 days';
+end $function$;
+alter function app.roll_up_statistics() owner to app_gate;
+grant execute on function app.roll_up_statistics() to app_worker;
+
+CREATE OR REPLACE FUNCTION app.rotate_operator_refresh(p_session_id uuid, p_counter integer, p_idle interval, p_grace interval, p_request_id text, p_address inet, p_user_agent text, OUT verdict text, OUT signed_in app.operator_signed_in)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_session app.operator_sessions;
+begin
+  select * into v_session from app.operator_sessions s where s.id = p_session_id for update;
+  -- the clock, not the transaction's start: this one may have waited for the lock
+  if not found or v_session.revoked_at is not null or least(v_session.idle_expires_at, v_session.expires_at) <= clock_timestamp()
+     or not exists (select from app.operators o where o.id = v_session.operator_id and o.status = 'active') then
+    verdict := 'ended';
+    return;
+  end if;
+
+  if p_counter = v_session.counter then
+    verdict := 'rotated';
+    update app.operator_sessions
+       set counter = counter + 1, refreshed_at = clock_timestamp(), idle_expires_at = least(clock_timestamp() + p_idle, expires_at)
+     where id = p_session_id;
+  elsif p_counter = v_session.counter - 1 and clock_timestamp() < v_session.refreshed_at + p_grace then
+    verdict := 'repeated';
+  else
+    verdict := 'reused';
+    update app.operator_sessions set revoked_at = clock_timestamp() where id = p_session_id;
+    perform app.log_operator('operator_refresh_reused', v_session.operator_id, null, p_session_id, p_request_id, p_address, p_user_agent,
+                             jsonb_build_object('counter', p_counter, 'current', v_session.counter));
+    return;
+  end if;
+  signed_in := app.describe_operator_session(p_session_id);
+end $function$;
+alter function app.rotate_operator_refresh(p_session_id uuid, p_counter integer, p_idle interval, p_grace interval, p_request_id text, p_address inet, p_user_agent text, OUT verdict text, OUT signed_in app.operator_signed_in) owner to app_gate;
+grant execute on function app.rotate_operator_refresh(p_session_id uuid, p_counter integer, p_idle interval, p_grace interval, p_request_id text, p_address inet, p_user_agent text, OUT verdict text, OUT signed_in app.operator_signed_in) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.rotate_refresh(p_session_id uuid, p_counter integer, p_idle interval, p_grace interval, p_request_id text, p_address inet, p_user_agent text, OUT verdict text, OUT signed_in app.signed_in)
  RETURNS record
  LANGUAGE plpgsql
@@ -4162,7 +5893,8 @@ CREATE OR REPLACE FUNCTION app.seal(p_tenant_id uuid, p_actor_kind text, p_actor
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_fields text := concat_ws('|', p_tenant_id::text, p_actor_kind, coalesce(p_actor_id::text, ''), coalesce(p_role, ''),
+  -- only an operator is in no tenant (0027): then every wall shows nothing
+  v_fields text := concat_ws('|', coalesce(p_tenant_id::text, case p_actor_kind when 'operator' then '' end), p_actor_kind, coalesce(p_actor_id::text, ''), coalesce(p_role, ''),
                              coalesce(p_session_id::text, ''), coalesce(p_request_id, ''), coalesce(host(p_address), ''),
                              coalesce(p_on_behalf_of::text, ''));
   v_key    app.context_key;
@@ -4177,7 +5909,7 @@ begin
       v_fields || '|' || pg_backend_pid() || '|' || extract(epoch from transaction_timestamp()), 'UTF8'))), 'hex') || '|' || v_fields,
     true);
   -- beside it, for human eyes; nothing reads these
-  perform set_config('app.tenant_id', p_tenant_id::text, true), set_config('app.actor_id', coalesce(p_actor_id::text, ''), true);
+  perform set_config('app.tenant_id', coalesce(p_tenant_id::text, ''), true), set_config('app.actor_id', coalesce(p_actor_id::text, ''), true);
 end $function$;
 alter function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_on_behalf_of uuid) owner to app_gate;
 comment on function app.seal(p_tenant_id uuid, p_actor_kind text, p_actor_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_on_behalf_of uuid) is 'Makes the context of this transaction. Only functions of app_gate may call it.';
@@ -4252,6 +5984,26 @@ alter function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) ow
 comment on function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) is 'Keeps this tenant''s audit log from being dropped or erased, or no longer; answers whether it was kept before. Raises 02000, 22023.';
 grant execute on function app.set_legal_hold(p_slug text, p_held boolean, p_reason text) to app_owner;
 
+CREATE OR REPLACE FUNCTION app.set_operator_password(p_email text, p_password_hash text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_id uuid;
+begin
+  update app.operators o set password_hash = p_password_hash, status = 'active' where o.email = lower(p_email) returning o.id into v_id;
+  if v_id is null then
+    raise exception 'no operator has this address' using errcode = '02000';
+  end if;
+  update app.operator_sessions s set revoked_at = clock_timestamp() where s.operator_id = v_id and s.revoked_at is null;
+  perform app.log_operator('operator_password_set', null, null, null, null, null, null,
+                           jsonb_build_object('id', v_id, 'by', session_user));
+end $function$;
+alter function app.set_operator_password(p_email text, p_password_hash text) owner to app_gate;
+grant execute on function app.set_operator_password(p_email text, p_password_hash text) to app_owner;
+
 CREATE OR REPLACE FUNCTION app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -4294,7 +6046,29 @@ end $function$;
 alter function app.stamp_invitation() owner to app_gate;
 grant execute on function app.stamp_invitation() to app_owner;
 
-CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS app.operator_signed_in
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_session_id uuid := app.uuidv7();
+begin
+  perform from app.operators o where o.id = p_operator_id and o.status = 'active' for share;
+  if not found then
+    raise exception 'no such operator' using errcode = 'BH001';
+  end if;
+  insert into app.operator_sessions (id, operator_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent)
+  values (v_session_id, p_operator_id, p_secret_hash, p_seed, p_key_id, now() + least(p_idle, p_max), now() + p_max,
+          p_address, left(p_user_agent, 500));
+  perform app.log_operator('operator_logged_in', p_operator_id, null, v_session_id, p_request_id, p_address, p_user_agent, null);
+  return app.describe_operator_session(v_session_id);
+end $function$;
+alter function app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text, p_step bigint DEFAULT NULL::bigint, p_code_hash bytea DEFAULT NULL::bytea)
  RETURNS app.signed_in
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -4304,10 +6078,12 @@ declare
   v_tenants    uuid[];
   v_tenant_id  uuid;
   v_session_id uuid := app.uuidv7();
+  v_mfa_at     timestamptz;
 begin
   if not exists (select from app.users u where u.id = p_user_id and u.status = 'active') then
     raise exception 'no such person' using errcode = 'BH001';
   end if;
+  v_mfa_at := app.take_code(p_user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
 
   perform app.join_at_first_sign_in(p_user_id, p_request_id, p_address, p_user_agent);  -- (0025)
   select array_agg(m.tenant_id) into v_tenants
@@ -4327,14 +6103,71 @@ begin
   v_tenant_id := case when array_length(v_tenants, 1) = 1 then v_tenants[1] end;
 
   insert into app.sessions
-         (id, user_id, selected_tenant_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent)
+         (id, user_id, selected_tenant_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent, mfa_at)
   values (v_session_id, p_user_id, v_tenant_id, p_secret_hash, p_seed, p_key_id,
-          now() + least(p_idle, p_max), now() + p_max, p_address, left(p_user_agent, 500));
+          now() + least(p_idle, p_max), now() + p_max, p_address, left(p_user_agent, 500), v_mfa_at);
   perform app.log_security('logged_in', p_user_id, v_tenant_id, v_session_id, p_request_id, p_address, p_user_agent, null);
   return app.describe_session(v_session_id);
 end $function$;
-alter function app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text, p_step bigint, p_code_hash bytea) owner to app_gate;
+grant execute on function app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text, p_step bigint, p_code_hash bytea) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.step_in(p_tenant_id uuid)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.operator_context();
+  v_outside text   := current_setting('app.context');
+begin
+  perform app.seal(p_tenant_id, 'operator', v_context[3]::uuid, 'operator', v_context[5]::uuid, v_context[6], null);
+  return v_outside;
+end $function$;
+alter function app.step_in(p_tenant_id uuid) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.step_out(p_outside text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform set_config('app.context', p_outside, true), set_config('app.tenant_id', '', true);
+end $function$;
+alter function app.step_out(p_outside text) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_outside text := app.step_in(p_tenant_id);
+  v_changed boolean;
+begin
+  if p_suspended then
+    update app.tenants t set status = 'suspended' where t.tenant_id = p_tenant_id and t.status = 'active';
+    v_changed := found;
+  else
+    update app.tenants t set status = 'active', deletion_marked_at = null, erase_after = null
+     where t.tenant_id = p_tenant_id and t.status <> 'active' and t.erasure_began_at is null;
+    v_changed := found;
+    if not v_changed and exists (select from app.tenants t where t.tenant_id = p_tenant_id and t.erasure_began_at is not null) then
+      raise exception 'the tenant is being erased' using errcode = 'BH016';
+    end if;
+  end if;
+  perform app.step_out(v_outside);
+  if v_changed then
+    perform app.log_operation(case when p_suspended then 'tenant_suspended' else 'tenant_activated' end, p_tenant_id,
+                              jsonb_strip_nulls(jsonb_build_object('reason', p_reason)));
+  end if;
+  return v_changed;
+end $function$;
+alter function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text) owner to app_gate;
+grant execute on function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text)
  RETURNS app.signed_in
@@ -4362,6 +6195,37 @@ begin
 end $function$;
 alter function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.take_code(p_user_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- whoever is being confirmed this moment is waited for
+  perform from app.second_factors f where f.user_id = p_user_id for update;
+  if not exists (select from app.second_factors f where f.user_id = p_user_id and f.confirmed_at is not null) then
+    return null;
+  end if;
+  if p_step is null and p_code_hash is null then
+    raise exception 'a code is needed' using errcode = 'BH026';
+  end if;
+  if p_step is not null then
+    update app.second_factors f set last_step = p_step where f.user_id = p_user_id and f.last_step < p_step;
+  else
+    delete from app.recovery_codes c where c.user_id = p_user_id and c.code_hash = p_code_hash;
+  end if;
+  if not found then
+    raise exception 'this code is not good' using errcode = 'BH027';
+  end if;
+  if p_step is null then
+    perform app.log_security('recovery_code_used', p_user_id, null, null, p_request_id, p_address, p_user_agent,
+                             jsonb_build_object('left', (select count(*) from app.recovery_codes c where c.user_id = p_user_id)));
+  end if;
+  return clock_timestamp();
+end $function$;
+alter function app.take_code(p_user_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.take_invitation(p_token_hash bytea)
  RETURNS app.memberships
@@ -4646,10 +6510,14 @@ begin
       return format('tenant %s keeps its log for %s days', v_tenant.slug, v_tenant.audit_retention_days);
     end if;
   end loop;
-  if (select count(*) from app.tenants t where t.tenant_id = any (p_tenant_ids)) < cardinality(p_tenant_ids) then
-    return 'it has entries of a tenant that is gone, and nobody has said how long they are kept';
-  end if;
-  return null;
+  -- of a tenant that was erased its certificate says until when (0028)
+  return (
+    select case when c.audit_until is null then 'it has entries of a tenant that is gone, and nobody has said how long they are kept'
+                else format('the log of the erased tenant %s is kept until %s', c.slug, to_char(c.audit_until at time zone 'UTC', 'YYYY-MM-DD')) end
+      from unnest(p_tenant_ids) gone (id)
+      left join app.deletion_certificates c on c.id = gone.id
+     where not exists (select from app.tenants t where t.tenant_id = gone.id) and (c.audit_until is null or c.audit_until > now())
+     order by gone.id limit 1);
 end $function$;
 alter function app.why_tenants_keep(p_tenant_ids uuid[], p_end timestamp with time zone) owner to app_gate;
 grant execute on function app.why_tenants_keep(p_tenant_ids uuid[], p_end timestamp with time zone) to app_audit;

@@ -3,26 +3,41 @@ import { readFileSync } from 'node:fs'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import { makeApiKeys } from './auth/api-keys.ts'
+import { makeAttempts } from './auth/attempts.ts'
+import { makeDevices } from './auth/devices.ts'
 import { makeInvitations } from './auth/invitations.ts'
+import { makeNewOwner } from './auth/new-owner.ts'
+import { makeOperatorTokens } from './auth/operator-tokens.ts'
+import { makeOperatorSessions } from './auth/operators.ts'
 import { makeOwn } from './auth/own.ts'
 import { makeRecovery } from './auth/recovery.ts'
+import { makeSecondFactors } from './auth/second-factors.ts'
 import { makeSessions } from './auth/sessions.ts'
 import type { ServerConfig } from './config.ts'
 import type { LawWatch } from './drift.ts'
 import { deriveKeys } from './lib/derived-keys.ts'
 import { type Logger, makeLogger } from './log.ts'
 import { makeMailKeys } from './mail/seal.ts'
+import { accessGrants } from './modules/access-grants.ts'
 import { apiKeys } from './modules/api-keys.ts'
 import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
 import { auditSeals } from './modules/audit-seals.ts'
+import { erasure } from './modules/auth/erasure.ts'
 import { jwks } from './modules/auth/jwks.ts'
+import { mfa } from './modules/auth/mfa.ts'
 import { own } from './modules/auth/own.ts'
 import { profile } from './modules/auth/profile.ts'
 import { ownEmail, recovery as recoveryRoutes } from './modules/auth/recovery.ts'
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
+import { operatorAccess } from './modules/operators/access.ts'
+import { operatorAccounts } from './modules/operators/accounts.ts'
+import { tenantDeletion } from './modules/operators/deletion.ts'
+import { operatorSignIn } from './modules/operators/sign-in.ts'
+import { statistics } from './modules/operators/statistics.ts'
+import { tenants } from './modules/operators/tenants.ts'
 import { problemKinds } from './modules/problems.ts'
 import { projects } from './modules/projects.ts'
 import { roles } from './modules/roles.ts'
@@ -41,6 +56,7 @@ import { health } from './plugins/health.ts'
 import { https } from './plugins/https.ts'
 import { observability, RequestLog } from './plugins/observability.ts'
 import { openapi } from './plugins/openapi.ts'
+import { operatorRoutes } from './plugins/operator.ts'
 import { pagination } from './plugins/pagination.ts'
 import { rateLimit } from './plugins/rate-limit.ts'
 import { refreshCookie } from './plugins/refresh-cookie.ts'
@@ -54,8 +70,8 @@ import type { Redis } from './redis.ts'
 
 export type Parts = {
   config: ServerConfig
-  /** Connections as app_api and as app_auth. Whoever made them ends them. */
-  pools: { api: pg.Pool; auth: pg.Pool }
+  /** Connections as app_api, app_auth, and app_operator where there are operators' routes. Whoever made them ends them. */
+  pools: { api: pg.Pool; auth: pg.Pool; operator?: pg.Pool }
   redis?: Redis
   log?: Logger
   /** Looks whether the database keeps its laws; whoever made it stops it. */
@@ -81,6 +97,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     http: { requireHostHeader: false, connectionsCheckingInterval: 5_000 },
     return503OnClosing: false, // what has arrived is answered, while the listener is closing
   })
+  const mails = makeMailKeys(config.encryptionKeys)
   const sessions = makeSessions({
     pool: pools.auth,
     encryptionKeys: config.encryptionKeys,
@@ -93,15 +110,24 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
   })
   const recovery = makeRecovery({
     pool: pools.auth,
-    mails: makeMailKeys(config.encryptionKeys),
+    mails,
     ...config.mailedTokens,
   })
-  const ownRows = makeOwn(pools.auth)
+  const ownRows = makeOwn({ pool: pools.auth, mails })
+  const devices = makeDevices(config.encryptionKeys)
+  const attempts = makeAttempts({ pool: pools.auth, devices, ...config.failures })
+  const secondFactors = makeSecondFactors({
+    pool: pools.auth,
+    encryptionKeys: config.encryptionKeys,
+    mails,
+    issuer: config.mfaIssuer,
+  })
   const invited = makeInvitations({
     pool: pools.auth,
-    mails: makeMailKeys(config.encryptionKeys),
+    mails,
     ttlMs: config.invitationMs,
   })
+  const operatorTokens = pools.operator && makeOperatorTokens({ ...config.jwt, ttlMs: config.sessions.accessTokenMs })
   const cursorKeys = deriveKeys(
     config.encryptionKeys.map(({ key }) => key),
     'bulkhead cursors',
@@ -126,7 +152,12 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
   await app.register(jwks, { keys: config.jwt.keys })
   if (config.docsEnabled) await app.register(docs, { prefix: '/api' })
 
-  await app.register(accessTokens, { ...config.jwt, ttlMs: config.sessions.accessTokenMs })
+  await app.register(accessTokens, {
+    ...config.jwt,
+    ttlMs: config.sessions.accessTokenMs,
+    // in development, and there only, those of `cli -- token`
+    maxAgeMs: config.environment === 'development' ? 86_400_000 : undefined,
+  })
   await app.register(
     async (api) => {
       api.register(drift, { laws })
@@ -139,24 +170,26 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
             ...{ maxAgeMs: config.sessions.refreshIdleMs, origins: config.corsOrigins },
           })
 
-          anybody.register(signIn, { sessions, recovery })
+          anybody.register(signIn, { sessions, recovery, secondFactors, attempts, devices })
           anybody.register(tokens, { sessions })
-          anybody.register(recoveryRoutes, { sessions, recovery })
+          anybody.register(recoveryRoutes, { sessions, recovery, devices })
 
           anybody.register(async (person) => {
             person.register(auth)
             person.register(profile, { sessions })
-            person.register(own, { sessions, own: ownRows })
-            person.register(ownEmail, { sessions, recovery, own: ownRows })
+            person.register(own, { sessions, own: ownRows, attempts })
+            person.register(ownEmail, { sessions, recovery, own: ownRows, attempts })
+            person.register(mfa, { sessions, own: ownRows, secondFactors, attempts })
+            person.register(erasure, { sessions, own: ownRows, secondFactors, attempts })
           })
         },
         { prefix: '/auth' },
       )
 
-      api.register(acceptInvitation, { prefix: '/invitations', sessions, invitations: invited })
+      api.register(acceptInvitation, { prefix: '/invitations', sessions, invitations: invited, attempts })
 
       api.register(async (tenant) => {
-        tenant.register(auth, { apiKeys: keysInUse })
+        tenant.register(auth, { apiKeys: keysInUse, verifyAccess: operatorTokens?.verifyAccess })
         tenant.register(pagination, { keys: cursorKeys })
         tenant.register(tenantRoutes, {
           ...{ pool: pools.api, authPool: pools.auth, apiKeys: keysInUse },
@@ -173,7 +206,27 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         tenant.register(auditExport, { prefix: '/audit' })
         tenant.register(auditSeals, { prefix: '/audit' })
         tenant.register(authz, { prefix: '/authz' })
+        tenant.register(accessGrants, { prefix: '/tenant/access-grants' })
       })
+
+      const { operator: pool } = pools
+      if (pool && operatorTokens) {
+        const { encryptionKeys, mailedTokens, operatorSessions } = config
+        const operators = makeOperatorSessions({ pool, encryptionKeys, ...operatorSessions })
+        api.register(operatorSignIn, { prefix: '/operators', sessions: operators, tokens: operatorTokens })
+
+        api.register(async (operator) => {
+          operator.register(operatorRoutes, { pool, tokens: operatorTokens })
+          operator.register(pagination, { keys: cursorKeys })
+
+          operator.register(operatorAccounts, { prefix: '/operators' })
+          operator.register(statistics, { prefix: '/operators' })
+          operator.register(operatorAccess, { prefix: '/operators', tokens: operatorTokens })
+          const newOwner = makeNewOwner({ mails, ...mailedTokens })
+          operator.register(tenants, { prefix: '/tenants', newOwner })
+          operator.register(tenantDeletion, { prefix: '/tenants', graceMs: config.tenantGraceMs })
+        })
+      }
     },
     { prefix: '/api/v1' },
   )
@@ -189,11 +242,12 @@ const claimsOf = ({ claims }: FastifyRequest): FastifyRequest['claims'] | undefi
 
 /** A key counts as itself once the database has let it in: anybody can write one down, and another for each request. */
 const callerOf = (request: FastifyRequest): string | null | undefined =>
-  request.apiKey ? (request.apiKey.known?.id ?? null) : claimsOf(request)?.sub
+  request.apiKey ? (request.apiKey.known?.id ?? null) : (claimsOf(request)?.sub ?? request.operator?.sub)
 
 const whoAsks = (request: FastifyRequest) => {
   const { apiKey } = request
   if (apiKey) return apiKey.known && { tenant_id: apiKey.known.tenantId, actor: apiKey.known.id }
+  if (request.operator) return { tenant_id: undefined, actor: request.operator.sub }
   const claims = claimsOf(request)
   return claims && { tenant_id: claims.tenantId, actor: claims.sub }
 }

@@ -6,9 +6,14 @@ import { auditCommand } from './cli/audit.ts'
 import type { Command } from './cli/command.ts'
 import { UsageError } from './cli/command.ts'
 import { bootstrapCommand, lawsCommand, migrateCommand } from './cli/database.ts'
+import { keysCommand } from './cli/keys.ts'
+import { operatorCommand } from './cli/operator.ts'
 import { policiesCommand } from './cli/policies.ts'
 import { proveCommand } from './cli/prove.ts'
 import { psqlCommand } from './cli/psql.ts'
+import { seedCommand } from './cli/seed.ts'
+import { tenantsCommand } from './cli/tenants.ts'
+import { tokenCommand } from './cli/token.ts'
 import { ConfigError } from './config.ts'
 import { loadEnvFile } from './processes.ts'
 
@@ -20,6 +25,11 @@ const commands: Readonly<Record<string, Command>> = {
   psql: psqlCommand,
   audit: auditCommand,
   policies: policiesCommand,
+  operator: operatorCommand,
+  tenants: tenantsCommand,
+  keys: keysCommand,
+  token: tokenCommand,
+  seed: seedCommand,
 }
 
 const list = (): string => {

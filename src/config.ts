@@ -78,7 +78,17 @@ const server = (read: Reader) => {
     ...common,
     host: read('HOST', text, '127.0.0.1'),
     port: read('PORT', integer(0, 65_535), '3000'),
-    databases: { api: read('DATABASE_URL', databaseUrl), auth: read('DATABASE_AUTH_URL', databaseUrl) },
+    databases: {
+      api: read('DATABASE_URL', databaseUrl),
+      auth: read('DATABASE_AUTH_URL', databaseUrl),
+      // without it this process has no routes of operators
+      operator: read.optional('DATABASE_OPERATOR_URL', databaseUrl),
+    },
+    operatorSessions: {
+      idleMs: read('OPERATOR_IDLE_TTL', duration, '1h'),
+      maxMs: read('OPERATOR_SESSION_TTL', duration, '12h'),
+    },
+    tenantGraceMs: read('TENANT_GRACE_PERIOD', duration, '30d'),
     pool: pool(read),
     laws: laws(read),
     baseDomain: read.optional('BASE_DOMAIN', domain),
@@ -92,6 +102,11 @@ const server = (read: Reader) => {
       authenticated: read('RATE_LIMIT_AUTHENTICATED', rate, '1000/h'),
       sensitive: read('RATE_LIMIT_SENSITIVE', rate, '10/m'),
     },
+    failures: {
+      perAccount: read('FAILURES_PER_ACCOUNT', integer(1, 1_000_000), '10'),
+      perAddress: read('FAILURES_PER_ADDRESS', integer(1, 1_000_000), '30'),
+    },
+    mfaIssuer: read('MFA_ISSUER', text, 'Bulkhead'),
     sessions: {
       accessTokenMs: read('ACCESS_TOKEN_TTL', duration, '10m'),
       refreshIdleMs: read('REFRESH_IDLE_TTL', duration, '14d'),
@@ -159,7 +174,14 @@ const psql = (read: Reader) => ({ databases: { auditor: read('DATABASE_AUDITOR_U
 /** Who publishes the public halves of what signs the audit log. */
 const publisher = (read: Reader) => ({ keys: read('AUDIT_KEYS', auditKeys) })
 
-const processes = { server, worker, cli, psql, publisher }
+/** Who makes tokens and rows to develop with. */
+const developer = (read: Reader) => ({
+  ...all(read),
+  databases: { owner: read('DATABASE_OWNER_URL', databaseUrl), api: read('DATABASE_URL', databaseUrl) },
+  ...keys(read),
+})
+
+const processes = { server, worker, cli, psql, publisher, developer, everybody: all }
 
 export type ProcessName = keyof typeof processes
 export type ConfigOf<P extends ProcessName> = Frozen<ReturnType<(typeof processes)[P]>>

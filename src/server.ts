@@ -18,13 +18,14 @@ const main = async (): Promise<void> => {
   const log = makeLogger(config)
   await checkDatabase(config, log)
 
-  const pool = (name: 'api' | 'auth') =>
-    makePool(config.databases[name], {
-      ...config.pool,
-      name,
-      onError: (error) => log.warn({ err: error }, 'an idle connection broke'),
-    })
-  const pools = { api: pool('api'), auth: pool('auth') }
+  const pool = (name: string, url: string) =>
+    makePool(url, { ...config.pool, name, onError: (error) => log.warn({ err: error }, 'an idle connection broke') })
+  const { api, auth, operator } = config.databases
+  const pools = {
+    api: pool('api', api),
+    auth: pool('auth', auth),
+    ...(operator && { operator: pool('operator', operator) }),
+  }
   const redis = config.redisUrl === undefined ? undefined : makeRedis(config.redisUrl, log)
   const laws = watchLaws({ ...config.laws, url: config.databases.api, role: 'app_api', log })
   const app = await buildApp({ config, pools, log, laws, ...(redis && { redis }) })
@@ -35,7 +36,7 @@ const main = async (): Promise<void> => {
 
   const code = await ended
   const closed = close(app, config).then(() =>
-    Promise.all([laws.stop(), pools.api.end(), pools.auth.end(), redis?.close()]),
+    Promise.all([laws.stop(), pools.api.end(), pools.auth.end(), pools.operator?.end(), redis?.close()]),
   )
   const { delayMs, graceMs } = config.shutdown
   const inTime = await Promise.race([
@@ -53,6 +54,8 @@ const checkDatabase = async ({ databases, allowOldPostgres }: ServerConfig, log:
     await checkWall(client, { allowOldPostgres, log })
   })
   await asRole({ url: databases.auth, variable: 'DATABASE_AUTH_URL', role: 'app_auth' })
+  const { operator } = databases
+  if (operator) await asRole({ url: operator, variable: 'DATABASE_OPERATOR_URL', role: 'app_operator' })
 }
 
 const listen = async (app: FastifyInstance, { host, port }: ServerConfig): Promise<void> => {

@@ -207,7 +207,13 @@ test('secrets are for nobody else: in the folder, and in the processes', async (
     variables
       .flatMap((variable) => /^(DATABASE_\w+|JWT_KEYS|ENCRYPTION_KEYS|AUDIT_KEYS)=./.exec(variable)?.[1] ?? [])
       .sort()
-  expect(secretsIn(server)).toEqual(['DATABASE_AUTH_URL', 'DATABASE_URL', 'ENCRYPTION_KEYS', 'JWT_KEYS'])
+  expect(secretsIn(server)).toEqual([
+    'DATABASE_AUTH_URL',
+    'DATABASE_OPERATOR_URL',
+    'DATABASE_URL',
+    'ENCRYPTION_KEYS',
+    'JWT_KEYS',
+  ])
   expect(secretsIn(worker)).toEqual(['AUDIT_KEYS', 'DATABASE_JOBS_URL', 'DATABASE_WORKER_URL', 'ENCRYPTION_KEYS'])
 })
 

@@ -18,8 +18,12 @@ with looked_at as (
                   and (p.proname, r.rolname) in (('enter', 'app_api'), ('enter_key', 'app_api'), ('enter_job', 'app_worker'),
                                                  ('announce_visit', 'app_auditor'), ('enter_auditor', 'app_auditor'),
                                                  ('register', 'app_auth'), ('start_session', 'app_auth'), ('switch_tenant', 'app_auth'),
-                                                 ('leave_tenant', 'app_auth'),
-                                                 ('log_refusal', 'app_auth')))) g
+                                                 ('leave_tenant', 'app_auth'), ('log_refusal', 'app_auth'),
+                                                 ('list_tenants_as_operator', 'app_operator'), ('change_tenant', 'app_operator'),
+                                                 ('suspend_tenant', 'app_operator'),
+                                                 ('mark_tenant', 'app_operator'), ('hold_tenant', 'app_operator'),
+                                                 ('find_deletion_certificate', 'app_operator'), ('ask_access', 'app_operator'), ('erase_rows', 'app_worker'),
+                                                 ('erasure_statement', 'app_worker'), ('finish_erasure', 'app_worker')))) g
    where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
      and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
 )

@@ -72,7 +72,8 @@ create function app.seal(
   set search_path = pg_catalog, pg_temp
   as $$
 declare
-  v_fields text := concat_ws('|', p_tenant_id::text, p_actor_kind, coalesce(p_actor_id::text, ''), coalesce(p_role, ''),
+  -- only an operator is in no tenant (0027): then every wall shows nothing
+  v_fields text := concat_ws('|', coalesce(p_tenant_id::text, case p_actor_kind when 'operator' then '' end), p_actor_kind, coalesce(p_actor_id::text, ''), coalesce(p_role, ''),
                              coalesce(p_session_id::text, ''), coalesce(p_request_id, ''), coalesce(host(p_address), ''),
                              coalesce(p_on_behalf_of::text, ''));
   v_key    app.context_key;
@@ -87,7 +88,7 @@ begin
       v_fields || '|' || pg_backend_pid() || '|' || extract(epoch from transaction_timestamp()), 'UTF8'))), 'hex') || '|' || v_fields,
     true);
   -- beside it, for human eyes; nothing reads these
-  perform set_config('app.tenant_id', p_tenant_id::text, true), set_config('app.actor_id', coalesce(p_actor_id::text, ''), true);
+  perform set_config('app.tenant_id', coalesce(p_tenant_id::text, ''), true), set_config('app.actor_id', coalesce(p_actor_id::text, ''), true);
 end $$;
 comment on function app.seal is 'Makes the context of this transaction. Only functions of app_gate may call it.';
 

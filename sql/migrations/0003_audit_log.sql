@@ -212,6 +212,15 @@ begin
     end if;
   end if;
 
+  if tg_op = 'DELETE' and v_context[2] = 'system' and v_context[4] = 'eraser' then
+    -- a tenant that is erased leaves how many rows there were, and not once more what was in them (0028)
+    insert into app.audit_log (tenant_id, actor_kind, actor_id, role, request_id, action, table_name, new_row)
+    select case when bool_and(to_jsonb(r) ->> 'tenant_id' = v_context[1]) then v_context[1]::uuid else app.refuse_write(tg_relid, v_context) end,
+           v_context[2], v_context[3]::uuid, v_context[4], v_context[6], 'delete', tg_table_name, jsonb_build_object('erased', count(*))
+      from affected_rows r;
+    return null;
+  end if;
+
   if tg_op = 'UPDATE' then
     -- old and new are put into their tables at the same time: the same place is the same row, whatever its columns say.
     -- One without the other (a trigger swallowed what was to move to another partition) fits no tenant, and is refused.

@@ -7,6 +7,7 @@
 -- Beside these: BH007 a context that does not fit, BH008 none where one is needed (0002, 0003), BH009 a job whose lease is
 -- held by another (0014), BH010 append-only (0002), BH011 too many locks (0002),
 -- BH012 seals that do not fit (0015), BH013 what is to be kept of the log (0017), BH014 a visit that was not announced (0019),
+-- BH015 what is on legal hold (0028), BH016 what is not to be erased, or not to be saved any more (0027, 0028),
 -- BH023 the last owner of a tenant (0023).
 -- What a tenant asks of who enters (0031): BH020 another network, BH021 a younger session, BH022 a second factor.
 

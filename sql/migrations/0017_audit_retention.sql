@@ -92,10 +92,14 @@ begin
       return format('tenant %s keeps its log for %s days', v_tenant.slug, v_tenant.audit_retention_days);
     end if;
   end loop;
-  if (select count(*) from app.tenants t where t.tenant_id = any (p_tenant_ids)) < cardinality(p_tenant_ids) then
-    return 'it has entries of a tenant that is gone, and nobody has said how long they are kept';
-  end if;
-  return null;
+  -- of a tenant that was erased its certificate says until when (0028)
+  return (
+    select case when c.audit_until is null then 'it has entries of a tenant that is gone, and nobody has said how long they are kept'
+                else format('the log of the erased tenant %s is kept until %s', c.slug, to_char(c.audit_until at time zone 'UTC', 'YYYY-MM-DD')) end
+      from unnest(p_tenant_ids) gone (id)
+      left join app.deletion_certificates c on c.id = gone.id
+     where not exists (select from app.tenants t where t.tenant_id = gone.id) and (c.audit_until is null or c.audit_until > now())
+     order by gone.id limit 1);
 end $$;
 grant execute on function app.why_tenants_keep(uuid[], timestamptz) to app_audit;
 

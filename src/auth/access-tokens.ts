@@ -29,14 +29,16 @@ type Demands = {
   audience: string
   /** The life we give to tokens, in milliseconds. */
   ttlMs: number
+  /** What is older is not believed, in milliseconds; an hour, unless tokens are meant to live longer. */
+  maxAgeMs?: number | undefined
 }
 
 /** Ours have some 750 characters; what is longer is refused unread. */
 const MAX_LENGTH = 4_096
 /** How far clocks of our own processes may be apart, in seconds. It makes nothing valid for longer: `exp` is exact. */
 const CLOCK_TOLERANCE = 5
-/** No token is believed for longer than this, in seconds, whatever its `exp`, unless ours are meant to live longer. */
-const MAX_AGE = 3_600
+/** No token is believed for longer than this, in milliseconds, whatever its `exp`, unless ours are meant to live longer. */
+const MAX_AGE = 3_600_000
 
 const FORM = /^(?<header>[\w-]+)\.(?<payload>[\w-]+)\.(?<signature>[\w-]+)$/
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
@@ -45,7 +47,7 @@ const SECRET = /^[\w-]{42}[AEIMQUYcgkosw048]$/
 /** Answers what a token says, or undefined for whatever is not a token of ours that is good now. */
 export type VerifyAccessToken = (token: string) => AccessToken | undefined
 
-export const makeVerifier = ({ keys, issuer, audience, ttlMs }: Demands): VerifyAccessToken => {
+export const makeVerifier = ({ keys, issuer, audience, ttlMs, maxAgeMs = MAX_AGE }: Demands): VerifyAccessToken => {
   const verifiers = new Map(
     keys.map(({ kid, publicKey }) => [
       kid,
@@ -56,7 +58,7 @@ export const makeVerifier = ({ keys, issuer, audience, ttlMs }: Demands): Verify
         allowedAud: audience,
         checkTyp: 'at+jwt',
         requiredClaims: ['iss', 'aud', 'iat', 'exp', 'sub', 'sid'],
-        maxAge: Math.max(MAX_AGE, ttlMs / 1_000) * 1_000,
+        maxAge: Math.max(maxAgeMs, ttlMs),
         clockTolerance: CLOCK_TOLERANCE * 1_000,
         // a cache of verified tokens has answered with somebody else's claims before (CVE-2026-35039)
         cache: false,

@@ -18,6 +18,11 @@ declare const scoped: unique symbol
 /** A transaction in which every row belongs to one tenant. Only `withTenant` and `inTenant` can make one. */
 export type TenantDb = Transaction<Database> & { readonly [scoped]: true }
 
+declare const operated: unique symbol
+
+/** A transaction of an operator, in no tenant: it sees no tenant's rows. Only `asOperator` can make one. */
+export type OperatorDb = Transaction<Database> & { readonly [operated]: true }
+
 /** Who the database found the caller to be. A key has neither role nor session. */
 export type Caller = {
   tenantId: string
@@ -29,7 +34,11 @@ export type Caller = {
 }
 
 /** The `sid` of a verified access token, 32 bytes; or the SHA-256 of an API key. */
-type Credential = { secret: Buffer; keyHash?: undefined } | { keyHash: Buffer; secret?: undefined }
+type Credential =
+  | { secret: Buffer; keyHash?: undefined; grant?: undefined }
+  | { keyHash: Buffer; secret?: undefined; grant?: undefined }
+  /** An operator's, under a grant of the tenant's owner, after that was announced. */
+  | { secret: Buffer; keyHash?: undefined; grant: { id: string; announced: string } }
 
 export type Entry = Credential & {
   /** The tenant, by id, by slug, or by both, which must agree. */
@@ -58,11 +67,13 @@ export function withTenant<T>(
   mode: Mode,
   work: (db: TenantDb, caller: Promise<Caller>) => Promise<T>,
 ): Promise<T> {
-  const { secret, keyHash, tenantId, tenantSlug, permission, requestId, address } = entry
-  const enter = statement(keyHash ? ENTER_KEY : ENTER, [
-    keyHash ?? secret,
-    ...[tenantId ?? null, tenantSlug ?? null, permission, requestId, address],
-  ])
+  const { secret, keyHash, grant, tenantId, tenantSlug, permission, requestId, address } = entry
+  const enter = grant
+    ? statement(ENTER_GRANTED, [secret, grant.id, permission, requestId, grant.announced])
+    : statement(keyHash ? ENTER_KEY : ENTER, [
+        keyHash ?? secret,
+        ...[tenantId ?? null, tenantSlug ?? null, permission, requestId, address],
+      ])
   return transact(pool, enter, mode, (db, entered) => {
     const caller = entered.then(({ rows }) => rows[0] as Caller)
     caller.catch(noop)
@@ -75,6 +86,34 @@ const ENTER = `select tenant_id as "tenantId", actor_id as "actorId", role, sess
 const ENTER_KEY = `select tenant_id as "tenantId", actor_id as "actorId", null as role, null as "sessionId", use_is_due as "useIsDue"
   from app.enter_key($1, $2, $3, $4, $5, $6)`
 
+const ENTER_GRANTED = `select tenant_id as "tenantId", actor_id as "actorId", role, session_id as "sessionId"
+  from app.enter_granted($1, $2, $3, $4, $5)`
+
+/**
+ * Writes down, in a transaction of its own, that an operator is about to enter under a grant; answers what to enter with.
+ * Throws a DatabaseError, BH001 to BH004.
+ */
+export async function announceAccess(
+  pool: pg.Pool,
+  {
+    secret,
+    grantId,
+    ...entry
+  }: Pick<Entry, 'permission' | 'requestId' | 'address'> & { secret: Buffer; grantId: string },
+): Promise<string> {
+  const { permission, requestId, address } = entry
+  const { rows } = await pool.query<{ id: string }>(
+    statement('select app.announce_access($1, $2, $3, $4, $5) as id', [
+      secret,
+      grantId,
+      permission,
+      requestId,
+      address,
+    ]),
+  )
+  return rows[0]?.id ?? ''
+}
+
 /** The same for a job of one tenant, through the worker's own way in. Throws BH002 when there is no such tenant. */
 export function inTenant<T>(
   pool: pg.Pool,
@@ -84,6 +123,20 @@ export function inTenant<T>(
 ): Promise<T> {
   const enter = statement('select app.enter_job($1, $2, $3)', [tenantId, jobId, kind])
   return transact(pool, enter, { readOnly: false, ...(signal && { signal }) }, work)
+}
+
+/**
+ * The same for an operator's request, in no tenant. `secret` is the `sid` of a verified token; as BH001 the database refuses
+ * whose session has ended.
+ */
+export function asOperator<T>(
+  pool: pg.Pool,
+  { secret, requestId, address }: { secret: Buffer; requestId: string; address: string | null },
+  mode: Mode,
+  work: (db: OperatorDb) => Promise<T>,
+): Promise<T> {
+  const enter = statement('select app.enter_operator($1, $2, $3)', [secret, requestId, address])
+  return transact(pool, enter, mode, (db) => work(db as Transaction<Database> as OperatorDb))
 }
 
 async function transact<T>(

@@ -23,6 +23,32 @@ export type JsonPrimitive = boolean | number | string | null;
 
 export type JsonValue = JsonArray | JsonObject | JsonPrimitive;
 
+export interface AccessGrants {
+  access: "read" | "write";
+  created_at: Generated<string>;
+  ended_at: string | null;
+  expires_at: string | null;
+  granted_at: string | null;
+  /**
+   * The owner who let them in: the second identity of what the operator does.
+   */
+  granted_by: string | null;
+  /**
+   * How long it is asked for; once it is granted, how long it was granted for.
+   */
+  hours: number;
+  id: Generated<string>;
+  operator_email: string;
+  /**
+   * Of app.operators.
+   */
+  operator_id: string;
+  reason: string;
+  tenant_id: Generated<string>;
+  updated_at: Generated<string>;
+  version: Generated<number>;
+}
+
 export interface ApiKeys {
   created_at: Generated<string>;
   /**
@@ -56,6 +82,16 @@ export interface ApiKeys {
 export interface ApiKeyUses {
   key_id: string;
   used_at: string;
+}
+
+export interface Attempts {
+  at: string;
+  kind: "account" | "device" | "session" | "address";
+  /**
+   * How many counted at the time of the last one. They are forgotten one by one: of an address one a minute, else one an hour.
+   */
+  level: number;
+  slot: number;
 }
 
 export interface AuditKeys {
@@ -166,6 +202,31 @@ export interface ContextKey {
   outer_block: Buffer;
 }
 
+export interface DeletionCertificates {
+  /**
+   * How long its audit log is kept.
+   */
+  audit_until: string | null;
+  began_at: Generated<string>;
+  /**
+   * What is signed.
+   */
+  certificate: string | null;
+  /**
+   * By table: how many rows there were when it began.
+   */
+  counts: Json;
+  erased_at: string | null;
+  /**
+   * The tenant's, of which there is no row any more.
+   */
+  id: string;
+  key_id: string | null;
+  marked_at: string;
+  signature: Buffer | null;
+  slug: string;
+}
+
 export interface FirstSignIns {
   membership_id: string;
   of_tenant: string;
@@ -268,6 +329,71 @@ export interface Memberships {
   version: Generated<number>;
 }
 
+export interface OperatorAccounts {
+  created_at: string | null;
+  created_by: string | null;
+  email: string | null;
+  id: string | null;
+  name: string | null;
+  status: string | null;
+  updated_at: string | null;
+  version: number | null;
+}
+
+export interface OperatorAnswers {
+  body: string;
+  expires_at: Generated<string>;
+  fingerprint: Buffer;
+  headers: Json;
+  key: string;
+  operator_id: string;
+  status: number;
+}
+
+export interface Operators {
+  created_at: Generated<string>;
+  /**
+   * Which operator made it; null: the command line.
+   */
+  created_by: string | null;
+  email: string;
+  id: Generated<string>;
+  name: string;
+  password_hash: string;
+  status: Generated<"active" | "deactivated">;
+  updated_at: Generated<string>;
+  version: Generated<number>;
+}
+
+export interface OperatorSessions {
+  address: string | null;
+  counter: Generated<number>;
+  created_at: Generated<string>;
+  expires_at: string;
+  id: Generated<string>;
+  idle_expires_at: string;
+  key_id: string;
+  operator_id: string;
+  refreshed_at: Generated<string>;
+  revoked_at: string | null;
+  secret_hash: Buffer;
+  seed: Buffer;
+  user_agent: string | null;
+}
+
+export interface OwnAccess {
+  access: string | null;
+  created_at: string | null;
+  expires_at: string | null;
+  hours: number | null;
+  id: string | null;
+  reason: string | null;
+  status: string | null;
+  tenant_id: string | null;
+  updated_at: string | null;
+  version: number | null;
+}
+
 export interface Permissions {
   description: string;
   name: string;
@@ -314,6 +440,11 @@ export interface Projects {
   version: Generated<number>;
 }
 
+export interface RecoveryCodes {
+  code_hash: Buffer;
+  user_id: string;
+}
+
 export interface RolePermissions {
   permission: string;
   role: "owner" | "admin" | "manager" | "member";
@@ -330,12 +461,30 @@ export interface Roles {
   version: Generated<number>;
 }
 
+export interface SecondFactors {
+  /**
+   * Since when it is asked for: a code of it was shown. Null: it is not asked for yet.
+   */
+  confirmed_at: string | null;
+  created_at: Generated<string>;
+  /**
+   * The entry of ENCRYPTION_KEYS under which the secret is sealed.
+   */
+  key_id: string;
+  /**
+   * The time step of the last code that was taken: neither it nor one before it is taken again (RFC 6238, 5.2).
+   */
+  last_step: Generated<Int8>;
+  sealed: Buffer;
+  user_id: string;
+}
+
 export interface SecurityLog {
   about_tenant_id: string | null;
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "tenant_left" | "tenant_joined" | "person_made" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "networks_lifted" | "legal_hold_set" | "legal_hold_released";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "tenant_left" | "tenant_joined" | "person_made" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "mfa_enrolled" | "mfa_enabled" | "mfa_disabled" | "mfa_refused" | "recovery_code_used" | "recovery_codes_replaced" | "attempt_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "networks_lifted" | "legal_hold_set" | "legal_hold_released" | "operator_created" | "operator_deactivated" | "operator_logged_in" | "operator_login_failed" | "operator_logged_out" | "operator_refresh_reused" | "operator_password_set" | "tenant_created" | "tenant_changed" | "tenant_suspended" | "tenant_activated" | "tenant_deletion_marked" | "tenant_erased" | "statistics_read" | "access_asked" | "tenant_entered";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
@@ -374,6 +523,32 @@ export interface Sessions {
   user_id: string;
 }
 
+export interface Statistics {
+  computed_at: Generated<string>;
+  id: Generated<string>;
+  numbers: Json;
+}
+
+export interface TenantAccounts {
+  created_at: string | null;
+  deletion_marked_at: string | null;
+  erase_after: string | null;
+  id: string | null;
+  legal_hold_reason: string | null;
+  legal_hold_since: string | null;
+  name: string | null;
+  slug: string | null;
+  status: string | null;
+  updated_at: string | null;
+  version: number | null;
+}
+
+export interface TenantCounts {
+  about_tenant_id: string;
+  counted_at: Generated<string>;
+  projects: Int8;
+}
+
 export interface Tenants {
   /**
    * From where people and keys enter. Empty: from anywhere.
@@ -384,6 +559,15 @@ export interface Tenants {
    */
   audit_retention_days: number | null;
   created_at: Generated<string>;
+  deletion_marked_at: string | null;
+  /**
+   * Of a tenant that is marked: until then it can be activated again.
+   */
+  erase_after: string | null;
+  /**
+   * From then on it cannot.
+   */
+  erasure_began_at: string | null;
   id: Generated<string>;
   legal_hold_reason: string | null;
   /**
@@ -430,33 +614,48 @@ export interface Users {
 
 /** The tables of the schema app. */
 export interface Database {
+  access_grants: AccessGrants;
   api_key_uses: ApiKeyUses;
   api_keys: ApiKeys;
+  attempts: Attempts;
   audit_keys: AuditKeys;
   audit_log: AuditLog;
   audit_sealing: AuditSealing;
   audit_seals: AuditSeals;
   audit_streams: AuditStreams;
   context_key: ContextKey;
+  deletion_certificates: DeletionCertificates;
   first_sign_ins: FirstSignIns;
   idempotency_keys: IdempotencyKeys;
   invitation_mails: InvitationMails;
   mails: Mails;
   memberships: Memberships;
+  operator_accounts: OperatorAccounts;
+  operator_answers: OperatorAnswers;
+  operator_sessions: OperatorSessions;
+  operators: Operators;
+  own_access: OwnAccess;
   permissions: Permissions;
   person_tokens: PersonTokens;
   personal_keys: PersonalKeys;
   projects: Projects;
+  recovery_codes: RecoveryCodes;
   role_permissions: RolePermissions;
   roles: Roles;
+  second_factors: SecondFactors;
   security_log: SecurityLog;
   sessions: Sessions;
+  statistics: Statistics;
+  tenant_accounts: TenantAccounts;
+  tenant_counts: TenantCounts;
   tenants: Tenants;
   users: Users;
 }
 
 /** What a route may ask for: the rows of app.permissions. */
 export type Permission = 
+  | "access_grants:read"
+  | "access_grants:write"
   | "api_keys:read"
   | "api_keys:write"
   | "audit:read"

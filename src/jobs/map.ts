@@ -1,10 +1,13 @@
 /** Every kind of job that the worker runs, and when those run that nobody asks for. */
+import { forgetAttempts } from './attempts.ts'
 import { extendAuditLog } from './audit-partitions.ts'
 import { retireAuditLog } from './audit-retention.ts'
 import type { AnyJob, PlatformJob } from './define.ts'
+import { eraseTenants } from './erasure.ts'
 import { expireIdempotencyKeys, visitTenantsForExpiry } from './idempotency-keys.ts'
 import { forgetMails } from './mails.ts'
 import { forgetSessions } from './sessions.ts'
+import { countTenant, rollUpStatistics, visitTenantsForStatistics } from './statistics.ts'
 
 /** Five fields, UTC. However many workers there are, an occurrence is one job; one that nobody was there for comes later. */
 export type Schedule = {
@@ -18,6 +21,11 @@ export const jobs: readonly AnyJob[] = [
   retireAuditLog,
   forgetSessions,
   forgetMails,
+  forgetAttempts,
+  eraseTenants,
+  visitTenantsForStatistics,
+  countTenant,
+  rollUpStatistics,
   visitTenantsForExpiry,
   expireIdempotencyKeys,
 ]
@@ -28,5 +36,9 @@ export const schedules: readonly Schedule[] = [
   { job: retireAuditLog, cron: '37 4 * * *' },
   { job: forgetSessions, cron: '23 * * * *' },
   { job: forgetMails, cron: '53 * * * *' },
+  { job: forgetAttempts, cron: '11 5 * * *' },
+  { job: eraseTenants, cron: '*/5 * * * *' },
+  { job: visitTenantsForStatistics, cron: '11 * * * *' },
+  { job: rollUpStatistics, cron: '29 * * * *', atStart: true },
   { job: visitTenantsForExpiry, cron: '41 * * * *' },
 ]

@@ -14,6 +14,7 @@ export const forgetSessions = definePlatformJob({
       signal.throwIfAborted()
       batch = await platform.forgetSessions(BATCH)
     }
+    gone += await platform.forgetOperatorSessions(BATCH)
     if (gone > 0) log.info({ gone }, 'sessions were forgotten')
   },
 })

@@ -21,11 +21,13 @@ type Options = {
   issuer: string
   audience: string
   ttlMs: number
+  /** How old a token may be, if not an hour. */
+  maxAgeMs?: number | undefined
 }
 
 /** What signs and verifies access tokens; src/auth/access-tokens.ts says of which form they are. */
 export const accessTokens = fp<Options>(
-  async (app, { keys, issuer, audience, ttlMs }) => {
+  async (app, { keys, issuer, audience, ttlMs, maxAgeMs }) => {
     const [newest] = keys
     if (!newest) throw new Error('access tokens need a signing key')
     const ttl = Math.max(1, Math.round(ttlMs / 1_000))
@@ -64,7 +66,7 @@ export const accessTokens = fp<Options>(
           ...(tenantId !== null && { tenant_id: tenantId }),
           ...(inCookie && { cookie: true }),
         }),
-      verify: makeVerifier({ keys, issuer, audience, ttlMs }),
+      verify: makeVerifier({ keys, issuer, audience, ttlMs, maxAgeMs }),
     })
   },
   { name: 'access-tokens' },

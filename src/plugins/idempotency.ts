@@ -16,6 +16,16 @@ declare module 'fastify' {
 /** Headers that belong to the answer and are repeated with it. */
 const KEPT = ['etag', 'location'] as const
 
+/** Where answers are kept, each under its key, for one caller. */
+export type Shelf = {
+  /** Holds the key until the transaction ends, unless another one does; with the answer that is kept under it. */
+  claim(key: string): Promise<{ locked: boolean } & Partial<Nullish<Kept>>>
+  keep(key: string, kept: Omit<Kept, 'headers'> & { headers: string }): Promise<void>
+}
+
+type Kept = { fingerprint: Buffer; status: number; headers: unknown; body: string }
+type Nullish<T> = { [K in keyof T]: T[K] | null }
+
 /**
  * Runs the work of a POST once for each Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): the first success is
  * kept in the transaction that did the work, and asking again repeats the answer. What is refused rolls back and may be
@@ -24,8 +34,16 @@ const KEPT = ['etag', 'location'] as const
  * Throws idempotency_in_progress while another transaction works under the key, idempotency_mismatch when it was used for
  * another request.
  */
-export async function once(
+export const once = (
   db: TenantDb,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  work: () => Promise<unknown>,
+): Promise<unknown> => onceFrom(shelfOf(db), request, reply, work)
+
+/** The same, from another shelf. */
+export async function onceFrom(
+  shelf: Shelf,
   request: FastifyRequest,
   reply: FastifyReply,
   work: () => Promise<unknown>,
@@ -37,37 +55,50 @@ export async function once(
     .update(JSON.stringify([request.method, request.routeOptions.url, request.params, request.query, bodyOf(request)]))
     .digest()
 
-  // in this order on one connection: what the holder of the lock committed before is seen
-  const [{ rows: locks }, kept] = await Promise.all([
-    sql<{ locked: boolean }>`select app.try_lock(app.actor_id()::text || ' ' || ${key}::text) as locked`.execute(db),
-    db
-      .selectFrom('idempotency_keys')
-      .select(['fingerprint', 'status', 'headers', 'body', sql<boolean>`expires_at <= now()`.as('expired')])
-      .where('key', '=', key)
-      .executeTakeFirst(),
-  ])
-  if (!locks[0]?.locked) throw new Problem('idempotency_in_progress', { headers: { 'retry-after': '1' } })
-  if (kept && !kept.expired) {
+  const { locked, ...kept } = await shelf.claim(key)
+  if (!locked) throw new Problem('idempotency_in_progress', { headers: { 'retry-after': '1' } })
+  if (kept.fingerprint) {
     if (!kept.fingerprint.equals(fingerprint)) throw new Problem('idempotency_mismatch')
     reply
-      .code(kept.status)
-      .headers(kept.headers as Record<string, string>)
+      .code(kept.status ?? 200)
+      .headers((kept.headers ?? {}) as Record<string, string>)
       .header('idempotency-replayed', 'true')
       .type('application/json; charset=utf-8')
     return kept.body
   }
-  if (kept) await db.deleteFrom('idempotency_keys').where('key', '=', key).execute()
 
   const answer = await work()
   const repeatable = withoutSecrets(answer, request.routeOptions.config.saidOnce)
   const body = typeof repeatable === 'string' ? repeatable : repeatable == null ? '' : reply.serialize(repeatable)
   const headers = Object.fromEntries(KEPT.map((name) => [name, reply.getHeader(name)]).filter(([, value]) => value))
-  await db
-    .insertInto('idempotency_keys')
-    .values({ key, fingerprint, status: reply.statusCode, headers: JSON.stringify(headers), body: String(body) })
-    .execute()
+  await shelf.keep(key, { fingerprint, status: reply.statusCode, headers: JSON.stringify(headers), body: String(body) })
   return answer
 }
+
+/** A tenant's: its table's policies say whose they are. */
+const shelfOf = (db: TenantDb): Shelf => ({
+  async claim(key) {
+    // in this order on one connection: what the holder of the lock committed before is seen
+    const [{ rows: locks }, kept] = await Promise.all([
+      sql<{ locked: boolean }>`select app.try_lock(app.actor_id()::text || ' ' || ${key}::text) as locked`.execute(db),
+      db
+        .selectFrom('idempotency_keys')
+        .select(['fingerprint', 'status', 'headers', 'body', sql<boolean>`expires_at <= now()`.as('expired')])
+        .where('key', '=', key)
+        .executeTakeFirst(),
+    ])
+    const locked = locks[0]?.locked === true
+    if (!locked || !kept?.expired) return { locked, ...kept }
+    await db.deleteFrom('idempotency_keys').where('key', '=', key).execute()
+    return { locked }
+  },
+  async keep(key, kept) {
+    await db
+      .insertInto('idempotency_keys')
+      .values({ key, ...kept })
+      .execute()
+  },
+})
 
 /** What is kept is kept in clear. */
 const withoutSecrets = (answer: unknown, secrets: readonly string[] = []): unknown =>

@@ -11,7 +11,15 @@ declare module 'fastify' {
 }
 
 type Method = 'get' | 'head' | 'post' | 'put' | 'patch' | 'delete'
-type RouteFacts = { url: string; method: Method; schema: FastifySchema; isTenant: boolean; own: readonly ProblemCode[] }
+type RouteFacts = {
+  url: string
+  method: Method
+  schema: FastifySchema
+  isTenant: boolean
+  /** Of a tenant, or of operators: what has resources, conditions and idempotency keys. */
+  isScoped: boolean
+  own: readonly ProblemCode[]
+}
 
 /**
  * The document of the API, from what the routes declare. What every route of a kind has in common is added here, so that
@@ -28,10 +36,15 @@ export const openapi = fp<{ version: string }>(
       transform: ({ schema, url, route }) => {
         if (!schema || schema.hide) return { schema, url }
         const method = String(route.method).toLowerCase() as Method
-        const { permission, problems: own = [] } = route.config ?? {}
-        const facts = { url, method, schema, isTenant: permission !== undefined, own }
+        const { permission, operator = false, problems: own = [] } = route.config ?? {}
+        const isTenant = permission !== undefined
+        const facts = { url, method, schema, isTenant, isScoped: isTenant || operator, own }
         const additions = { 'x-added': additionsTo(facts), ...(permission && { 'x-permission': permission }) }
-        const security = facts.isTenant ? { security: [{ bearer: [] }, { apiKey: [] }] } : {}
+        const security = isTenant
+          ? { security: [{ bearer: [] }, { apiKey: [] }] }
+          : operator
+            ? { security: [{ operator: [] }] }
+            : {}
         return { schema: { ...security, ...schema, tags: schema.tags ?? [tagOf(url)], ...additions }, url }
       },
       transformObject: (document) => {
@@ -80,10 +93,10 @@ const additionsTo = (route: RouteFacts): Additions => {
 /** A route of a single resource, such as `/projects/:id`. */
 const isOne = ({ url }: RouteFacts): boolean => /\/:\w+$/.test(url)
 
-/** Whether a tenant's resource that has a version is what it answers. */
-const isVersioned = ({ schema, isTenant }: RouteFacts): boolean => {
+/** Whether a resource that has a version is what it answers. */
+const isVersioned = ({ schema, isScoped }: RouteFacts): boolean => {
   const { 200: found, 201: made } = (schema.response ?? {}) as Record<number, { properties?: object }>
-  return isTenant && 'version' in ((found ?? made)?.properties ?? {})
+  return isScoped && 'version' in ((found ?? made)?.properties ?? {})
 }
 
 /** A resource of which there is one, such as the tenant itself. */
@@ -91,7 +104,7 @@ const changesVersioned = (route: RouteFacts): boolean =>
   isVersioned(route) && (route.method === 'patch' || route.method === 'put')
 
 const commonProblems = (route: RouteFacts): ProblemCode[] => {
-  const { url, method, schema, isTenant } = route
+  const { url, method, schema, isTenant, isScoped } = route
   const isOpen = schema.security?.length === 0
   const writes = method !== 'get' && method !== 'head'
   return [
@@ -109,12 +122,12 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
       'not_a_member',
       'tenant_suspended',
     ),
-    ...when(isTenant, 'network_not_allowed', 'mfa_required'),
-    ...when(isTenant && url.includes('/:'), 'not_found'),
-    ...when(isTenant && writes, 'unprocessable'),
-    ...when(isTenant && writes && (isOne(route) || changesVersioned(route)), 'precondition_failed'),
-    ...when(isTenant && method === 'post', 'idempotency_in_progress', 'idempotency_mismatch'),
-    ...when(isTenant && JSON.stringify(schema.querystring ?? {}).includes('"cursor"'), 'invalid_cursor'),
+    ...when(isTenant, 'network_not_allowed', 'second_factor_required'),
+    ...when(isScoped && url.includes('/:'), 'not_found'),
+    ...when(isScoped && writes, 'unprocessable'),
+    ...when(isScoped && writes && (isOne(route) || changesVersioned(route)), 'precondition_failed'),
+    ...when(isScoped && method === 'post', 'idempotency_in_progress', 'idempotency_mismatch'),
+    ...when(isScoped && JSON.stringify(schema.querystring ?? {}).includes('"cursor"'), 'invalid_cursor'),
     'rate_limited',
     'internal',
     'unavailable',
@@ -123,10 +136,10 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
 }
 
 const commonParameters = (route: RouteFacts): (keyof typeof parameters)[] => {
-  const { method, isTenant } = route
-  if (!isTenant) return ['RequestId']
+  const { method, isTenant, isScoped } = route
+  if (!isScoped) return ['RequestId']
   return [
-    'TenantId',
+    ...when(isTenant, 'TenantId'),
     ...when(method === 'post', 'IdempotencyKey'),
     ...when((isOne(route) && method !== 'get') || changesVersioned(route), 'IfMatch'),
     ...when(isVersioned(route) && method === 'get', 'IfNoneMatch'),
@@ -185,6 +198,12 @@ const describeApi = (version: string): NonNullable<FastifyDynamicSwaggerOptions[
         scheme: 'bearer',
         bearerFormat: 'bhk_…',
         description: 'An API key, from `POST /api-keys`: for routes of its tenant.',
+      },
+      operator: {
+        type: 'http',
+        scheme: 'bearer',
+        bearerFormat: 'JWT',
+        description: 'From `POST /operators/login`: for operators’ routes, and no others.',
       },
     },
     schemas: {

@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import type pg from 'pg'
 import type { ApiKeys } from '../auth/api-keys.ts'
 import { logSecurity } from '../auth/security-log.ts'
-import { type Caller, type TenantDb, withTenant } from '../db/door.ts'
+import { announceAccess, type Caller, type Entry, type TenantDb, withTenant } from '../db/door.ts'
 import type { Permission } from '../db/schema.ts'
 import { isDatabaseError, Problem } from '../errors.ts'
 import { inetOf } from '../lib/address.ts'
@@ -62,17 +62,18 @@ export const tenantRoutes = fp<Options>(
         const enter = async <T>(mode: { readOnly: boolean }, work: Work<T>): Promise<T> => {
           const { apiKey: key } = request
           try {
-            const entry = {
-              ...(key ? { keyHash: key.hash } : { secret: request.claims.secret }),
-              ...selectionOf(request, baseDomain),
-              permission,
-              requestId: request.id,
-              address: inetOf(request.ip),
-            }
-            return await withTenant(pool, entry, { ...mode, signal }, (db, caller) => {
-              if (key) caller.then((found) => apiKeys.entered(key, { ...found, id: found.actorId }), noop)
-              return work(db, caller)
-            })
+            const about = { permission, requestId: request.id, address: inetOf(request.ip) }
+            const selection = selectionOf(request, baseDomain)
+            const credential = key ? { keyHash: key.hash } : await credentialOf(pool, request, about)
+            return await withTenant(
+              pool,
+              { ...credential, ...selection, ...about },
+              { ...mode, signal },
+              (db, caller) => {
+                if (key) caller.then((found) => apiKeys.entered(key, { ...found, id: found.actorId }), noop)
+                return work(db, caller)
+              },
+            )
           } catch (error) {
             if (key && isDatabaseError(error) && error.code === 'BH001') apiKeys.refused(key)
             if (refusesTenant(error)) await logRefusal(authPool, request, error.code)
@@ -96,6 +97,14 @@ export const tenantRoutes = fp<Options>(
   { name: 'tenant', dependencies: ['auth'] },
 )
 
+type About = Pick<Entry, 'permission' | 'requestId' | 'address'>
+
+/** A person's; or an operator's under a grant, who is written down before anything is begun. */
+const credentialOf = async (pool: pg.Pool, { claims: { secret }, grantId }: FastifyRequest, about: About) =>
+  grantId === undefined
+    ? { secret }
+    : { secret, grant: { id: grantId, announced: await announceAccess(pool, { secret, grantId, ...about }) } }
+
 function selectionOf(request: FastifyRequest, baseDomain: string | undefined): TenantSelection {
   const header = request.headers['x-tenant-id'] as string | undefined // duplicates were refused before
   const { apiKey } = request
@@ -111,7 +120,7 @@ function selectionOf(request: FastifyRequest, baseDomain: string | undefined): T
 }
 
 /** Fires when the client goes away before its answer is complete. */
-function hungUp(reply: FastifyReply): AbortSignal {
+export function hungUp(reply: FastifyReply): AbortSignal {
   const controller = new AbortController()
   reply.raw.once('close', () => {
     if (!reply.raw.writableFinished) controller.abort(new Problem('client_closed'))
@@ -132,6 +141,9 @@ const logRefusal = (pool: pg.Pool, request: FastifyRequest, refused: string) => 
   const { apiKey, headers, host } = request
   const named = { header: headers['x-tenant-id'], host, refused }
   if (apiKey) return logSecurity(pool, request, 'tenant_refused', { detail: { api_key: apiKey.prefix, ...named } })
+  if (request.grantId !== undefined) {
+    return logSecurity(pool, request, 'tenant_refused', { detail: { grant_id: request.grantId, ...named } })
+  }
   const { sub: userId, tenantId } = request.claims
   return logSecurity(pool, request, 'tenant_refused', { userId, tenantId, detail: { claim: tenantId, ...named } })
 }

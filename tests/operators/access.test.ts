@@ -1,0 +1,288 @@
+import { randomUUID } from 'node:crypto'
+import pg from 'pg'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { type Answer, type Client, type Person, world } from '../harness.ts'
+import { asSystem } from '../sessions.ts'
+import { makeOperator, type SignedInOperator, securityLog, signInOperator, verdict } from './stage.ts'
+
+const it = world()
+let olga: SignedInOperator
+let owner: Person
+let globex: Person
+
+beforeAll(async () => {
+  await makeOperator(it, 'olga@bulkhead.test')
+  olga = await signInOperator(it, 'olga@bulkhead.test')
+  owner = await it.as('owner', 'acme')
+  globex = await it.as('owner', 'globex')
+})
+
+const ask = async (change: Record<string, unknown> = {}, operator: SignedInOperator = olga) => {
+  const answer = await operator.post('/operators/access', {
+    tenant_id: owner.tenantId,
+    reason: 'ticket 4711',
+    ...change,
+  })
+  expect(answer.statusCode, answer.body).toBe(201)
+  return answer.json()
+}
+const grant = (id: string, change: Record<string, unknown> = {}) =>
+  owner.post('/tenant/access-grants', { id, ...change })
+const enter = async (id: string): Promise<Client> => {
+  const answer = await olga.post(`/operators/access/${id}/token`)
+  expect(answer.statusCode, answer.body).toBe(200)
+  return it.client({ authorization: `Bearer ${answer.json().access_token}` })
+}
+const letIn = async (change: Record<string, unknown> = {}) => {
+  const { id } = await ask(change)
+  const granted = await grant(id, change)
+  expect(granted.statusCode, granted.body).toBe(201)
+  return { id, inside: await enter(id) }
+}
+const auditLog = async (answer: Answer) => {
+  const { rows } = await it.superuser.query(
+    `select tenant_id, actor_kind, actor_id, on_behalf_of, role, address, action, table_name, new_row from app.audit_log where request_id = $1 order by xact, id`,
+    [answer.headers['x-request-id']],
+  )
+  return rows
+}
+
+describe('asking', () => {
+  test('201: stands in the tenant’s audit log and list; nothing is opened by it', async () => {
+    const asked = await olga.post('/operators/access', { tenant_id: owner.tenantId, reason: 'ticket 4711', hours: 2 })
+    const { id } = asked.json()
+
+    expect(asked.json()).toMatchObject({ status: 'asked', access: 'read', hours: 2, expires_at: null })
+    expect(await auditLog(asked)).toEqual([
+      expect.objectContaining({
+        tenant_id: owner.tenantId,
+        actor_kind: 'operator',
+        actor_id: olga.id,
+        action: 'insert',
+      }),
+    ])
+    expect((await securityLog(it, asked))[0]?.event).toBe('access_asked')
+    expect((await owner.get('/tenant/access-grants')).json().data[0]).toMatchObject({
+      ...{ id, operator_id: olga.id, operator_email: 'olga@bulkhead.test', reason: 'ticket 4711', granted_by: null },
+    })
+    expect(verdict(await olga.post(`/operators/access/${id}/token`))).toEqual([403, 'forbidden'])
+    expect((await globex.get('/tenant/access-grants')).json().data, 'another tenant’s').toEqual([])
+  })
+
+  test.each([
+    [400, { tenant_id: 'acme' }],
+    [400, { reason: '' }],
+    [400, { reason: undefined }],
+    [400, { hours: 73 }],
+    [400, { hours: 0 }],
+    [400, { access: 'owner' }],
+    [422, { tenant_id: randomUUID() }],
+  ])('%i: %j', async (status, change) => {
+    const body = { tenant_id: owner.tenantId, reason: 'x', ...change }
+    expect((await olga.post('/operators/access', body)).statusCode).toBe(status)
+  })
+
+  test('404: what another operator asked for', async () => {
+    await makeOperator(it, 'otto@bulkhead.test')
+    const otto = await signInOperator(it, 'otto@bulkhead.test')
+    const { id } = await ask()
+    await grant(id)
+    expect(verdict(await otto.get(`/operators/access/${id}`))).toEqual([404, 'not_found'])
+    expect(verdict(await otto.post(`/operators/access/${id}/token`))).toEqual([404, 'not_found'])
+    expect((await otto.get('/operators/access')).json().data).toEqual([])
+    expect((await olga.get('/operators/access?status=granted&limit=1')).json().data).toMatchObject([{ id }])
+  })
+})
+
+describe('an owner', () => {
+  test('lets in for no longer, and no further, than was asked; once', async () => {
+    const { id } = await ask({ hours: 2 })
+    expect(verdict(await grant(id, { access: 'write' }))).toEqual([422, 'unprocessable'])
+    const granted = (await grant(id, { hours: 72 })).json()
+    expect(granted).toMatchObject({ access: 'read', hours: 2, granted_by: owner.userId })
+    expect(Date.parse(granted.expires_at) - Date.parse(granted.granted_at)).toBe(2 * 3_600_000)
+    expect(verdict(await grant(id))).toEqual([409, 'not_asked'])
+    expect(verdict(await grant(randomUUID()))).toEqual([422, 'reference_not_found'])
+    expect(verdict(await globex.post('/tenant/access-grants', { id }))).toEqual([422, 'reference_not_found'])
+  })
+
+  test('403: an admin sees who asked, and lets nobody in; nor does a key, nor SQL as the API', async () => {
+    const { id } = await ask()
+    const admin = await it.as('admin', 'acme')
+    expect((await admin.get('/tenant/access-grants')).statusCode).toBe(200)
+    expect(verdict(await admin.post('/tenant/access-grants', { id }))).toEqual([403, 'forbidden'])
+    expect(verdict(await (await it.as('member', 'acme')).get('/tenant/access-grants'))).toEqual([403, 'forbidden'])
+    const made = await owner.post('/api-keys', {
+      name: 'k',
+      permissions: ['access_grants:read', 'access_grants:write'],
+    })
+    const key = it.client({ authorization: `Bearer ${made.json().secret}` })
+    expect(verdict(await key.post('/tenant/access-grants', { id }))).toEqual([403, 'forbidden'])
+
+    const client = await it.superuser.connect()
+    for (const [role, sql, code] of [
+      ['admin', 'select app.give_access($1, null, null)', 'BH004'],
+      ['owner', 'update app.access_grants set granted_by = app.actor_id() where id = $1', '42501'],
+    ] as const) {
+      await client.query('begin')
+      await client.query(`select app.seal($1, 'user', $2, $3, null, 'test', null)`, [
+        owner.tenantId,
+        admin.userId,
+        role,
+      ])
+      await client.query('set local role app_api')
+      await expect(client.query(sql, [id])).rejects.toMatchObject({ code })
+      await client.query('rollback')
+    }
+    client.release()
+  })
+})
+
+describe('inside', () => {
+  test('an operator reads what a member reads, and each request is in the log under both identities', async () => {
+    const { id, inside } = await letIn()
+    const answer = await inside.get('/projects')
+
+    expect(answer.statusCode, answer.body).toBe(200)
+    expect(answer.json().data.length).toBeGreaterThan(0)
+    expect(await auditLog(answer)).toEqual([
+      {
+        ...{ tenant_id: owner.tenantId, actor_kind: 'operator', actor_id: olga.id, on_behalf_of: owner.userId },
+        ...{ role: 'member', address: null, action: 'read', table_name: 'tenants' },
+        new_row: { grant_id: id, operator: 'olga@bulkhead.test', reason: 'ticket 4711', permission: 'projects:read' },
+      },
+    ])
+    expect(await securityLog(it, answer)).toEqual([
+      expect.objectContaining({ event: 'tenant_entered', about_tenant_id: owner.tenantId, address: '127.0.0.1' }),
+    ])
+    const missing = await inside.get(`/projects/${randomUUID()}`)
+    expect([missing.statusCode, (await auditLog(missing)).length], 'also what found nothing').toEqual([404, 1])
+    const seen = (await owner.get(`/audit/logs?actor_id=${olga.id}&limit=1`)).json().data[0]
+    expect(seen).toMatchObject({ actor_kind: 'operator', on_behalf_of: owner.userId })
+  })
+
+  test('403: nothing is written under a grant to read, nor more read than a member may', async () => {
+    const { inside } = await letIn()
+    for (const answer of [
+      inside.post('/projects', { name: 'planted' }),
+      inside.get('/audit/logs'),
+      inside.get('/api-keys'),
+      inside.get('/tenant/access-grants'),
+    ]) {
+      expect(verdict(await answer)).toEqual([403, 'forbidden'])
+    }
+  })
+
+  test('201: under one to write, in the log under both identities; and no more than a member may', async () => {
+    const { inside } = await letIn({ access: 'write' })
+    const made = await inside.post('/projects', { name: 'mended by olga' })
+    expect(made.statusCode, made.body).toBe(201)
+    expect(
+      (await auditLog(made)).map(({ action, actor_id, on_behalf_of }) => [action, actor_id, on_behalf_of]),
+    ).toEqual([
+      ['read', olga.id, owner.userId],
+      ['insert', olga.id, owner.userId],
+    ])
+    expect(verdict(await inside.delete(`/projects/${made.json().id}`))).toEqual([403, 'forbidden'])
+  })
+
+  test('400, 401 and 403: no other tenant, no operators’ routes and no person’s routes', async () => {
+    const { inside } = await letIn()
+    expect(verdict(await inside.get('/projects', { 'x-tenant-id': globex.tenantId }))).toEqual([400, 'tenant_conflict'])
+    for (const path of ['/tenants', '/operators', '/auth/profile']) {
+      expect(verdict(await inside.get(path)), path).toEqual([401, 'unauthenticated'])
+    }
+  })
+
+  test.each<[string, number, string, (id: string) => Promise<unknown>]>([
+    ['the owner takes it back', 403, 'not_a_member', (id) => owner.delete(`/tenant/access-grants/${id}`)],
+    [
+      'its time is over',
+      403,
+      'not_a_member',
+      (id) =>
+        asSystem(it.superuser, owner.tenantId, 'update app.access_grants set expires_at = now() where id = $1', [id]),
+    ],
+    ['the tenant is suspended', 403, 'tenant_suspended', () => olga.post(`/tenants/${owner.tenantId}/suspend`)],
+    [
+      'who granted it is no owner any more',
+      403,
+      'not_a_member',
+      () =>
+        // a tenant keeps an owner: another takes their place
+        asSystem(
+          it.superuser,
+          owner.tenantId,
+          `with heir as (update app.memberships set role = 'owner' where role = 'manager' and tenant_id = $2)
+           update app.memberships set role = 'admin' where user_id = $1`,
+          [owner.userId, owner.tenantId],
+        ),
+    ],
+    ['the operator signs out', 401, 'unauthenticated', () => olga.post('/operators/logout')],
+  ])('refused from the next request on, when %s', async (_what, status, code, end) => {
+    const { id, inside } = await letIn()
+    expect((await inside.get('/projects')).statusCode).toBe(200)
+    await end(id)
+    expect(verdict(await inside.get('/projects'))).toEqual([status, code])
+
+    olga = await signInOperator(it, 'olga@bulkhead.test')
+    await olga.post(`/tenants/${owner.tenantId}/activate`)
+    await asSystem(it.superuser, owner.tenantId, `update app.memberships set role = 'owner' where user_id = $1`, [
+      owner.userId,
+    ])
+  })
+
+  test('412 and 204: taken back in a version, and again', async () => {
+    const { id } = await ask()
+    const path = `/tenant/access-grants/${id}`
+    expect(verdict(await owner.delete(path, { 'if-match': '"7"' }))).toEqual([412, 'precondition_failed'])
+    expect((await owner.delete(path, { 'if-match': '"1"' })).statusCode).toBe(204)
+    expect((await owner.delete(path)).statusCode).toBe(204)
+    expect(verdict(await grant(id)), 'what was declined is not granted').toEqual([409, 'not_asked'])
+    expect(verdict(await owner.delete(`/tenant/access-grants/${randomUUID()}`))).toEqual([404, 'not_found'])
+  })
+})
+
+describe('in SQL', () => {
+  /** As app_api, with what a request would have. */
+  const asApi = async (statements: (client: pg.Client, secret: Buffer, id: string) => Promise<void>) => {
+    const { id } = await letIn()
+    const claims = JSON.parse(Buffer.from(olga.accessToken.split('.')[1] ?? '', 'base64url').toString())
+    const client = new pg.Client({ connectionString: it.database.urls.api })
+    await client.connect()
+    try {
+      await statements(client, Buffer.from(claims.sid, 'base64url'), id)
+    } finally {
+      await client.end()
+    }
+  }
+  const announce = `select app.announce_access($1, $2, 'projects:read', 'r1', null) as id`
+  const enterSql = `select app.enter_granted($1, $2, 'projects:read', 'r1', $3)`
+
+  test('BH014: what was not announced, not committed, or rolled back, opens nothing', async () => {
+    await asApi(async (client, secret, id) => {
+      await expect(client.query(enterSql, [secret, id, randomUUID()])).rejects.toMatchObject({ code: 'BH014' })
+      await client.query('begin')
+      const { rows } = await client.query(announce, [secret, id])
+      await expect(client.query(enterSql, [secret, id, rows[0].id])).rejects.toMatchObject({ code: 'BH014' })
+      await client.query('rollback')
+      await expect(client.query(enterSql, [secret, id, rows[0].id])).rejects.toMatchObject({ code: 'BH014' })
+    })
+  })
+
+  test('25006: a transaction under a grant to read cannot write, nor be made to', async () => {
+    await asApi(async (client, secret, id) => {
+      const { rows } = await client.query(announce, [secret, id])
+      await client.query('begin read write')
+      await client.query(enterSql, [secret, id, rows[0].id])
+      expect((await client.query('select from app.projects')).rowCount).toBeGreaterThan(0)
+      await client.query('savepoint one')
+      await expect(client.query(`insert into app.projects (name) values ('planted')`)).rejects.toMatchObject({
+        code: '25006',
+      })
+      await client.query('rollback to savepoint one')
+      await expect(client.query('set transaction read write')).rejects.toMatchObject({ code: '25001' })
+      await client.query('rollback')
+    })
+  })
+})
