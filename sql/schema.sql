@@ -593,6 +593,8 @@ create policy gate on app.first_sign_ins as permissive for all to app_gate
 
 grant delete, insert, select on app.first_sign_ins to app_gate;
 
+CREATE INDEX first_sign_ins_membership ON app.first_sign_ins USING btree (membership_id);
+
 
 -- app.idempotency_keys ------------------------------------------------------------------------------------------------
 
@@ -661,13 +663,14 @@ create table app.invitation_mails (
   mail_id        uuid                      not null,
   membership_id  uuid                      not null,
   of_tenant      uuid                      not null,
-  email          text                      not null,
+  email_hash     bytea                     not null,
   created_at     timestamp with time zone  not null default now(),
   constraint invitation_mails_pkey PRIMARY KEY (mail_id),
-  constraint invitation_mails_mail_id_fkey FOREIGN KEY (mail_id) REFERENCES app.mails(id) ON DELETE CASCADE
+  constraint invitation_mails_mail_id_fkey FOREIGN KEY (mail_id) REFERENCES app.mails(id) ON DELETE CASCADE,
+  constraint invitation_mails_email_hash_check CHECK ((length(email_hash) = 32))
 );
 alter table app.invitation_mails owner to app_owner;
-comment on table app.invitation_mails is 'One row: one mail of an invitation. By these is counted how many go to one address, whoever sends them.';
+comment on table app.invitation_mails is 'One row: one mail of an invitation. By these is counted how many go to one address, whoever sends them; they go with the mail.';
 alter table app.invitation_mails enable row level security;
 alter table app.invitation_mails force row level security;
 
@@ -677,7 +680,7 @@ create policy gate on app.invitation_mails as permissive for all to app_gate
 
 grant delete, insert, select on app.invitation_mails to app_gate;
 
-CREATE INDEX invitation_mails_email ON app.invitation_mails USING btree (email, created_at);
+CREATE INDEX invitation_mails_email ON app.invitation_mails USING btree (email_hash, created_at);
 CREATE INDEX invitation_mails_membership ON app.invitation_mails USING btree (membership_id);
 
 
@@ -821,6 +824,8 @@ CREATE TRIGGER audit_insert AFTER INSERT ON app.memberships REFERENCING NEW TABL
 alter table app.memberships enable always trigger audit_insert;
 CREATE TRIGGER audit_update AFTER UPDATE ON app.memberships REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('token_hash', 'personal', 'id', 'email', 'name');
 alter table app.memberships enable always trigger audit_update;
+CREATE TRIGGER end_invitation AFTER DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.status = 'invited'::text)) EXECUTE FUNCTION app.end_invitation();
+alter table app.memberships enable always trigger end_invitation;
 CREATE TRIGGER keep_an_owner AFTER DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.role = 'owner'::text)) EXECUTE FUNCTION app.keep_an_owner();
 alter table app.memberships enable always trigger keep_an_owner;
 CREATE TRIGGER lock_owners BEFORE DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.role = 'owner'::text)) EXECUTE FUNCTION app.lock_owners();
@@ -829,8 +834,6 @@ CREATE TRIGGER stamp_invitation BEFORE INSERT OR UPDATE ON app.memberships FOR E
 alter table app.memberships enable always trigger stamp_invitation;
 CREATE TRIGGER version BEFORE UPDATE ON app.memberships FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.memberships enable always trigger version;
-CREATE TRIGGER void_invitation_mails AFTER DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.status = 'invited'::text)) EXECUTE FUNCTION app.void_invitation_mails();
-alter table app.memberships enable always trigger void_invitation_mails;
 
 
 -- app.operator_answers ------------------------------------------------------------------------------------------------
@@ -1770,6 +1773,7 @@ begin
       return;
     end if;
     if p_password_hash is not null then
+      delete from app.first_sign_ins f where f.user_id = p_user_id;  -- by signing in they take up nothing else
       perform app.log_security('password_changed', p_user_id, null, null, p_request_id, p_address, p_user_agent, null);
     end if;
   end if;
@@ -3001,6 +3005,25 @@ begin
 end $function$;
 alter function app.end_access(p_id uuid, p_versions integer[]) owner to app_gate;
 grant execute on function app.end_access(p_id uuid, p_versions integer[]) to app_api;
+
+CREATE OR REPLACE FUNCTION app.end_invitation()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if tg_op = 'UPDATE' and new.status = 'invited' then
+    return null;
+  end if;
+  update app.mails m set state = 'void', sealed = '', settled_at = now()
+    from app.invitation_mails i
+   where i.membership_id = old.id and m.id = i.mail_id and m.state = 'waiting' and m.attempts = 0;
+  delete from app.first_sign_ins f where f.membership_id = old.id;
+  return null;
+end $function$;
+alter function app.end_invitation() owner to app_gate;
+grant execute on function app.end_invitation() to app_owner;
 
 CREATE OR REPLACE FUNCTION app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
@@ -4394,7 +4417,6 @@ begin
   update app.memberships m
      set user_id = p_user_id, status = 'active', email = null, name = null, token_hash = null, expires_at = null
    where m.tenant_id = p_invitation.tenant_id and m.id = p_invitation.id;
-  delete from app.first_sign_ins f where f.user_id = p_user_id and f.membership_id = p_invitation.id;
   perform app.log_security('tenant_joined', p_user_id, p_invitation.tenant_id, null, p_request_id, p_address, p_user_agent, null);
 end $function$;
 alter function app.join_tenant(p_invitation app.memberships, p_user_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
@@ -4738,7 +4760,7 @@ begin
     raise exception 'no invitation of this transaction' using errcode = 'BH004';
   end if;
   select count(*), count(*) filter (where i.of_tenant = v_invitation.tenant_id) into v_all, v_own
-    from app.invitation_mails i where i.email = v_invitation.email and i.created_at > now() - interval '1 hour';
+    from app.invitation_mails i where i.email_hash = sha256(convert_to(v_invitation.email, 'UTF8')) and i.created_at > now() - interval '1 hour';
   if v_own >= 5 then
     return false;
   end if;
@@ -4747,8 +4769,8 @@ begin
     from app.invitation_mails i
    where i.membership_id = p_membership_id and m.id = i.mail_id and m.state = 'waiting' and m.attempts = 0;
   perform app.write_mail(null, p_mail, v_invitation.expires_at - now(), v_all < 20);
-  insert into app.invitation_mails (mail_id, membership_id, of_tenant, email)
-  values (p_mail.id, p_membership_id, v_invitation.tenant_id, v_invitation.email);
+  insert into app.invitation_mails (mail_id, membership_id, of_tenant, email_hash)
+  values (p_mail.id, p_membership_id, v_invitation.tenant_id, sha256(convert_to(v_invitation.email, 'UTF8')));
   return true;
 end $function$;
 alter function app.mail_invitation(p_membership_id uuid, p_mail app.sealed_mail) owner to app_gate;
@@ -5556,6 +5578,9 @@ CREATE OR REPLACE FUNCTION app.stamp_invitation()
 AS $function$
 begin
   if tg_op = 'UPDATE' and new.token_hash = old.token_hash then
+    if new.role <> old.role and app.can('users:invite') then
+      new.invited_by := app.actor_id();
+    end if;
     return new;
   end if;
   new.invited_by := app.actor_id();
@@ -5933,24 +5958,6 @@ exception when unique_violation then
 end $function$;
 alter function app.verify_email(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.verify_email(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
-
-CREATE OR REPLACE FUNCTION app.void_invitation_mails()
- RETURNS trigger
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-begin
-  if tg_op = 'UPDATE' and new.status = 'invited' then
-    return null;
-  end if;
-  update app.mails m set state = 'void', sealed = '', settled_at = now()
-    from app.invitation_mails i
-   where i.membership_id = old.id and m.id = i.mail_id and m.state = 'waiting' and m.attempts = 0;
-  return null;
-end $function$;
-alter function app.void_invitation_mails() owner to app_gate;
-grant execute on function app.void_invitation_mails() to app_owner;
 
 CREATE OR REPLACE FUNCTION app.why_audit_month_is_kept(p_month text)
  RETURNS text

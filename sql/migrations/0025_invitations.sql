@@ -61,10 +61,10 @@ create table app.invitation_mails (
   mail_id        uuid        primary key references app.mails (id) on delete cascade,
   membership_id  uuid        not null,
   of_tenant      uuid        not null,
-  email          text        not null,
+  email_hash     bytea       not null check (length(email_hash) = 32),
   created_at     timestamptz not null default now()
 );
-comment on table app.invitation_mails is 'One row: one mail of an invitation. By these is counted how many go to one address, whoever sends them.';
+comment on table app.invitation_mails is 'One row: one mail of an invitation. By these is counted how many go to one address, whoever sends them; they go with the mail.';
 
 alter table app.first_sign_ins enable row level security;
 alter table app.first_sign_ins force row level security;
@@ -75,20 +75,25 @@ create policy gate on app.invitation_mails to app_gate using (true) with check (
 grant select, insert, delete on app.first_sign_ins to app_gate;
 grant select, insert, delete on app.invitation_mails to app_gate;
 
-create index invitation_mails_email on app.invitation_mails (email, created_at);
+create index first_sign_ins_membership on app.first_sign_ins (membership_id);
+create index invitation_mails_email on app.invitation_mails (email_hash, created_at);
 create index invitation_mails_membership on app.invitation_mails (membership_id);
 
 set local role app_gate;
 
 -- Inviting ------------------------------------------------------------------------------------------------------------
 
--- Who invites stands in the row, and answers for it when it is taken up. Nobody is invited who is a member: 23505.
+-- Who invites stands in the row, and answers for it when it is taken up, as does who gives another role meanwhile. Nobody is
+-- invited who is a member: 23505.
 create function app.stamp_invitation() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
   as $$
 begin
   if tg_op = 'UPDATE' and new.token_hash = old.token_hash then
+    if new.role <> old.role and app.can('users:invite') then
+      new.invited_by := app.actor_id();
+    end if;
     return new;
   end if;
   new.invited_by := app.actor_id();
@@ -99,8 +104,8 @@ begin
   return new;
 end $$;
 
--- What was not sent yet of an invitation that is withdrawn, or taken up, is not sent.
-create function app.void_invitation_mails() returns trigger
+-- What was not sent yet of an invitation that is withdrawn, or taken up, is not sent; and nobody takes it up by signing in.
+create function app.end_invitation() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
   as $$
@@ -111,9 +116,10 @@ begin
   update app.mails m set state = 'void', sealed = '', settled_at = now()
     from app.invitation_mails i
    where i.membership_id = old.id and m.id = i.mail_id and m.state = 'waiting' and m.attempts = 0;
+  delete from app.first_sign_ins f where f.membership_id = old.id;
   return null;
 end $$;
-grant execute on function app.stamp_invitation(), app.void_invitation_mails() to app_owner;
+grant execute on function app.stamp_invitation(), app.end_invitation() to app_owner;
 
 -- The mail of an invitation that was made or renewed in this transaction, and none else. False, and nothing, when a tenant has
 -- sent five within an hour to one address. More than twenty from all tenants are not sent, and nothing tells that they were
@@ -134,7 +140,7 @@ begin
     raise exception 'no invitation of this transaction' using errcode = 'BH004';
   end if;
   select count(*), count(*) filter (where i.of_tenant = v_invitation.tenant_id) into v_all, v_own
-    from app.invitation_mails i where i.email = v_invitation.email and i.created_at > now() - interval '1 hour';
+    from app.invitation_mails i where i.email_hash = sha256(convert_to(v_invitation.email, 'UTF8')) and i.created_at > now() - interval '1 hour';
   if v_own >= 5 then
     return false;
   end if;
@@ -143,8 +149,8 @@ begin
     from app.invitation_mails i
    where i.membership_id = p_membership_id and m.id = i.mail_id and m.state = 'waiting' and m.attempts = 0;
   perform app.write_mail(null, p_mail, v_invitation.expires_at - now(), v_all < 20);
-  insert into app.invitation_mails (mail_id, membership_id, of_tenant, email)
-  values (p_mail.id, p_membership_id, v_invitation.tenant_id, v_invitation.email);
+  insert into app.invitation_mails (mail_id, membership_id, of_tenant, email_hash)
+  values (p_mail.id, p_membership_id, v_invitation.tenant_id, sha256(convert_to(v_invitation.email, 'UTF8')));
   return true;
 end $$;
 
@@ -230,7 +236,6 @@ begin
   update app.memberships m
      set user_id = p_user_id, status = 'active', email = null, name = null, token_hash = null, expires_at = null
    where m.tenant_id = p_invitation.tenant_id and m.id = p_invitation.id;
-  delete from app.first_sign_ins f where f.user_id = p_user_id and f.membership_id = p_invitation.id;
   perform app.log_security('tenant_joined', p_user_id, p_invitation.tenant_id, null, p_request_id, p_address, p_user_agent, null);
 end $$;
 
@@ -311,6 +316,7 @@ begin
       return;
     end if;
     if p_password_hash is not null then
+      delete from app.first_sign_ins f where f.user_id = p_user_id;  -- by signing in they take up nothing else
       perform app.log_security('password_changed', p_user_id, null, null, p_request_id, p_address, p_user_agent, null);
     end if;
   end if;
@@ -350,7 +356,7 @@ set local role app_owner;
 
 create trigger stamp_invitation before insert or update on app.memberships
   for each row when (new.status = 'invited') execute function app.stamp_invitation();
-create trigger void_invitation_mails after update or delete on app.memberships
-  for each row when (old.status = 'invited') execute function app.void_invitation_mails();
+create trigger end_invitation after update or delete on app.memberships
+  for each row when (old.status = 'invited') execute function app.end_invitation();
 alter table app.memberships enable always trigger stamp_invitation;
-alter table app.memberships enable always trigger void_invitation_mails;
+alter table app.memberships enable always trigger end_invitation;

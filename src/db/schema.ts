@@ -241,7 +241,7 @@ export interface IdempotencyKeys {
 
 export interface InvitationMails {
   created_at: Generated<string>;
-  email: string;
+  email_hash: Buffer;
   mail_id: string;
   membership_id: string;
   of_tenant: string;
