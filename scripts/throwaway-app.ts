@@ -70,6 +70,8 @@ export const throwawayEnvironment = (urls: Clone['urls']): Environment => ({
   RATE_LIMIT_ANONYMOUS: '1000000/h',
   RATE_LIMIT_AUTHENTICATED: '1000000/h',
   RATE_LIMIT_SENSITIVE: '1000000/h',
+  FAILURES_PER_ACCOUNT: '1000000',
+  FAILURES_PER_ADDRESS: '1000000',
   JWT_KEYS: jwtKeys(),
   ENCRYPTION_KEYS: encryptionKeys,
   AUDIT_KEYS: auditKeys,

@@ -306,6 +306,32 @@ CREATE TRIGGER version BEFORE UPDATE ON app.api_keys FOR EACH ROW EXECUTE FUNCTI
 alter table app.api_keys enable always trigger version;
 
 
+-- app.attempts --------------------------------------------------------------------------------------------------------
+
+create table app.attempts (
+  kind   text                      not null,
+  slot   integer                   not null,
+  level  double precision          not null,
+  at     timestamp with time zone  not null,
+  constraint attempts_pkey PRIMARY KEY (kind, slot),
+  constraint attempts_kind_check CHECK ((kind = ANY (ARRAY['account'::text, 'device'::text, 'session'::text, 'address'::text]))),
+  constraint attempts_level_check CHECK ((level >= (0)::double precision)),
+  constraint attempts_slot_check CHECK (((slot >= 0) AND (slot <= 1048575)))
+);
+alter table app.attempts owner to app_owner;
+comment on table app.attempts is 'One row: how many attempts of those that share a slot have failed lately.';
+comment on column app.attempts.level is 'How many counted at the time of the last one. They are forgotten one by one: of an address one a minute, else one an hour.';
+alter table app.attempts enable row level security;
+alter table app.attempts force row level security;
+
+create policy gate on app.attempts as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.attempts to app_gate;
+grant update (level, at) on app.attempts to app_gate;
+
+
 -- app.audit_keys ------------------------------------------------------------------------------------------------------
 
 create table app.audit_keys (
@@ -1089,6 +1115,27 @@ CREATE TRIGGER version BEFORE UPDATE ON app.projects FOR EACH ROW EXECUTE FUNCTI
 alter table app.projects enable always trigger version;
 
 
+-- app.recovery_codes --------------------------------------------------------------------------------------------------
+
+create table app.recovery_codes (
+  user_id    uuid   not null,
+  code_hash  bytea  not null,
+  constraint recovery_codes_pkey PRIMARY KEY (user_id, code_hash),
+  constraint recovery_codes_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.second_factors(user_id) ON DELETE CASCADE,
+  constraint recovery_codes_code_hash_check CHECK ((length(code_hash) = 32))
+);
+alter table app.recovery_codes owner to app_owner;
+comment on table app.recovery_codes is 'One row: one recovery code that was not used.';
+alter table app.recovery_codes enable row level security;
+alter table app.recovery_codes force row level security;
+
+create policy gate on app.recovery_codes as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.recovery_codes to app_gate;
+
+
 -- app.role_permissions ------------------------------------------------------------------------------------------------
 
 create table app.role_permissions (
@@ -1170,6 +1217,36 @@ CREATE TRIGGER version BEFORE UPDATE ON app.roles FOR EACH ROW EXECUTE FUNCTION 
 alter table app.roles enable always trigger version;
 
 
+-- app.second_factors --------------------------------------------------------------------------------------------------
+
+create table app.second_factors (
+  user_id       uuid                      not null,
+  key_id        text                      not null,
+  sealed        bytea                     not null,
+  confirmed_at  timestamp with time zone,
+  last_step     bigint                    not null default 0,
+  created_at    timestamp with time zone  not null default now(),
+  constraint second_factors_pkey PRIMARY KEY (user_id),
+  constraint second_factors_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id) ON DELETE CASCADE,
+  constraint second_factors_last_step_check CHECK ((last_step >= 0)),
+  constraint second_factors_sealed_check CHECK (((length(sealed) >= 1) AND (length(sealed) <= 256)))
+);
+alter table app.second_factors owner to app_owner;
+comment on table app.second_factors is 'One row: the authenticator of one person.';
+comment on column app.second_factors.key_id is 'The entry of ENCRYPTION_KEYS under which the secret is sealed.';
+comment on column app.second_factors.confirmed_at is 'Since when it is asked for: a code of it was shown. Null: it is not asked for yet.';
+comment on column app.second_factors.last_step is 'The time step of the last code that was taken: neither it nor one before it is taken again (RFC 6238, 5.2).';
+alter table app.second_factors enable row level security;
+alter table app.second_factors force row level security;
+
+create policy gate on app.second_factors as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.second_factors to app_gate;
+grant update (key_id, sealed, confirmed_at, last_step, created_at) on app.second_factors to app_gate;
+
+
 -- app.security_log ----------------------------------------------------------------------------------------------------
 
 create table app.security_log (
@@ -1184,7 +1261,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -1410,7 +1487,7 @@ create policy gate on app.users as permissive for all to app_gate
   using (true)
   with check (true);
 
-grant insert, select on app.users to app_gate;
+grant delete, insert, select on app.users to app_gate;
 grant update (email, email_verified_at, name, password_hash, status) on app.users to app_gate;
 
 CREATE TRIGGER version BEFORE UPDATE ON app.users FOR EACH ROW EXECUTE FUNCTION app.count_version();
@@ -1803,6 +1880,17 @@ grant execute on function app.actor_id() to app_owner;
 grant execute on function app.actor_id() to app_search;
 grant execute on function app.actor_id() to app_worker;
 
+CREATE OR REPLACE FUNCTION app.add_attempts(p_kind text, p_slot integer, p_count integer, p_now timestamp with time zone)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    update app.attempts a set level = greatest(0, app.attempt_level(a.kind, a.level, a.at, p_now) + p_count), at = greatest(a.at, p_now)
+     where a.kind = p_kind and a.slot = p_slot
+  $function$;
+alter function app.add_attempts(p_kind text, p_slot integer, p_count integer, p_now timestamp with time zone) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.add_audit_key(p_key_id text, p_public_key bytea)
  RETURNS void
  LANGUAGE plpgsql
@@ -2172,6 +2260,56 @@ begin
 end $function$;
 alter function app.assume_member(p_email text, OUT user_id uuid, OUT role text, OUT standing text) owner to app_gate;
 grant execute on function app.assume_member(p_email text, OUT user_id uuid, OUT role text, OUT standing text) to app_auditor;
+
+CREATE OR REPLACE FUNCTION app.attempt_address(p_address inet)
+ RETURNS text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select case when p_address <<= '::ffff:0:0/96' then substr(host(p_address), 8)
+                when family(p_address) = 6 then network(set_masklen(p_address, 64))::text
+                else host(p_address) end
+  $function$;
+alter function app.attempt_address(p_address inet) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.attempt_level(p_kind text, p_level double precision, p_at timestamp with time zone, p_now timestamp with time zone)
+ RETURNS double precision
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select greatest(0, p_level - extract(epoch from p_now - p_at) / case p_kind when 'address' then 60 else 3600 end) $function$;
+alter function app.attempt_level(p_kind text, p_level double precision, p_at timestamp with time zone, p_now timestamp with time zone) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.attempt_slot(p_name text)
+ RETURNS integer
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select ('x' || left(encode(sha256(convert_to(p_name, 'UTF8')), 'hex'), 5))::bit(20)::int $function$;
+alter function app.attempt_slot(p_name text) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.attempt_wait(p_kind text, p_slot integer, p_free integer, p_now timestamp with time zone)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_level double precision;
+  v_at    timestamptz;
+begin
+  insert into app.attempts as a (kind, slot, level, at) values (p_kind, p_slot, 0, p_now)
+  on conflict (kind, slot) do update set at = a.at
+  returning a.level, a.at into v_level, v_at;
+  -- one that is being forgotten counts until it is
+  if ceil(app.attempt_level(p_kind, v_level, v_at, p_now)) < p_free then
+    return 0;
+  end if;
+  return greatest(0, ceil(extract(epoch from v_at - p_now)
+    + least(power(2, least(ceil(v_level) - p_free, 20)), case p_kind when 'address' then 900 else 3600 end)))::int;
+end $function$;
+alter function app.attempt_wait(p_kind text, p_slot integer, p_free integer, p_now timestamp with time zone) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.audit()
  RETURNS trigger
@@ -2553,6 +2691,34 @@ begin
 end $function$;
 alter function app.audited_image(p_row jsonb, p_image text, p_names text[], p_tenant_id text, p_entry_id uuid) owner to app_audit;
 
+CREATE OR REPLACE FUNCTION app.begin_attempt(p_kind text, p_name text, p_free integer, p_address inet, p_address_free integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now    timestamptz := clock_timestamp();
+  v_slot   int         := app.attempt_slot(p_name);
+  v_beside int         := app.attempt_slot(app.attempt_address(p_address));
+  v_wait   int         := 0;
+begin
+  -- always in this order, so that no two wait for each other
+  if v_slot is not null then
+    v_wait := app.attempt_wait(p_kind, v_slot, p_free, v_now);
+  end if;
+  if v_beside is not null then
+    v_wait := greatest(v_wait, app.attempt_wait('address', v_beside, p_address_free, v_now));
+  end if;
+  if v_wait = 0 then
+    perform app.add_attempts(p_kind, v_slot, 1, v_now);
+    perform app.add_attempts('address', v_beside, 1, v_now);
+  end if;
+  return v_wait;
+end $function$;
+alter function app.begin_attempt(p_kind text, p_name text, p_free integer, p_address inet, p_address_free integer) owner to app_gate;
+grant execute on function app.begin_attempt(p_kind text, p_name text, p_free integer, p_address inet, p_address_free integer) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.begin_email_verification(p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
  LANGUAGE plpgsql
@@ -2758,6 +2924,30 @@ begin
 end $function$;
 alter function app.conceal_address(p_context text[], p_entry_id uuid) owner to app_audit;
 
+CREATE OR REPLACE FUNCTION app.confirm_second_factor(p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me record;
+begin
+  select * into v_me from app.person_of(p_secret);
+  update app.second_factors f set confirmed_at = now(), last_step = p_step
+   where f.user_id = v_me.user_id and f.confirmed_at is null and f.sealed = p_sealed;
+  if not found then
+    return false;
+  end if;
+  insert into app.recovery_codes (user_id, code_hash) select v_me.user_id, unnest(p_code_hashes);
+  update app.sessions s set mfa_at = clock_timestamp() where s.id = v_me.session_id;
+  perform app.log_security('mfa_enabled', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
+                           jsonb_build_object('sessions_ended', app.end_other_sessions(v_me.user_id, v_me.session_id)));
+  return true;
+end $function$;
+alter function app.confirm_second_factor(p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.confirm_second_factor(p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.context()
  RETURNS text[]
  LANGUAGE plpgsql
@@ -2916,6 +3106,18 @@ AS $function$
   $function$;
 alter function app.describe_operator_session(p_session_id uuid) owner to app_gate;
 
+CREATE OR REPLACE FUNCTION app.describe_second_factor(p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select f.confirmed_at, (select count(*)::int from app.recovery_codes c where c.user_id = me.user_id)
+      from app.person_of(p_secret) me left join app.second_factors f on f.user_id = me.user_id
+  $function$;
+alter function app.describe_second_factor(p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer) owner to app_gate;
+grant execute on function app.describe_second_factor(p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.describe_session(p_session_id uuid)
  RETURNS app.signed_in
  LANGUAGE sql
@@ -3006,6 +3208,25 @@ end $function$;
 alter function app.end_access(p_id uuid, p_versions integer[]) owner to app_gate;
 grant execute on function app.end_access(p_id uuid, p_versions integer[]) to app_api;
 
+CREATE OR REPLACE FUNCTION app.end_attempt(p_kind text, p_name text, p_address inet, p_passed boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  if p_passed and p_kind in ('device', 'session') then
+    delete from app.attempts a where a.kind = p_kind and a.slot = app.attempt_slot(p_name);
+  else
+    perform app.add_attempts(p_kind, app.attempt_slot(p_name), -1, v_now);
+  end if;
+  perform app.add_attempts('address', app.attempt_slot(app.attempt_address(p_address)), -1, v_now);
+end $function$;
+alter function app.end_attempt(p_kind text, p_name text, p_address inet, p_passed boolean) owner to app_gate;
+grant execute on function app.end_attempt(p_kind text, p_name text, p_address inet, p_passed boolean) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.end_invitation()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -3047,6 +3268,22 @@ begin
 end $function$;
 alter function app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.end_other_sessions(p_user_id uuid, p_session_id uuid)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_ended int;
+begin
+  update app.sessions s set revoked_at = clock_timestamp()
+   where s.user_id = p_user_id and s.id <> p_session_id and s.revoked_at is null;
+  get diagnostics v_ended = row_count;
+  return v_ended;
+end $function$;
+alter function app.end_other_sessions(p_user_id uuid, p_session_id uuid) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.end_own_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
@@ -3092,6 +3329,29 @@ begin
 end $function$;
 alter function app.end_session(p_session_id uuid, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.end_session(p_session_id uuid, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.enroll_second_factor(p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me record;
+begin
+  select * into v_me from app.person_of(p_secret);
+  insert into app.second_factors as f (user_id, key_id, sealed) values (v_me.user_id, p_key_id, p_sealed)
+  on conflict (user_id) do update
+     set key_id = excluded.key_id, sealed = excluded.sealed, last_step = 0, created_at = excluded.created_at
+   where f.confirmed_at is null;
+  if not found then
+    return false;
+  end if;
+  perform app.log_security('mfa_enrolled', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+  return true;
+end $function$;
+alter function app.enroll_second_factor(p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.enroll_second_factor(p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid)
  RETURNS record
@@ -3364,6 +3624,48 @@ end $function$;
 alter function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) owner to app_gate;
 comment on function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) is 'Opens a transaction for an operator''s request, in no tenant. Raises BH001 and BH006.';
 grant execute on function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me         record;
+  v_membership record;
+  v_tenants    int := 0;
+begin
+  select * into v_me from app.person_of(p_secret);
+  perform from app.users u where u.id = v_me.user_id and u.password_hash = p_old_hash for update;
+  if not found then
+    return false;
+  end if;
+  perform app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
+
+  -- nobody puts one of their tenants on hold meanwhile, and of two owners who go at once the second sees that the first has
+  perform from app.tenants t
+    where t.tenant_id in (select m.tenant_id from app.memberships m where m.user_id = v_me.user_id)
+    order by t.tenant_id for no key update;
+  perform app.refuse_held_person(v_me.user_id);
+
+  for v_membership in select m.tenant_id, m.role from app.memberships m where m.user_id = v_me.user_id order by m.tenant_id loop
+    perform app.seal(v_membership.tenant_id, 'user', v_me.user_id, v_membership.role, v_me.session_id, p_request_id, p_address);
+    delete from app.memberships m where m.tenant_id = v_membership.tenant_id and m.user_id = v_me.user_id;
+    v_tenants := v_tenants + 1;
+  end loop;
+
+  delete from app.sessions s where s.user_id = v_me.user_id;
+  delete from app.users u where u.id = v_me.user_id;
+  perform app.destroy_personal_key(v_me.user_id);
+  -- not from where: that is one of the things that go
+  perform app.log_security('person_erased', v_me.user_id, null, null, p_request_id, null, null,
+                           jsonb_build_object('by', 'themselves', 'tenants', v_tenants));
+  perform app.write_mail(null, p_mail, interval '2 days', true);
+  return true;
+end $function$;
+alter function app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.erase_rows(p_tenant_id uuid, p_limit integer)
  RETURNS integer
@@ -3855,6 +4157,18 @@ AS $function$
 alter function app.find_deletion_certificate(p_tenant_id uuid) owner to app_gate;
 grant execute on function app.find_deletion_certificate(p_tenant_id uuid) to app_operator;
 
+CREATE OR REPLACE FUNCTION app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select u.id, u.email, u.name from app.person_tokens k join app.users u on u.id = k.user_id
+     where k.token_hash = p_token_hash and k.purpose = 'email_change' and k.used_at is null and k.expires_at > clock_timestamp()
+  $function$;
+alter function app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
+grant execute on function app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.find_invitation(p_token_hash bytea, OUT email text, OUT name text, OUT tenant_names text[], OUT user_id uuid, OUT password_hash text, OUT is_unused boolean)
  RETURNS record
  LANGUAGE plpgsql
@@ -3920,19 +4234,31 @@ AS $function$
 alter function app.find_operator_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text) owner to app_gate;
 grant execute on function app.find_operator_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text) to app_operator;
 
-CREATE OR REPLACE FUNCTION app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[])
+CREATE OR REPLACE FUNCTION app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT password_hash text, OUT tenant_names text[])
  RETURNS record
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select u.id, u.email, u.password_hash,
+    select u.id, u.email, u.name, u.password_hash,
            array(select unnest(array[t.slug, t.name]) from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
                   where m.user_id = u.id and m.status = 'active')
       from app.person_of(p_secret) me join app.users u on u.id = me.user_id
   $function$;
-alter function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[]) owner to app_gate;
-grant execute on function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT password_hash text, OUT tenant_names text[]) to app_auth;
+alter function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT password_hash text, OUT tenant_names text[]) owner to app_gate;
+grant execute on function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT password_hash text, OUT tenant_names text[]) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select u.id, u.email, u.name, f.confirmed_at is not null, f.key_id, f.sealed
+      from app.person_of(p_secret) me join app.users u on u.id = me.user_id left join app.second_factors f on f.user_id = me.user_id
+  $function$;
+alter function app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) owner to app_gate;
+grant execute on function app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.find_password_reset(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT tenant_names text[])
  RETURNS record
@@ -3963,6 +4289,15 @@ AS $function$
   $function$;
 alter function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) owner to app_gate;
 grant execute on function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.find_second_factor(p_user_id uuid, OUT key_id text, OUT sealed bytea)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select f.key_id, f.sealed from app.second_factors f where f.user_id = p_user_id and f.confirmed_at is not null $function$;
+alter function app.find_second_factor(p_user_id uuid, OUT key_id text, OUT sealed bytea) owner to app_gate;
+grant execute on function app.find_second_factor(p_user_id uuid, OUT key_id text, OUT sealed bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.find_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text)
  RETURNS record
@@ -4017,6 +4352,24 @@ end $function$;
 alter function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) owner to app_gate;
 comment on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Completes a job in the transaction of its last effect. Raises BH009.';
 grant execute on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.forget_attempts(p_limit integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_gone int;
+begin
+  delete from app.attempts where (kind, slot) in (
+    select a.kind, a.slot from app.attempts a
+     where app.attempt_level(a.kind, a.level, a.at, now()) = 0 limit p_limit for update skip locked);
+  get diagnostics v_gone = row_count;
+  return v_gone;
+end $function$;
+alter function app.forget_attempts(p_limit integer) owner to app_gate;
+grant execute on function app.forget_attempts(p_limit integer) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.forget_key_use()
  RETURNS trigger
@@ -4737,7 +5090,8 @@ begin
      from app.memberships m
     where m.user_id = p_user_id and m.status = 'active'
       and case when p_event in ('logged_in', 'logged_out', 'tenant_switched', 'session_ended', 'refresh_reused') then m.tenant_id = p_tenant_id
-               else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified') end
+               else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified', 'mfa_enabled', 'mfa_disabled',
+                                'recovery_code_used', 'recovery_codes_replaced') end
     order by m.tenant_id;
 end $function$;
 alter function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
@@ -4982,6 +5336,35 @@ AS $function$
 alter function app.note_key_use(p_key_hash bytea) owner to app_gate;
 grant execute on function app.note_key_use(p_key_hash bytea) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+begin
+  perform app.write_mail(v_user_id, p_mail, interval '2 days', v_user_id is not null and not exists (
+    select from app.mails m where m.user_id = v_user_id and m.kind = p_mail.kind and m.state <> 'void' and m.created_at > now() - p_apart));
+end $function$;
+alter function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) owner to app_gate;
+grant execute on function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.notify_person(p_user_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval DEFAULT '00:00:00'::interval)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_goes and not exists (select from app.mails m where m.user_id = p_user_id and m.kind = p_mail.kind and m.created_at > now() - p_apart) then
+    perform app.write_mail(p_user_id, p_mail, interval '2 days', true);
+  end if;
+end $function$;
+alter function app.notify_person(p_user_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval) owner to app_gate;
+grant execute on function app.notify_person(p_user_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.oldest_audit_month(OUT month text, OUT kept text)
  RETURNS record
  LANGUAGE plpgsql
@@ -5144,6 +5527,22 @@ alter function app.refuse_change() owner to app_gate;
 grant execute on function app.refuse_change() to app_audit;
 grant execute on function app.refuse_change() to app_owner;
 
+CREATE OR REPLACE FUNCTION app.refuse_held_person(p_user_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if exists (select from app.tenants t
+              where t.legal_hold_since is not null
+                and (exists (select from app.memberships m where m.tenant_id = t.tenant_id and m.user_id = p_user_id)
+                     or app.has_acted(t.tenant_id, p_user_id))) then
+    raise exception 'this person is in what is on legal hold' using errcode = 'BH015';
+  end if;
+end $function$;
+alter function app.refuse_held_person(p_user_id uuid) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.refuse_write(p_table regclass, p_context text[])
  RETURNS uuid
  LANGUAGE plpgsql
@@ -5191,6 +5590,28 @@ AS $function$ update app.audit_streams set held_by = null, held_until = clock_ti
 alter function app.release_audit_stream(p_name text, p_holder uuid) owner to app_audit;
 grant execute on function app.release_audit_stream(p_name text, p_holder uuid) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.remove_second_factor(p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me record;
+begin
+  select * into v_me from app.person_of(p_secret);
+  if app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent) is null then
+    return false;
+  end if;
+  delete from app.second_factors f where f.user_id = v_me.user_id;
+  update app.sessions s set mfa_at = null where s.user_id = v_me.user_id and s.mfa_at is not null;
+  perform app.log_security('mfa_disabled', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
+                           jsonb_build_object('sessions_ended', app.end_other_sessions(v_me.user_id, v_me.session_id)));
+  return true;
+end $function$;
+alter function app.remove_second_factor(p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.remove_second_factor(p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -5207,6 +5628,38 @@ begin
     || jsonb_build_object('@personal', coalesce(p_row -> '@personal', '[]') || to_jsonb(p_column));
 end $function$;
 alter function app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text) owner to app_audit;
+
+CREATE OR REPLACE FUNCTION app.replace_recovery_codes(p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me record;
+begin
+  select * into v_me from app.person_of(p_secret);
+  if app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent) is null then
+    return false;
+  end if;
+  delete from app.recovery_codes c where c.user_id = v_me.user_id;
+  insert into app.recovery_codes (user_id, code_hash) select v_me.user_id, unnest(p_code_hashes);
+  perform app.log_security('recovery_codes_replaced', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+  return true;
+end $function$;
+alter function app.replace_recovery_codes(p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.replace_recovery_codes(p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.reseal_second_factor(p_user_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    update app.second_factors f set key_id = p_new_key_id, sealed = p_new_sealed where f.user_id = p_user_id and f.sealed = p_sealed
+  $function$;
+alter function app.reseal_second_factor(p_user_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea) owner to app_gate;
+grant execute on function app.reseal_second_factor(p_user_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.reset_password(p_token_hash bytea, p_new_hash text, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
@@ -5615,7 +6068,7 @@ end $function$;
 alter function app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) to app_operator;
 
-CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text, p_step bigint DEFAULT NULL::bigint, p_code_hash bytea DEFAULT NULL::bytea)
  RETURNS app.signed_in
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -5625,10 +6078,12 @@ declare
   v_tenants    uuid[];
   v_tenant_id  uuid;
   v_session_id uuid := app.uuidv7();
+  v_mfa_at     timestamptz;
 begin
   if not exists (select from app.users u where u.id = p_user_id and u.status = 'active') then
     raise exception 'no such person' using errcode = 'BH001';
   end if;
+  v_mfa_at := app.take_code(p_user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
 
   perform app.join_at_first_sign_in(p_user_id, p_request_id, p_address, p_user_agent);  -- (0025)
   select array_agg(m.tenant_id) into v_tenants
@@ -5648,14 +6103,14 @@ begin
   v_tenant_id := case when array_length(v_tenants, 1) = 1 then v_tenants[1] end;
 
   insert into app.sessions
-         (id, user_id, selected_tenant_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent)
+         (id, user_id, selected_tenant_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent, mfa_at)
   values (v_session_id, p_user_id, v_tenant_id, p_secret_hash, p_seed, p_key_id,
-          now() + least(p_idle, p_max), now() + p_max, p_address, left(p_user_agent, 500));
+          now() + least(p_idle, p_max), now() + p_max, p_address, left(p_user_agent, 500), v_mfa_at);
   perform app.log_security('logged_in', p_user_id, v_tenant_id, v_session_id, p_request_id, p_address, p_user_agent, null);
   return app.describe_session(v_session_id);
 end $function$;
-alter function app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text, p_step bigint, p_code_hash bytea) owner to app_gate;
+grant execute on function app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text, p_step bigint, p_code_hash bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.step_in(p_tenant_id uuid)
  RETURNS text
@@ -5740,6 +6195,37 @@ begin
 end $function$;
 alter function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.take_code(p_user_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- whoever is being confirmed this moment is waited for
+  perform from app.second_factors f where f.user_id = p_user_id for update;
+  if not exists (select from app.second_factors f where f.user_id = p_user_id and f.confirmed_at is not null) then
+    return null;
+  end if;
+  if p_step is null and p_code_hash is null then
+    raise exception 'a code is needed' using errcode = 'BH026';
+  end if;
+  if p_step is not null then
+    update app.second_factors f set last_step = p_step where f.user_id = p_user_id and f.last_step < p_step;
+  else
+    delete from app.recovery_codes c where c.user_id = p_user_id and c.code_hash = p_code_hash;
+  end if;
+  if not found then
+    raise exception 'this code is not good' using errcode = 'BH027';
+  end if;
+  if p_step is null then
+    perform app.log_security('recovery_code_used', p_user_id, null, null, p_request_id, p_address, p_user_agent,
+                             jsonb_build_object('left', (select count(*) from app.recovery_codes c where c.user_id = p_user_id)));
+  end if;
+  return clock_timestamp();
+end $function$;
+alter function app.take_code(p_user_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.take_invitation(p_token_hash bytea)
  RETURNS app.memberships

@@ -3,12 +3,15 @@ import { readFileSync } from 'node:fs'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import { makeApiKeys } from './auth/api-keys.ts'
+import { makeAttempts } from './auth/attempts.ts'
+import { makeDevices } from './auth/devices.ts'
 import { makeInvitations } from './auth/invitations.ts'
 import { makeNewOwner } from './auth/new-owner.ts'
 import { makeOperatorTokens } from './auth/operator-tokens.ts'
 import { makeOperatorSessions } from './auth/operators.ts'
 import { makeOwn } from './auth/own.ts'
 import { makeRecovery } from './auth/recovery.ts'
+import { makeSecondFactors } from './auth/second-factors.ts'
 import { makeSessions } from './auth/sessions.ts'
 import type { ServerConfig } from './config.ts'
 import type { LawWatch } from './drift.ts'
@@ -20,7 +23,9 @@ import { apiKeys } from './modules/api-keys.ts'
 import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
 import { auditSeals } from './modules/audit-seals.ts'
+import { erasure } from './modules/auth/erasure.ts'
 import { jwks } from './modules/auth/jwks.ts'
+import { mfa } from './modules/auth/mfa.ts'
 import { own } from './modules/auth/own.ts'
 import { profile } from './modules/auth/profile.ts'
 import { ownEmail, recovery as recoveryRoutes } from './modules/auth/recovery.ts'
@@ -92,6 +97,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     http: { requireHostHeader: false, connectionsCheckingInterval: 5_000 },
     return503OnClosing: false, // what has arrived is answered, while the listener is closing
   })
+  const mails = makeMailKeys(config.encryptionKeys)
   const sessions = makeSessions({
     pool: pools.auth,
     encryptionKeys: config.encryptionKeys,
@@ -102,11 +108,26 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     pool: pools.auth,
     onError: (err) => log.warn({ err }, 'the use of an API key could not be noted'),
   })
-  const mails = makeMailKeys(config.encryptionKeys)
-  const recovery = makeRecovery({ pool: pools.auth, mails, ...config.mailedTokens })
-  const ownRows = makeOwn(pools.auth)
+  const recovery = makeRecovery({
+    pool: pools.auth,
+    mails,
+    ...config.mailedTokens,
+  })
+  const ownRows = makeOwn({ pool: pools.auth, mails })
+  const devices = makeDevices(config.encryptionKeys)
+  const attempts = makeAttempts({ pool: pools.auth, devices, ...config.failures })
+  const secondFactors = makeSecondFactors({
+    pool: pools.auth,
+    encryptionKeys: config.encryptionKeys,
+    mails,
+    issuer: config.mfaIssuer,
+  })
+  const invited = makeInvitations({
+    pool: pools.auth,
+    mails,
+    ttlMs: config.invitationMs,
+  })
   const operatorTokens = pools.operator && makeOperatorTokens({ ...config.jwt, ttlMs: config.sessions.accessTokenMs })
-  const invited = makeInvitations({ pool: pools.auth, mails, ttlMs: config.invitationMs })
   const cursorKeys = deriveKeys(
     config.encryptionKeys.map(({ key }) => key),
     'bulkhead cursors',
@@ -149,21 +170,23 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
             ...{ maxAgeMs: config.sessions.refreshIdleMs, origins: config.corsOrigins },
           })
 
-          anybody.register(signIn, { sessions, recovery })
+          anybody.register(signIn, { sessions, recovery, secondFactors, attempts, devices })
           anybody.register(tokens, { sessions })
-          anybody.register(recoveryRoutes, { sessions, recovery })
+          anybody.register(recoveryRoutes, { sessions, recovery, devices })
 
           anybody.register(async (person) => {
             person.register(auth)
             person.register(profile, { sessions })
-            person.register(own, { sessions, own: ownRows })
-            person.register(ownEmail, { sessions, recovery, own: ownRows })
+            person.register(own, { sessions, own: ownRows, attempts })
+            person.register(ownEmail, { sessions, recovery, own: ownRows, attempts })
+            person.register(mfa, { sessions, own: ownRows, secondFactors, attempts })
+            person.register(erasure, { sessions, own: ownRows, secondFactors, attempts })
           })
         },
         { prefix: '/auth' },
       )
 
-      api.register(acceptInvitation, { prefix: '/invitations', sessions, invitations: invited })
+      api.register(acceptInvitation, { prefix: '/invitations', sessions, invitations: invited, attempts })
 
       api.register(async (tenant) => {
         tenant.register(auth, { apiKeys: keysInUse, verifyAccess: operatorTokens?.verifyAccess })

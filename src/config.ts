@@ -102,6 +102,11 @@ const server = (read: Reader) => {
       authenticated: read('RATE_LIMIT_AUTHENTICATED', rate, '1000/h'),
       sensitive: read('RATE_LIMIT_SENSITIVE', rate, '10/m'),
     },
+    failures: {
+      perAccount: read('FAILURES_PER_ACCOUNT', integer(1, 1_000_000), '10'),
+      perAddress: read('FAILURES_PER_ADDRESS', integer(1, 1_000_000), '30'),
+    },
+    mfaIssuer: read('MFA_ISSUER', text, 'Bulkhead'),
     sessions: {
       accessTokenMs: read('ACCESS_TOKEN_TTL', duration, '10m'),
       refreshIdleMs: read('REFRESH_IDLE_TTL', duration, '14d'),

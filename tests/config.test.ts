@@ -216,6 +216,8 @@ describe('what is wrong', () => {
     ['RATE_LIMIT_ANONYMOUS', '0/h'],
     ['RATE_LIMIT_ANONYMOUS', '100'],
     ['RATE_LIMIT_ANONYMOUS', '100/0s'],
+    ['FAILURES_PER_ACCOUNT', '0'],
+    ['FAILURES_PER_ADDRESS', 'many'],
     ['ACCESS_TOKEN_TTL', '600'],
     ['ACCESS_TOKEN_TTL', '0s'],
     ['PASSWORD_RESET_TTL', '30'],

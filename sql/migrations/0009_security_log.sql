@@ -10,6 +10,8 @@ create table app.security_log (
                                                       'session_ended', 'tenant_switched', 'tenant_left', 'tenant_joined', 'person_made', 'password_changed', 'password_refused',
                                                       'password_forgotten', 'password_reset', 'email_verification_asked', 'email_verified',
                                                       'email_change_asked', 'email_changed', 'token_refused',
+                                                      'mfa_enrolled', 'mfa_enabled', 'mfa_disabled', 'mfa_refused', 'recovery_code_used',
+                                                      'recovery_codes_replaced', 'attempt_refused',
                                                       'tenant_visited', 'person_erased', 'audit_retention_set', 'networks_lifted', 'legal_hold_set', 'legal_hold_released',
                                                       'operator_created', 'operator_deactivated', 'operator_logged_in', 'operator_login_failed',
                                                       'operator_logged_out', 'operator_refresh_reused', 'operator_password_set',
@@ -58,7 +60,8 @@ begin
      from app.memberships m
     where m.user_id = p_user_id and m.status = 'active'
       and case when p_event in ('logged_in', 'logged_out', 'tenant_switched', 'session_ended', 'refresh_reused') then m.tenant_id = p_tenant_id
-               else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified') end
+               else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified', 'mfa_enabled', 'mfa_disabled',
+                                'recovery_code_used', 'recovery_codes_replaced') end
     order by m.tenant_id;
 end $$;
 

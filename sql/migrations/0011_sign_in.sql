@@ -52,10 +52,13 @@ create function app.describe_session(p_session_id uuid) returns app.signed_in
   $$;
 
 -- Signs a person in, whose password was verified. Without a tenant named, the only membership is chosen; among several, none.
--- Raises BH001 for a deactivated person, BH002 when the named tenant is not theirs, BH003 when it is suspended.
+-- Who has a second factor shows a code of it (0026): its time step, or the hash of a recovery code.
+-- Raises BH001 for a deactivated person, BH002 when the named tenant is not theirs, BH003 when it is suspended, BH026 without
+-- a code, BH027 for one that is not good.
 create function app.start_session(
   p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text,
-  p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text
+  p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text,
+  p_step bigint default null, p_code_hash bytea default null
 ) returns app.signed_in
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -64,10 +67,12 @@ declare
   v_tenants    uuid[];
   v_tenant_id  uuid;
   v_session_id uuid := app.uuidv7();
+  v_mfa_at     timestamptz;
 begin
   if not exists (select from app.users u where u.id = p_user_id and u.status = 'active') then
     raise exception 'no such person' using errcode = 'BH001';
   end if;
+  v_mfa_at := app.take_code(p_user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
 
   perform app.join_at_first_sign_in(p_user_id, p_request_id, p_address, p_user_agent);  -- (0025)
   select array_agg(m.tenant_id) into v_tenants
@@ -87,9 +92,9 @@ begin
   v_tenant_id := case when array_length(v_tenants, 1) = 1 then v_tenants[1] end;
 
   insert into app.sessions
-         (id, user_id, selected_tenant_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent)
+         (id, user_id, selected_tenant_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent, mfa_at)
   values (v_session_id, p_user_id, v_tenant_id, p_secret_hash, p_seed, p_key_id,
-          now() + least(p_idle, p_max), now() + p_max, p_address, left(p_user_agent, 500));
+          now() + least(p_idle, p_max), now() + p_max, p_address, left(p_user_agent, 500), v_mfa_at);
   perform app.log_security('logged_in', p_user_id, v_tenant_id, v_session_id, p_request_id, p_address, p_user_agent, null);
   return app.describe_session(v_session_id);
 end $$;
@@ -198,7 +203,7 @@ end $$;
 grant execute on function
   app.register(text, text, text, text, text, boolean, text, inet, text),
   app.find_credential(text),
-  app.start_session(uuid, uuid, text, bytea, bytea, text, interval, interval, text, inet, text),
+  app.start_session(uuid, uuid, text, bytea, bytea, text, interval, interval, text, inet, text, bigint, bytea),
   app.find_session_seed(uuid),
   app.rotate_refresh(uuid, int, interval, interval, text, inet, text),
   app.find_profile(bytea),

@@ -93,11 +93,13 @@ begin
 end $$;
 
 -- What a person's own password is verified against, and what a new one must not be made of: the names of their tenants.
-create function app.find_own_credential(p_secret bytea, out user_id uuid, out email text, out password_hash text, out tenant_names text[])
+create function app.find_own_credential(
+  p_secret bytea, out user_id uuid, out email text, out name text, out password_hash text, out tenant_names text[]
+)
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
   as $$
-    select u.id, u.email, u.password_hash,
+    select u.id, u.email, u.name, u.password_hash,
            array(select unnest(array[t.slug, t.name]) from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
                   where m.user_id = u.id and m.status = 'active')
       from app.person_of(p_secret) me join app.users u on u.id = me.user_id

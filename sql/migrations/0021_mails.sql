@@ -77,6 +77,32 @@ create function app.write_mail(p_user_id uuid, p_mail app.sealed_mail, p_lifetim
             now() + p_lifetime, case when p_goes then null else now() end)
   $$;
 
+-- Tells a person what has happened, in the statement that it happened in, if it did (p_goes). Of what strangers can cause
+-- it is told once in p_apart.
+create function app.notify_person(p_user_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval default '0') returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+begin
+  if p_goes and not exists (select from app.mails m where m.user_id = p_user_id and m.kind = p_mail.kind and m.created_at > now() - p_apart) then
+    perform app.write_mail(p_user_id, p_mail, interval '2 days', true);
+  end if;
+end $$;
+grant execute on function app.notify_person(uuid, app.sealed_mail, boolean, interval) to app_auth;
+
+-- The same for whoever has an address; for nobody the same is written.
+create function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+declare
+  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+begin
+  perform app.write_mail(v_user_id, p_mail, interval '2 days', v_user_id is not null and not exists (
+    select from app.mails m where m.user_id = v_user_id and m.kind = p_mail.kind and m.state <> 'void' and m.created_at > now() - p_apart));
+end $$;
+grant execute on function app.notify_holder(text, app.sealed_mail, interval) to app_auth;
+
 -- Gives a person a token, and mails it. The same statements run for nobody (p_user_id null) as for somebody, so that how
 -- long it takes does not tell which. More than five of a kind within an hour are not mailed: anybody can ask for some of
 -- them, in anybody's name. The one that was mailed last stays good then.
@@ -214,6 +240,16 @@ begin
   perform app.log_security('email_change_asked', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
                            jsonb_build_object('email', p_email));
 end $$;
+
+-- Whose address a token changes, and from which. Nothing for any other token.
+create function app.find_email_change(p_token_hash bytea, out user_id uuid, out email text, out name text)
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+    select u.id, u.email, u.name from app.person_tokens k join app.users u on u.id = k.user_id
+     where k.token_hash = p_token_hash and k.purpose = 'email_change' and k.used_at is null and k.expires_at > clock_timestamp()
+  $$;
+grant execute on function app.find_email_change(bytea) to app_auth;
 
 -- Whether the token was good: what it proves is the person's address from then on, and verified. A new address that
 -- somebody has got meanwhile makes it a token that is not good, which stays as it was.

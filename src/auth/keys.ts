@@ -11,18 +11,24 @@ export const publicKeys = (keys: readonly SigningKey[]): PublicKey[] =>
     return { kty: 'RSA', n, e, kid, alg: 'RS256', use: 'sig' }
   })
 
-export type SessionKeys = {
-  /** The key of sessions that begin now. */
+export type KeyRing = {
+  /** The key of what begins now. */
   readonly newest: { readonly id: string; readonly key: KeyObject }
-  /** The key of a session that began under `id`; undefined when that key was taken out of service. */
+  /** The key of what began under `id`; undefined when that key was taken out of service. */
   find(id: string): KeyObject | undefined
 }
 
-/** The keys from which the secrets of sessions are derived, one from each entry of ENCRYPTION_KEYS and for this alone. */
-export const sessionKeys = (entries: readonly EncryptionKey[]): SessionKeys => {
-  const purpose = 'bulkhead session secrets'
+/** Keys for one purpose and for this alone, one from each entry of ENCRYPTION_KEYS. */
+const ringFor = (purpose: string, entries: readonly EncryptionKey[]): KeyRing => {
   const keys = new Map(entries.map(({ id, key }) => [id, deriveKeys([key], purpose)[0]]))
   const [newest] = [...keys].map(([id, key]) => ({ id, key }))
-  if (!newest) throw new Error('sessions need at least one entry of ENCRYPTION_KEYS')
+  if (!newest) throw new Error(`${purpose} need at least one entry of ENCRYPTION_KEYS`)
   return { newest, find: (id) => keys.get(id) }
 }
+
+/** From which the secrets of sessions are derived. */
+export const sessionKeys = (entries: readonly EncryptionKey[]): KeyRing => ringFor('bulkhead session secrets', entries)
+
+/** Under which the secrets of authenticators are sealed. */
+export const secondFactorKeys = (entries: readonly EncryptionKey[]): KeyRing =>
+  ringFor('bulkhead second factors', entries)

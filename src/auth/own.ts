@@ -6,6 +6,9 @@
 import type { FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import { statement } from '../db/pool.ts'
+import { mailFrom, noticeTo, notifying, valuesOf } from '../mail/notices.ts'
+import type { MailKeys } from '../mail/seal.ts'
+import type { ShownCode } from './second-factors.ts'
 import { originOf } from './security-log.ts'
 
 export type Session = {
@@ -33,6 +36,7 @@ export type Membership = {
 export type Credential = {
   user_id: string
   email: string
+  name: string
   password_hash: string | null
   /** Names and slugs of the person's tenants. */
   tenant_names: string[]
@@ -40,7 +44,7 @@ export type Credential = {
 
 export type Own = ReturnType<typeof makeOwn>
 
-export const makeOwn = (pool: pg.Pool) => {
+export const makeOwn = ({ pool, mails }: { pool: pg.Pool; mails: MailKeys }) => {
   const ask = async <R extends pg.QueryResultRow>(text: string, ...values: unknown[]): Promise<R[]> =>
     (await pool.query<R>(statement(text, values))).rows
 
@@ -75,13 +79,41 @@ export const makeOwn = (pool: pg.Pool) => {
       return row as Credential
     },
 
-    /** Ends every other session of the person. False when the password is no more the one that `oldHash` was made of. */
-    async changePassword(secret: Buffer, oldHash: string, newHash: string, request: FastifyRequest): Promise<boolean> {
+    /**
+     * Ends every other session of the person, and tells them. False when the password is no more the one that the
+     * credential was found with.
+     */
+    async changePassword(
+      secret: Buffer,
+      { user_id: userId, email, name, password_hash: oldHash }: Credential,
+      newHash: string,
+      request: FastifyRequest,
+    ): Promise<boolean> {
       const [row] = await ask<{ changed: boolean }>(
-        'select app.change_password($1, $2, $3, $4, $5, $6) as changed',
+        `select changed from app.change_password($1, $2, $3, $4, $5, $6) changed, lateral ${notifying(7, 'changed')}`,
         ...[secret, oldHash, newHash, ...originOf(request)],
+        ...noticeTo(mails, { userId, email, name }, 'password_changed'),
       )
       return row?.changed === true
+    },
+
+    /**
+     * Erases the person, and tells the address that they had. False when the password is no more the one that the credential
+     * was found with. Throws a DatabaseError: BH015 for a legal hold, BH023 for the last owner of a tenant, BH026 without a
+     * code where one is needed, BH027 for one that is not good.
+     */
+    async erase(
+      secret: Buffer,
+      { email, name, password_hash: hash }: Credential,
+      shown: ShownCode | undefined,
+      request: FastifyRequest,
+    ): Promise<boolean> {
+      const mail = mails.seal({ kind: 'account_erased', to: email, name })
+      const [row] = await ask<{ erased: boolean }>(
+        `select app.erase_oneself($1, $2, $3, $4, ${mailFrom(5)}, $9, $10, $11) as erased`,
+        ...[secret, hash, shown?.step ?? null, shown?.hash ?? null, ...valuesOf(mail), ...originOf(request)],
+      )
+      return row?.erased === true
     },
   }
 }

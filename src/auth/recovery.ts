@@ -5,7 +5,8 @@
 import type { FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import { statement } from '../db/pool.ts'
-import type { MailKeys, SealedMail } from '../mail/seal.ts'
+import { type MailValues, mailFrom, noticeTo, notifying, valuesOf } from '../mail/notices.ts'
+import type { MailKeys } from '../mail/seal.ts'
 import { newMailedToken } from './mailed-tokens.ts'
 import { originOf } from './security-log.ts'
 
@@ -20,26 +21,16 @@ type Options = {
 
 /** Whose password a token resets. */
 export type PasswordReset = {
+  user_id: string
   email: string
   /** Names and slugs of the person's tenants. */
   tenant_names: string[]
 }
 
 /** What app.begin_email_verification is told: the token's hash, its lifetime, and the mail, a value for each column. */
-export type Verification = [hash: Buffer, lifetime: string, ...mail: [string, string, string, Buffer]]
+export type Verification = [hash: Buffer, lifetime: string, ...mail: MailValues]
 
 export type Recovery = ReturnType<typeof makeRecovery>
-
-const valuesOf = ({ id, kind, keyId, sealed }: SealedMail): [string, string, string, Buffer] => [
-  id,
-  kind,
-  keyId,
-  sealed,
-]
-
-/** A mail of four parameters, from the n-th on. */
-export const mailFrom = (n: number): string =>
-  `row($${n}::uuid, $${n + 1}::text, $${n + 2}::text, $${n + 3}::bytea)::app.sealed_mail`
 
 export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs }: Options) => {
   const ask = async <R extends pg.QueryResultRow>(text: string, ...values: unknown[]): Promise<R | undefined> =>
@@ -66,20 +57,37 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
 
     /** Undefined for a token that is not good. */
     async findPasswordReset(hash: Buffer): Promise<PasswordReset | undefined> {
-      const row = await ask<PasswordReset & { user_id: string | null }>(
-        'select * from app.find_password_reset($1)',
-        hash,
-      )
+      const row = await ask<PasswordReset | { user_id: null }>('select * from app.find_password_reset($1)', hash)
       return row && row.user_id !== null ? row : undefined
     },
 
-    /** Whether the token was (still) good. Every session of the person has ended then. */
-    async resetPassword(hash: Buffer, passwordHash: string, request: FastifyRequest): Promise<boolean> {
+    /** Whether the token was (still) good. Every session of the person has ended then, and they are told. */
+    async resetPassword(
+      hash: Buffer,
+      { user_id: userId, email }: PasswordReset,
+      passwordHash: string,
+      request: FastifyRequest,
+    ): Promise<boolean> {
       const row = await ask<{ reset: boolean }>(
-        'select app.reset_password($1, $2, $3, $4, $5) as reset',
+        `select reset from app.reset_password($1, $2, $3, $4, $5) reset, lateral ${notifying(6, 'reset')}`,
         ...[hash, passwordHash, ...originOf(request)],
+        ...noticeTo(mails, { userId, email }, 'password_changed'),
       )
       return row?.reset === true
+    },
+
+    /** Somebody tried to register with an address that is taken: whoever has it is told, once a day. */
+    async tellOfRegistration(email: string): Promise<void> {
+      const mail = mails.seal({ kind: 'registration_refused', to: email })
+      await ask(`select app.notify_holder($1, ${mailFrom(2)}, '1 day')`, email, ...valuesOf(mail))
+    },
+
+    /** Somebody knew the password and no code: the person is told, once a day. */
+    async tellOfCode(userId: string, email: string): Promise<void> {
+      await ask(
+        `select app.notify_person($1, ${mailFrom(2)}, true, '1 day')`,
+        ...noticeTo(mails, { userId, email }, 'code_refused'),
+      )
     },
 
     /** Throws a DatabaseError, BH001, when the session has ended. */
@@ -106,8 +114,23 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
       )
     },
 
-    /** Whether the token was good: the address that it was mailed to is then the person's, and verified. */
+    /**
+     * Whether the token was good: the address that it was mailed to is then the person's, and verified. Of a change the
+     * one before is told.
+     */
     async verifyEmail(hash: Buffer, request: FastifyRequest): Promise<boolean> {
+      const change = await ask<{ user_id: string | null; email: string; name: string }>(
+        'select * from app.find_email_change($1)',
+        hash,
+      )
+      if (change && change.user_id !== null) {
+        const { user_id: userId, email, name } = change
+        const changed = await ask<{ verified: boolean }>(
+          `select verified from app.verify_email($1, $2, $3, $4) verified, lateral ${notifying(5, 'verified')}`,
+          ...[hash, ...originOf(request), ...noticeTo(mails, { userId, email, name }, 'email_changed')],
+        )
+        return changed?.verified === true
+      }
       const row = await ask<{ verified: boolean }>(
         'select app.verify_email($1, $2, $3, $4) as verified',
         ...[hash, ...originOf(request)],

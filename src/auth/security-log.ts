@@ -4,7 +4,13 @@ import { statement } from '../db/pool.ts'
 import { inetOf } from '../lib/address.ts'
 
 /** Refusals. What succeeds is written by the database functions that do it. */
-export type SecurityEvent = 'login_failed' | 'tenant_refused' | 'password_refused' | 'token_refused'
+export type SecurityEvent =
+  | 'login_failed'
+  | 'tenant_refused'
+  | 'password_refused'
+  | 'token_refused'
+  | 'mfa_refused'
+  | 'attempt_refused'
 
 export type Refusal = {
   userId?: string | null | undefined

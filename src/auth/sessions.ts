@@ -8,9 +8,11 @@ import type pg from 'pg'
 import type { EncryptionKey } from '../config.ts'
 import { statement } from '../db/pool.ts'
 import { isDatabaseError, Problem } from '../errors.ts'
+import { mailFrom, notifying } from '../mail/notices.ts'
 import { sessionKeys } from './keys.ts'
-import { mailFrom, type Verification } from './recovery.ts'
+import type { Verification } from './recovery.ts'
 import { isGenuine, readRefreshToken, refreshToken, type SessionSeed, sessionSecret } from './refresh-tokens.ts'
+import type { ShownCode } from './second-factors.ts'
 import { logSecurity, originOf, type Refusal, type SecurityEvent } from './security-log.ts'
 
 /** A row of app.signed_in. Tenant fields are null outside a tenant. */
@@ -144,19 +146,23 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
       ask<{ user_id: string | null; password_hash: string | null }>('select * from app.find_credential($1)', email),
 
     /**
-     * Signs a person in whose password was verified. Throws a DatabaseError: BH001 when they were deactivated meanwhile,
-     * BH002 when the tenant is not theirs, BH003 when it is suspended.
+     * Signs a person in whose password was verified, and tells them of a recovery code that was used. Throws a DatabaseError: BH001 when they were deactivated meanwhile,
+     * BH002 when the tenant is not theirs, BH003 when it is suspended, BH026 when they have a second factor and showed no
+     * code, BH027 when it is not good.
      */
     async start(
       userId: string,
       { tenantId, tenantSlug }: { tenantId: string | undefined; tenantSlug: string | undefined },
       request: FastifyRequest,
+      shown?: ShownCode,
     ): Promise<OpenSession> {
       const session = newSeed()
       const row = await ask<SignedIn>(
-        'select * from app.start_session($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)',
+        `select s.* from app.start_session($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) s,
+                lateral ${notifying(14, '$15 is not null')}`,
         ...[userId, tenantId ?? null, tenantSlug ?? null, session.secretHash, session.seed, session.keyId],
-        ...[idle, max, ...originOf(request)],
+        ...[idle, max, ...originOf(request), shown?.step ?? null, shown?.hash ?? null],
+        ...(shown?.notice ?? [userId, null, null, null, null]),
       )
       return open(row, session)
     },

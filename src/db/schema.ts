@@ -84,6 +84,16 @@ export interface ApiKeyUses {
   used_at: string;
 }
 
+export interface Attempts {
+  at: string;
+  kind: "account" | "device" | "session" | "address";
+  /**
+   * How many counted at the time of the last one. They are forgotten one by one: of an address one a minute, else one an hour.
+   */
+  level: number;
+  slot: number;
+}
+
 export interface AuditKeys {
   created_at: Generated<string>;
   key_id: string;
@@ -430,6 +440,11 @@ export interface Projects {
   version: Generated<number>;
 }
 
+export interface RecoveryCodes {
+  code_hash: Buffer;
+  user_id: string;
+}
+
 export interface RolePermissions {
   permission: string;
   role: "owner" | "admin" | "manager" | "member";
@@ -446,12 +461,30 @@ export interface Roles {
   version: Generated<number>;
 }
 
+export interface SecondFactors {
+  /**
+   * Since when it is asked for: a code of it was shown. Null: it is not asked for yet.
+   */
+  confirmed_at: string | null;
+  created_at: Generated<string>;
+  /**
+   * The entry of ENCRYPTION_KEYS under which the secret is sealed.
+   */
+  key_id: string;
+  /**
+   * The time step of the last code that was taken: neither it nor one before it is taken again (RFC 6238, 5.2).
+   */
+  last_step: Generated<Int8>;
+  sealed: Buffer;
+  user_id: string;
+}
+
 export interface SecurityLog {
   about_tenant_id: string | null;
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "tenant_left" | "tenant_joined" | "person_made" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "networks_lifted" | "legal_hold_set" | "legal_hold_released" | "operator_created" | "operator_deactivated" | "operator_logged_in" | "operator_login_failed" | "operator_logged_out" | "operator_refresh_reused" | "operator_password_set" | "tenant_created" | "tenant_changed" | "tenant_suspended" | "tenant_activated" | "tenant_deletion_marked" | "tenant_erased" | "statistics_read" | "access_asked" | "tenant_entered";
+  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "tenant_left" | "tenant_joined" | "person_made" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "mfa_enrolled" | "mfa_enabled" | "mfa_disabled" | "mfa_refused" | "recovery_code_used" | "recovery_codes_replaced" | "attempt_refused" | "tenant_visited" | "person_erased" | "audit_retention_set" | "networks_lifted" | "legal_hold_set" | "legal_hold_released" | "operator_created" | "operator_deactivated" | "operator_logged_in" | "operator_login_failed" | "operator_logged_out" | "operator_refresh_reused" | "operator_password_set" | "tenant_created" | "tenant_changed" | "tenant_suspended" | "tenant_activated" | "tenant_deletion_marked" | "tenant_erased" | "statistics_read" | "access_asked" | "tenant_entered";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
@@ -584,6 +617,7 @@ export interface Database {
   access_grants: AccessGrants;
   api_key_uses: ApiKeyUses;
   api_keys: ApiKeys;
+  attempts: Attempts;
   audit_keys: AuditKeys;
   audit_log: AuditLog;
   audit_sealing: AuditSealing;
@@ -605,8 +639,10 @@ export interface Database {
   person_tokens: PersonTokens;
   personal_keys: PersonalKeys;
   projects: Projects;
+  recovery_codes: RecoveryCodes;
   role_permissions: RolePermissions;
   roles: Roles;
+  second_factors: SecondFactors;
   security_log: SecurityLog;
   sessions: Sessions;
   statistics: Statistics;

@@ -1,4 +1,5 @@
 /** Every kind of job that the worker runs, and when those run that nobody asks for. */
+import { forgetAttempts } from './attempts.ts'
 import { extendAuditLog } from './audit-partitions.ts'
 import { retireAuditLog } from './audit-retention.ts'
 import type { AnyJob, PlatformJob } from './define.ts'
@@ -20,6 +21,7 @@ export const jobs: readonly AnyJob[] = [
   retireAuditLog,
   forgetSessions,
   forgetMails,
+  forgetAttempts,
   eraseTenants,
   visitTenantsForStatistics,
   countTenant,
@@ -34,6 +36,7 @@ export const schedules: readonly Schedule[] = [
   { job: retireAuditLog, cron: '37 4 * * *' },
   { job: forgetSessions, cron: '23 * * * *' },
   { job: forgetMails, cron: '53 * * * *' },
+  { job: forgetAttempts, cron: '11 5 * * *' },
   { job: eraseTenants, cron: '*/5 * * * *' },
   { job: visitTenantsForStatistics, cron: '11 * * * *' },
   { job: rollUpStatistics, cron: '29 * * * *', atStart: true },

@@ -16,6 +16,8 @@ export type Platform = {
   forgetOperatorSessions(limit: number): Promise<number>
   /** Forgets at most `limit` mails that were dealt with, and as many tokens that have expired, a while ago; answers how many. */
   forgetMails(limit: number): Promise<number>
+  /** Forgets at most `limit` counts of failed attempts that have run down; answers how many. */
+  forgetAttempts(limit: number): Promise<number>
   /** Tenants that are to be erased now, at most `limit`. */
   dueErasures(limit: number): Promise<string[]>
   /** Deletes at most `limit` of its rows; answers how many, 0 when nothing is left but the tenant itself. */
@@ -50,6 +52,10 @@ export const makePlatform = (pool: pg.Pool, signer?: Signer): Platform => ({
   },
   forgetMails: async (limit) => {
     const { rows } = await pool.query<{ gone: number }>(statement('select app.forget_mails($1) as gone', [limit]))
+    return rows[0]?.gone ?? 0
+  },
+  forgetAttempts: async (limit) => {
+    const { rows } = await pool.query<{ gone: number }>(statement('select app.forget_attempts($1) as gone', [limit]))
     return rows[0]?.gone ?? 0
   },
   dueErasures: async (limit) => {

@@ -15,4 +15,8 @@ export const AuditAction = OneOf([
   'password_reset',
   'email_changed',
   'email_verified',
+  'mfa_enabled',
+  'mfa_disabled',
+  'recovery_code_used',
+  'recovery_codes_replaced',
 ])

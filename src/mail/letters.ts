@@ -56,6 +56,78 @@ const kinds: Readonly<Record<string, Kind>> = {
     ],
     after: [],
   },
+  password_changed: {
+    subject: 'Your password was changed',
+    before: [
+      'Your password was changed, and your other sessions have ended.',
+      'If it was not you, ask for a new password now, at the page where you sign in.',
+    ],
+    after: [],
+  },
+  email_changed: {
+    subject: 'Your address was changed',
+    before: [
+      'Your account has another address from now on, which was confirmed. This is the last mail to this one.',
+      'If it was not you, write to whoever runs this service.',
+    ],
+    after: [],
+  },
+  mfa_enabled: {
+    subject: 'A second factor was turned on',
+    before: [
+      'Signing in to your account takes a code of an authenticator from now on. Keep the recovery codes where you find them without it.',
+      'If it was not you, write to whoever runs this service.',
+    ],
+    after: [],
+  },
+  mfa_disabled: {
+    subject: 'The second factor was turned off',
+    before: [
+      'Signing in to your account takes no code any more.',
+      'If it was not you, somebody has your password and a code of yours: ask for a new password now, and turn the second factor on again.',
+    ],
+    after: [],
+  },
+  recovery_code_used: {
+    subject: 'A recovery code was used',
+    before: [
+      'Somebody, most likely you, signed in to your account with a recovery code. It is good no more.',
+      'If it was not you, change your password now, and have new recovery codes made.',
+    ],
+    after: [],
+  },
+  recovery_codes_replaced: {
+    subject: 'You have new recovery codes',
+    before: [
+      'New recovery codes were made for your account; the former ones are good no more.',
+      'If it was not you, change your password now.',
+    ],
+    after: [],
+  },
+  code_refused: {
+    subject: 'Somebody knows your password',
+    before: [
+      'Somebody signed in to your account with the right password and a wrong code, and was refused. You are told of this once a day at most.',
+      'If it was not you, they know your password: change it now.',
+    ],
+    after: [],
+  },
+  account_erased: {
+    subject: 'Your account was erased',
+    before: [
+      'Your account is gone, as you asked for, and with it what was kept about you.',
+      'If it was not you, write to whoever runs this service.',
+    ],
+    after: [],
+  },
+  registration_refused: {
+    subject: 'You have an account already',
+    before: [
+      'Somebody, most likely you, tried to register with this address, which has an account. Sign in, or ask for a new password if you have forgotten yours.',
+      'If it was not you, do nothing.',
+    ],
+    after: [],
+  },
   tenant_welcome: {
     subject: 'Your account is ready',
     before: ['An account was made for you, and you are the owner of a new tenant. Choose a password to sign in with:'],

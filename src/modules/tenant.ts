@@ -140,7 +140,7 @@ export const ownTenant: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'changeTenant',
         summary: 'Change your tenant',
         description:
-          'What it asks of those who enter counts from the next request on, for sessions and keys that exist, too: 403 `network_not_allowed`, 401 `session_expired`, 403 `mfa_required`. You do not shut yourself out: the networks have your present address in them, and a second factor is asked for by who has shown one.',
+          'What it asks of those who enter counts from the next request on, for sessions and keys that exist, too: 403 `network_not_allowed`, 401 `session_expired`, 403 `second_factor_required`. You do not shut yourself out: the networks have your present address in them, and a second factor is asked for by who has shown one.',
         body: TenantPatch,
         response: { 200: Tenant },
       },

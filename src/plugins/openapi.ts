@@ -122,7 +122,7 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
       'not_a_member',
       'tenant_suspended',
     ),
-    ...when(isTenant, 'network_not_allowed', 'mfa_required'),
+    ...when(isTenant, 'network_not_allowed', 'second_factor_required'),
     ...when(isScoped && url.includes('/:'), 'not_found'),
     ...when(isScoped && writes, 'unprocessable'),
     ...when(isScoped && writes && (isOne(route) || changesVersioned(route)), 'precondition_failed'),

@@ -149,7 +149,7 @@ const refusals = (name: string, redisUrl: () => string | undefined, meanwhile: (
         },
       ],
       [
-        '403 mfa_required',
+        '403 second_factor_required',
         'a tenant that asks for a second factor',
         async ({ owner }) => {
           await it.superuser.query('update app.sessions set mfa_at = now() where user_id = $1', [owner.userId])

@@ -1,6 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { Type } from '@sinclair/typebox'
 import { describe, expect, test } from 'vitest'
+import { forgetAttempts } from '../../src/jobs/attempts.ts'
 import { extendAuditLog } from '../../src/jobs/audit-partitions.ts'
 import { definePlatformJob } from '../../src/jobs/define.ts'
 import { expireIdempotencyKeys, visitTenantsForExpiry } from '../../src/jobs/idempotency-keys.ts'
@@ -29,6 +30,7 @@ describe('schedules', () => {
 
     const { rows } = await it.superuser.query('select name, cron, timezone from pgboss.schedule order by name')
     expect(rows).toEqual([
+      { name: 'attempts.forget', cron: '11 5 * * *', timezone: 'UTC' },
       { name: 'audit_log.extend', cron: '17 3 * * *', timezone: 'UTC' },
       { name: 'audit_log.retire', cron: '37 4 * * *', timezone: 'UTC' },
       { name: 'idempotency_keys.visit', cron: '41 * * * *', timezone: 'UTC' },
@@ -113,6 +115,27 @@ test('sessions that ended a month ago are forgotten, all of them, and no others'
     `select key_id, count(*)::int as n from app.sessions where key_id in ('old', 'idle', 'revoked', 'live') group by 1 order by 1`,
   )
   expect(rows).toEqual(['idle', 'live', 'old', 'revoked'].map((key_id) => ({ key_id, n: 1 })))
+})
+
+test('counts of failed attempts go when they have run down: one an hour, of an address one a minute', async () => {
+  await it.superuser.query(
+    `insert into app.attempts (kind, slot, level, at)
+     select kind, slot, 2, now() - age
+       from (values ('account', 1, interval '3 hours'), ('account', 2, '1 hour'), ('device', 1, '3 hours'), ('session', 1, '1 hour'),
+                    ('address', 1, '3 minutes'), ('address', 2, '1 minute')) as cases (kind, slot, age)
+     union all select 'account', 100 + n, 1, now() - interval '2 hours' from generate_series(1, 12000) n`,
+  )
+
+  const { enqueue } = await it.work([forgetAttempts])
+  await enqueue(forgetAttempts, [{}])
+  await completed('attempts.forget')
+
+  const { rows } = await it.superuser.query('select kind, slot from app.attempts order by 1')
+  expect(rows).toEqual([
+    { kind: 'account', slot: 2 },
+    { kind: 'address', slot: 2 },
+    { kind: 'session', slot: 1 },
+  ])
 })
 
 test('mails go a while after they were dealt with, tokens after they have expired, and no others', async () => {

@@ -451,6 +451,36 @@ describe('nobody gives what they do not have, also later', () => {
     expect(code(await acceptAsNew(await tokenTo(it.superuser, email, 'invitation')))).toBe('200 ok')
   })
 
+  test('planted faults, no second look and no look at the role, are seen', async () => {
+    const { rows } = await it.superuser.query<{ look: string; policy: string }>(
+      `select pg_get_functiondef('app.inviter_may(uuid, uuid, text)'::regprocedure) as look,
+              (select with_check from pg_policies where tablename = 'memberships' and policyname = 'add') as policy`,
+    )
+    const [{ look, policy } = { look: '', policy: '' }] = rows
+    const inviter = await newMember(it, owner.tenantId, 'admin')
+    const { token } = await invite('member', { by: inviter })
+    await demote(inviter, `role = 'member'`)
+    const sneak = (email: string) =>
+      asRole('admin', (db) =>
+        run(
+          db,
+          `insert into memberships (status, role, email, token_hash, expires_at) values ('invited', 'owner', '${email}', sha256('x'), now())`,
+        ),
+      )
+    await expect(sneak('planted@example.com')).rejects.toMatchObject({ code: '42501' })
+    try {
+      await it.superuser.query(
+        look.replace(/\$function\$.*\$function\$/s, '$function$ begin return true; end $function$'),
+      )
+      await it.superuser.query(`alter policy add on app.memberships with check (status = 'invited')`)
+      expect(code(await acceptAsNew(token))).toBe('200 ok')
+      expect((await sneak('planted@example.com')).numAffectedRows).toBe(1n)
+    } finally {
+      await it.superuser.query(look)
+      await it.superuser.query(`alter policy add on app.memberships with check (${policy})`)
+    }
+  })
+
   test('400 token_invalid: whoever invited has left, or is an admin now and invited an owner', async () => {
     const [left, lowered] = [await newMember(it, owner.tenantId, 'admin'), await newMember(it, owner.tenantId, 'owner')]
     const [first, second] = [await invite('member', { by: left }), await invite('owner', { by: lowered })]

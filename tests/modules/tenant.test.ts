@@ -427,14 +427,14 @@ describe('a second factor', () => {
     await age(factor, 'mfa_at = now()')
     await require(true)
 
-    expect(verdict(await person.get('/projects'))).toBe('403 mfa_required')
+    expect(verdict(await person.get('/projects'))).toBe('403 second_factor_required')
     expectOk(await person.get('/auth/profile'))
     expectOk(await factor.get('/projects'))
     expectOk(await key.get('/projects'))
     await age(person, 'mfa_at = now()')
     expectOk(await person.get('/projects'))
     await age(factor, 'mfa_at = null')
-    expect(verdict(await factor.get('/projects'))).toBe('403 mfa_required')
+    expect(verdict(await factor.get('/projects'))).toBe('403 second_factor_required')
   })
 
   test('422: who asks for one has shown one', async () => {
@@ -444,7 +444,7 @@ describe('a second factor', () => {
 
     await age(person, 'mfa_at = now()')
     expectOk(await setPolicy({ mfa_required: true }, {}, person))
-    expect(verdict(await acme.owner.get('/tenant'))).toBe('403 mfa_required')
+    expect(verdict(await acme.owner.get('/tenant'))).toBe('403 second_factor_required')
     expectOk(await setPolicy({ mfa_required: false }, {}, person))
     expectOk(await acme.owner.get('/tenant'))
   })
@@ -463,7 +463,7 @@ test('a tenant is refused in this order: membership, suspension, network, sessio
   expect(await write()).toBe('403 network_not_allowed')
   expect(await write(INSIDE)).toBe('401 session_expired')
   await age(person, 'created_at = now()')
-  expect(await write(INSIDE)).toBe('403 mfa_required')
+  expect(await write(INSIDE)).toBe('403 second_factor_required')
   await age(person, 'mfa_at = now()')
   expect(await write(INSIDE)).toBe('403 forbidden')
   await asSystem(

@@ -1,12 +1,13 @@
 import { type FastifyPluginAsyncTypebox, type Static, type TSchema, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
+import type { Attempts } from '../../auth/attempts.ts'
 import type { Own } from '../../auth/own.ts'
 import { hashPassword, isPassword, weaknessOf } from '../../auth/passwords.ts'
 import type { Sessions } from '../../auth/sessions.ts'
 import { Problem } from '../../errors.ts'
 import { ById, Nullable, OneOf, Timestamp, Uuid } from '../../lib/schemas.ts'
 import { answerTokens, Name, NewPassword, Password, Slug, TokenAnswer } from './answers.ts'
-import { choosingTenant, confirmPassword, refused } from './refusals.ts'
+import { choosingTenant, confirmPassword, failed, refused } from './refusals.ts'
 
 // What is a person's own
 
@@ -54,16 +55,16 @@ async function changePassword(
 
   const changed = await parts.own.changePassword(
     request.claims.secret,
-    kept,
+    credential,
     await hashPassword(body.new_password),
     request,
   )
-  if (!changed) throw refused('/current_password', 'is not your password')
+  if (!changed) throw failed('/current_password', 'is not your password')
 }
 
 // What the world may ask of us: registered where an access token is needed
 
-type Options = { sessions: Sessions; own: Own }
+type Options = { sessions: Sessions; own: Own; attempts: Attempts }
 
 export const own: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
   app.get(
@@ -176,10 +177,10 @@ export const own: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
         body: PasswordChange,
         response: { 204: Type.Null() },
       },
-      config: { limit: 'sensitive', problems: ['unprocessable', 'overloaded'] },
+      config: { limit: 'sensitive', problems: ['unprocessable', 'too_many_failures', 'overloaded'] },
     },
     async (request, reply) => {
-      await changePassword(parts, request.body, request)
+      await parts.attempts.inSession(request, () => changePassword(parts, request.body, request))
       reply.code(204)
       return null
     },

@@ -1,5 +1,7 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
+import type { Attempts } from '../../auth/attempts.ts'
+import type { Devices } from '../../auth/devices.ts'
 import { hashOfMailedToken } from '../../auth/mailed-tokens.ts'
 import type { Own } from '../../auth/own.ts'
 import { hashPassword, weaknessOf } from '../../auth/passwords.ts'
@@ -34,15 +36,16 @@ async function resetPassword(
   { recovery, sessions }: Options,
   { token, new_password }: Static<typeof Reset>,
   request: FastifyRequest,
-): Promise<void> {
+): Promise<{ email: string }> {
   const hash = hashOfMailedToken(token)
   const found = hash && (await recovery.findPasswordReset(hash))
   if (!hash || !found) return refuseToken(sessions, request)
 
   const weakness = weaknessOf(new_password, { email: found.email, tenantNames: found.tenant_names })
   if (weakness) throw refused('/new_password', weakness)
-  const reset = await recovery.resetPassword(hash, await hashPassword(new_password), request)
+  const reset = await recovery.resetPassword(hash, found, await hashPassword(new_password), request)
   if (!reset) await refuseToken(sessions, request)
+  return found
 }
 
 async function verifyEmail({ recovery, sessions }: Options, token: string, request: FastifyRequest): Promise<void> {
@@ -79,7 +82,7 @@ async function profileOf(sessions: Sessions, secret: Buffer) {
 
 // What the world may ask of us
 
-type Options = { sessions: Sessions; recovery: Recovery }
+type Options = { sessions: Sessions; recovery: Recovery; devices: Devices }
 
 export const recovery: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
   app.post(
@@ -117,7 +120,9 @@ export const recovery: FastifyPluginAsyncTypebox<Options> = async (app, parts) =
       config: { limit: 'sensitive', problems: ['token_invalid', 'unprocessable', 'overloaded'] },
     },
     async (request, reply) => {
-      await resetPassword(parts, request.body, request)
+      const { email } = await resetPassword(parts, request.body, request)
+      // who reads the person's mail is no stranger, whatever strangers have tried meanwhile
+      parts.devices.remember(email, request, reply)
       reply.code(204)
       return null
     },
@@ -144,7 +149,7 @@ export const recovery: FastifyPluginAsyncTypebox<Options> = async (app, parts) =
   )
 }
 
-type OwnOptions = Options & { own: Own }
+type OwnOptions = Pick<Options, 'sessions' | 'recovery'> & { own: Own; attempts: Attempts }
 
 /** Registered where an access token is needed. */
 export const ownEmail: FastifyPluginAsyncTypebox<OwnOptions> = async (app, parts) => {
@@ -178,10 +183,10 @@ export const ownEmail: FastifyPluginAsyncTypebox<OwnOptions> = async (app, parts
         body: NewAddress,
         response: { 202: Accepted },
       },
-      config: { limit: 'sensitive', problems: ['unprocessable', 'overloaded'] },
+      config: { limit: 'sensitive', problems: ['unprocessable', 'too_many_failures', 'overloaded'] },
     },
     async (request, reply) => {
-      await changeEmail(parts, request.body, request)
+      await parts.attempts.inSession(request, () => changeEmail(parts, request.body, request))
       reply.code(202)
       return { detail: 'A mail to the new address is on its way.' }
     },

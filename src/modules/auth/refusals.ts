@@ -1,5 +1,6 @@
 /** What the routes of a person refuse alike: a field, a password, a choice of tenant. The last two are written down. */
 import type { FastifyRequest } from 'fastify'
+import { FailedAttempt } from '../../auth/attempts.ts'
 import type { Credential, Own } from '../../auth/own.ts'
 import { isPassword } from '../../auth/passwords.ts'
 import type { Sessions } from '../../auth/sessions.ts'
@@ -7,7 +8,11 @@ import { isDatabaseError, Problem } from '../../errors.ts'
 
 export const refused = (path: string, message: string) => new Problem('unprocessable', { errors: [{ path, message }] })
 
-/** The caller's credential, after they said their password. Throws unprocessable, at `path`, when it is another one. */
+/** The same for a password or a code that is wrong, which counts: the next one may have to wait. */
+export const failed = (path: string, message: string) =>
+  new FailedAttempt('unprocessable', { errors: [{ path, message }] })
+
+/** The caller's credential, after they said their password. Throws a FailedAttempt, at `path`, when it is another one. */
 export async function confirmPassword(
   { own, sessions }: { own: Own; sessions: Sessions },
   { path, password }: { path: string; password: string },
@@ -18,7 +23,7 @@ export async function confirmPassword(
   const genuine = await isPassword(password, password_hash)
   if (!genuine || password_hash === null) {
     await sessions.logRefusal(request, 'password_refused', { userId })
-    throw refused(path, 'is not your password')
+    throw failed(path, 'is not your password')
   }
   return { ...credential, password_hash }
 }

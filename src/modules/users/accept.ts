@@ -1,5 +1,6 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { type Attempts, FailedAttempt } from '../../auth/attempts.ts'
 import { Email, Name, NewPassword, Slug } from '../../auth/fields.ts'
 import type { FoundInvitation, Invitations, Joined, Taker } from '../../auth/invitations.ts'
 import { hashOfMailedToken } from '../../auth/mailed-tokens.ts'
@@ -48,7 +49,7 @@ const present = ({ id, role, tenant_id, tenant_slug, tenant_name, user_id, email
 
 // What accepting is
 
-type Options = { sessions: Sessions; invitations: Invitations }
+type Options = { sessions: Sessions; invitations: Invitations; attempts: Attempts }
 type Body = Static<typeof Acceptance>
 
 /** A token that is no good costs no hashing, and is written down. */
@@ -69,7 +70,7 @@ async function accept(app: FastifyInstance, parts: Options, body: Body, request:
  */
 async function takerOf(
   app: FastifyInstance,
-  { sessions }: Options,
+  { sessions, attempts }: Options,
   found: FoundInvitation,
   { name, password }: Body,
   request: FastifyRequest,
@@ -84,12 +85,14 @@ async function takerOf(
   if (password === undefined) {
     throw refused('/password', userId === null ? 'is required' : 'is required of who has an account, or sign in')
   }
-  if (userId !== null && (await isPassword(password, kept))) return { userId }
-  if (userId !== null && !found.is_unused) {
+  const { email, is_unused: isUnused, tenant_names: tenantNames } = found
+  const isTheirs = await attempts.signingIn(email, request, async () => {
+    if (userId === null || (await isPassword(password, kept))) return userId !== null
+    if (isUnused) return false
     await sessions.logRefusal(request, 'password_refused', { userId })
-    throw refused('/password', 'is not your password')
-  }
-  const { email, tenant_names: tenantNames } = found
+    throw new FailedAttempt('unprocessable', { errors: [{ path: '/password', message: 'is not your password' }] })
+  })
+  if (userId !== null && isTheirs) return { userId }
   if (name === undefined && found.name === null) throw refused('/name', 'is required')
   const weakness = weaknessOf(password, { email, tenantNames })
   if (weakness) throw refused('/password', weakness)
@@ -116,7 +119,14 @@ export const acceptInvitation: FastifyPluginAsyncTypebox<Options> = async (app, 
       },
       config: {
         limit: 'sensitive',
-        problems: ['token_invalid', 'already_member', 'email_taken', 'unprocessable', 'overloaded'],
+        problems: [
+          'token_invalid',
+          'already_member',
+          'email_taken',
+          'unprocessable',
+          'too_many_failures',
+          'overloaded',
+        ],
       },
     },
     async (request, reply) => {
