@@ -172,7 +172,9 @@ const viewsAndSequences = `
   select case c.relkind
            when 'S' then format('create sequence %s;', t.name)
            else format(E'create %s %s%s as\\n%s', case c.relkind when 'm' then 'materialized view' else 'view' end, t.name,
-                       coalesce(' with (' || array_to_string(c.reloptions, ', ') || ')', ''), pg_get_viewdef(c.oid, true)) end
+                       coalesce(' with (' || array_to_string(c.reloptions, ', ') || ')', ''),
+                      -- before 16 each column of a list stands with its table
+                      regexp_replace(pg_get_viewdef(c.oid, true), '^( SELECT |    )[a-z_]+\\.', '\\1', 'gn')) end
          || format(E'\\nalter table %s owner to %I;\\n', t.name, pg_get_userbyid(c.relowner))
          || coalesce(${grants('t.name', 'c.relacl', 'c.relowner')}, '') as line
     from pg_class c
