@@ -1033,13 +1033,15 @@ create table app.personal_keys (
   key           bytea,
   created_at    timestamp with time zone  not null default now(),
   destroyed_at  timestamp with time zone,
+  person_id     uuid,
   constraint personal_keys_pkey PRIMARY KEY (subject_id),
   constraint personal_keys_check CHECK (((key IS NULL) = (destroyed_at IS NOT NULL))),
   constraint personal_keys_key_check CHECK ((length(key) = 32))
 );
 alter table app.personal_keys owner to app_owner;
 comment on table app.personal_keys is 'One row: the key of what the audit log says about one person, or when it was destroyed. Only app_audit reads it.';
-comment on column app.personal_keys.subject_id is 'The person. What belongs to none is under the key of its tenant.';
+comment on column app.personal_keys.subject_id is 'The person, or what named one before it was known who that is. What belongs to none is under the key of its tenant.';
+comment on column app.personal_keys.person_id is 'Who that was, once it is known: it is erased with them.';
 alter table app.personal_keys enable row level security;
 alter table app.personal_keys force row level security;
 
@@ -1048,7 +1050,9 @@ create policy audit on app.personal_keys as permissive for all to app_audit
   with check (true);
 
 grant select on app.personal_keys to app_audit;
-grant insert (subject_id, key, destroyed_at), update (key, destroyed_at) on app.personal_keys to app_audit;
+grant insert (subject_id, key, destroyed_at), update (key, destroyed_at, person_id) on app.personal_keys to app_audit;
+
+CREATE INDEX personal_keys_person ON app.personal_keys USING btree (person_id);
 
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON app.personal_keys FOR EACH STATEMENT EXECUTE FUNCTION app.refuse_change();
 alter table app.personal_keys enable always trigger no_truncate;
@@ -2225,6 +2229,18 @@ end $function$;
 alter function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.assign_personal_key(p_subject_id uuid, p_person_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  update app.personal_keys set person_id = p_person_id where subject_id = p_subject_id;
+end $function$;
+alter function app.assign_personal_key(p_subject_id uuid, p_person_id uuid) owner to app_audit;
+grant execute on function app.assign_personal_key(p_subject_id uuid, p_person_id uuid) to app_gate;
+
 CREATE OR REPLACE FUNCTION app.assume_member(p_email text, OUT user_id uuid, OUT role text, OUT standing text)
  RETURNS record
  LANGUAGE plpgsql
@@ -3144,6 +3160,7 @@ declare
 begin
   insert into app.personal_keys (subject_id, key, destroyed_at) values (p_subject_id, null, now())
   on conflict (subject_id) do update set key = null, destroyed_at = coalesce(personal_keys.destroyed_at, now());
+  update app.personal_keys set key = null, destroyed_at = now() where person_id = p_subject_id and key is not null;
   return v_had;
 end $function$;
 alter function app.destroy_personal_key(p_subject_id uuid) owner to app_audit;
@@ -4770,6 +4787,8 @@ begin
   update app.memberships m
      set user_id = p_user_id, status = 'active', email = null, name = null, token_hash = null, expires_at = null
    where m.tenant_id = p_invitation.tenant_id and m.id = p_invitation.id;
+  -- its address and name are theirs, also where they stand in the log
+  perform app.assign_personal_key(p_invitation.id, p_user_id);
   perform app.log_security('tenant_joined', p_user_id, p_invitation.tenant_id, null, p_request_id, p_address, p_user_agent, null);
 end $function$;
 alter function app.join_tenant(p_invitation app.memberships, p_user_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;

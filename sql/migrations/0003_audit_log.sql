@@ -10,15 +10,19 @@ create table app.personal_keys (
   key           bytea       check (length(key) = 32),
   created_at    timestamptz not null default now(),
   destroyed_at  timestamptz,
+  person_id     uuid,
   check ((key is null) = (destroyed_at is not null))
 );
 comment on table app.personal_keys is 'One row: the key of what the audit log says about one person, or when it was destroyed. Only app_audit reads it.';
-comment on column app.personal_keys.subject_id is 'The person. What belongs to none is under the key of its tenant.';
+comment on column app.personal_keys.subject_id is 'The person, or what named one before it was known who that is. What belongs to none is under the key of its tenant.';
+comment on column app.personal_keys.person_id is 'Who that was, once it is known: it is erased with them.';
 
 alter table app.personal_keys enable row level security;
 alter table app.personal_keys force row level security;
 create policy audit on app.personal_keys to app_audit using (true) with check (true);
-grant select, insert (subject_id, key, destroyed_at), update (key, destroyed_at) on app.personal_keys to app_audit;
+grant select, insert (subject_id, key, destroyed_at), update (key, destroyed_at, person_id) on app.personal_keys to app_audit;
+
+create index personal_keys_person on app.personal_keys (person_id);
 
 create trigger no_truncate before truncate on app.personal_keys for each statement execute function app.refuse_change();
 alter table app.personal_keys enable always trigger no_truncate;
@@ -399,8 +403,19 @@ declare
 begin
   insert into app.personal_keys (subject_id, key, destroyed_at) values (p_subject_id, null, now())
   on conflict (subject_id) do update set key = null, destroyed_at = coalesce(personal_keys.destroyed_at, now());
+  update app.personal_keys set key = null, destroyed_at = now() where person_id = p_subject_id and key is not null;
   return v_had;
 end $$;
+
+-- What was said under p_subject_id is about this person, as it turns out.
+create function app.assign_personal_key(p_subject_id uuid, p_person_id uuid) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+begin
+  update app.personal_keys set person_id = p_person_id where subject_id = p_subject_id;
+end $$;
+grant execute on function app.assign_personal_key(uuid, uuid) to app_gate;
 grant execute on function app.destroy_personal_key(uuid) to app_owner, app_gate;
 
 -- The smallest UUID version 7 of a moment: the edges of partitions.

@@ -236,6 +236,8 @@ begin
   update app.memberships m
      set user_id = p_user_id, status = 'active', email = null, name = null, token_hash = null, expires_at = null
    where m.tenant_id = p_invitation.tenant_id and m.id = p_invitation.id;
+  -- its address and name are theirs, also where they stand in the log
+  perform app.assign_personal_key(p_invitation.id, p_user_id);
   perform app.log_security('tenant_joined', p_user_id, p_invitation.tenant_id, null, p_request_id, p_address, p_user_agent, null);
 end $$;
 

@@ -408,7 +408,11 @@ export interface PersonalKeys {
   destroyed_at: string | null;
   key: Buffer | null;
   /**
-   * The person. What belongs to none is under the key of its tenant.
+   * Who that was, once it is known: it is erased with them.
+   */
+  person_id: string | null;
+  /**
+   * The person, or what named one before it was known who that is. What belongs to none is under the key of its tenant.
    */
   subject_id: string;
 }

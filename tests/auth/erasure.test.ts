@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { demoPassword } from '../../scripts/seed.ts'
 import { codeOf, turnOn } from '../authenticator.ts'
 import { type Answer, type Person, signIn, world } from '../harness.ts'
-import { mailsTo } from '../mails.ts'
+import { mailsTo, tokenTo } from '../mails.ts'
 import { asSystem } from '../sessions.ts'
 
 // A person erases themselves, and what is left of them.
@@ -109,6 +109,27 @@ describe('DELETE /auth/profile', () => {
     expect(data.length).toBeGreaterThanOrEqual(2)
     for (const entry of data) expect(entry.address).toBe('[erased]')
     expect(data[0]).toMatchObject({ table: 'memberships', action: 'delete', actor_id: person.userId, role: 'member' })
+  })
+
+  test('nor what their invitation says of them in the log of a tenant, also one that they have left', async () => {
+    const email = 'erased.invited@example.com'
+    const invited = await acme.post('/users', { email, name: 'Ada, invited', role: 'member' })
+    expect(invited.statusCode, invited.body).toBe(201)
+    const { id } = invited.json()
+    const token = await tokenTo(it.superuser, email, 'invitation')
+    const accepted = await it.anybody.post('/invitations/accept', { token, name: 'Ada', password: demoPassword })
+    expect(accepted.statusCode, accepted.body).toBe(200)
+    const person = await signIn(it.anybody, it.client, email)
+    const logged = async () => (await acme.get(`/audit/logs?table=memberships&row_id=${id}`)).body
+    expect(await logged()).toContain(email)
+    expect((await person.post(`/auth/memberships/${acme.tenantId}/leave`)).statusCode).toBe(204)
+    expect(await logged()).toContain(email)
+
+    expect((await leave(person)).statusCode).toBe(204)
+
+    expect(await logged()).not.toContain(email)
+    expect(await logged()).not.toContain('Ada, invited')
+    expect(await logged()).toContain('[erased]')
   })
 
   test('the address that they had is told, and can be registered anew, by somebody new', async () => {
