@@ -3041,6 +3041,16 @@ begin
   insert into app.users (email, name) values (p_owner_email, p_owner_name) on conflict (email) do nothing;
   select * into v_owner from app.users u where u.email = p_owner_email;
 
+  -- Whoever has made this account has not shown that the address is theirs: they own nothing by it. What they have set ends,
+  -- and the mail's reader chooses anew.
+  if v_owner.email_verified_at is null and v_owner.password_hash is not null then
+    update app.users u set password_hash = null where u.id = v_owner.id;
+    update app.sessions s set revoked_at = clock_timestamp() where s.user_id = v_owner.id and s.revoked_at is null;
+    delete from app.second_factors f where f.user_id = v_owner.id;
+    delete from app.person_tokens k where k.user_id = v_owner.id;
+    v_owner.password_hash := null;
+  end if;
+
   v_outside := app.step_in(v_id);
   insert into app.tenants (id, slug, name) values (v_id, v_slug, p_name);
   insert into app.memberships (tenant_id, user_id, role) values (v_id, v_owner.id, 'owner');
@@ -4667,7 +4677,7 @@ alter function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) owner
 comment on function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Proves the lease of a job to the transaction that does its work. Raises BH009.';
 grant execute on function app.hold_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
 
-CREATE OR REPLACE FUNCTION app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text)
+CREATE OR REPLACE FUNCTION app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text, p_versions integer[])
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -4675,8 +4685,14 @@ CREATE OR REPLACE FUNCTION app.hold_tenant(p_tenant_id uuid, p_held boolean, p_r
 AS $function$
 declare
   v_outside text := app.step_in(p_tenant_id);
+  v_version int;
   v_changed boolean;
 begin
+  select t.version into v_version from app.tenants t where t.tenant_id = p_tenant_id for no key update;
+  if not found or v_version <> all (p_versions) then
+    perform app.step_out(v_outside);
+    return false;
+  end if;
   update app.tenants t
      set legal_hold_since  = case when p_held then coalesce(t.legal_hold_since, now()) end,
          legal_hold_reason = case when p_held then p_reason end
@@ -4687,10 +4703,10 @@ begin
     perform app.log_operation(case when p_held then 'legal_hold_set' else 'legal_hold_released' end, p_tenant_id,
                               jsonb_strip_nulls(jsonb_build_object('reason', p_reason)));
   end if;
-  return v_changed;
+  return true;
 end $function$;
-alter function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text) owner to app_gate;
-grant execute on function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text) to app_operator;
+alter function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text, p_versions integer[]) owner to app_gate;
+grant execute on function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text, p_versions integer[]) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.inviter_may(p_tenant_id uuid, p_inviter_id uuid, p_role text)
  RETURNS boolean
@@ -5696,6 +5712,9 @@ begin
   if v_token.user_id is null then
     return false;
   end if;
+  -- until now nobody had shown that the address is theirs: a second factor may be somebody else's, who made the account
+  delete from app.second_factors f using app.users u
+   where u.id = f.user_id and u.id = v_token.user_id and u.email_verified_at is null;
   update app.users u set password_hash = p_new_hash, email_verified_at = coalesce(u.email_verified_at, now()) where u.id = v_token.user_id;
   update app.sessions s set revoked_at = clock_timestamp() where s.user_id = v_token.user_id and s.revoked_at is null;
   get diagnostics v_ended = row_count;

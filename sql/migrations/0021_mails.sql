@@ -185,6 +185,9 @@ begin
   if v_token.user_id is null then
     return false;
   end if;
+  -- until now nobody had shown that the address is theirs: a second factor may be somebody else's, who made the account
+  delete from app.second_factors f using app.users u
+   where u.id = f.user_id and u.id = v_token.user_id and u.email_verified_at is null;
   update app.users u set password_hash = p_new_hash, email_verified_at = coalesce(u.email_verified_at, now()) where u.id = v_token.user_id;
   update app.sessions s set revoked_at = clock_timestamp() where s.user_id = v_token.user_id and s.revoked_at is null;
   get diagnostics v_ended = row_count;

@@ -444,6 +444,16 @@ begin
   insert into app.users (email, name) values (p_owner_email, p_owner_name) on conflict (email) do nothing;
   select * into v_owner from app.users u where u.email = p_owner_email;
 
+  -- Whoever has made this account has not shown that the address is theirs: they own nothing by it. What they have set ends,
+  -- and the mail's reader chooses anew.
+  if v_owner.email_verified_at is null and v_owner.password_hash is not null then
+    update app.users u set password_hash = null where u.id = v_owner.id;
+    update app.sessions s set revoked_at = clock_timestamp() where s.user_id = v_owner.id and s.revoked_at is null;
+    delete from app.second_factors f where f.user_id = v_owner.id;
+    delete from app.person_tokens k where k.user_id = v_owner.id;
+    v_owner.password_hash := null;
+  end if;
+
   v_outside := app.step_in(v_id);
   insert into app.tenants (id, slug, name) values (v_id, v_slug, p_name);
   insert into app.memberships (tenant_id, user_id, role) values (v_id, v_owner.id, 'owner');

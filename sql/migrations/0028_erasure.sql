@@ -120,15 +120,22 @@ begin
   return true;
 end $$;
 
--- On legal hold, since now or since it was, with this reason; p_held false ends it. Answers whether anything changed.
-create function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text) returns boolean
+-- On legal hold, since now or since it was, with this reason; p_held false ends it. Answers whether there was such a tenant
+-- in one of these versions.
+create function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text, p_versions int[]) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
 declare
   v_outside text := app.step_in(p_tenant_id);
+  v_version int;
   v_changed boolean;
 begin
+  select t.version into v_version from app.tenants t where t.tenant_id = p_tenant_id for no key update;
+  if not found or v_version <> all (p_versions) then
+    perform app.step_out(v_outside);
+    return false;
+  end if;
   update app.tenants t
      set legal_hold_since  = case when p_held then coalesce(t.legal_hold_since, now()) end,
          legal_hold_reason = case when p_held then p_reason end
@@ -139,7 +146,7 @@ begin
     perform app.log_operation(case when p_held then 'legal_hold_set' else 'legal_hold_released' end, p_tenant_id,
                               jsonb_strip_nulls(jsonb_build_object('reason', p_reason)));
   end if;
-  return v_changed;
+  return true;
 end $$;
 
 create function app.find_deletion_certificate(p_tenant_id uuid) returns table (
@@ -155,7 +162,7 @@ create function app.find_deletion_certificate(p_tenant_id uuid) returns table (
   $$;
 
 grant execute on function
-  app.mark_tenant(uuid, interval, int[]), app.hold_tenant(uuid, boolean, text), app.find_deletion_certificate(uuid)
+  app.mark_tenant(uuid, interval, int[]), app.hold_tenant(uuid, boolean, text, int[]), app.find_deletion_certificate(uuid)
 to app_operator;
 
 -- Erasing ------------------------------------------------------------------------------------------------------------

@@ -306,6 +306,7 @@ describe('signing in with it', () => {
 
   test('a new password by mail does not get around it', async () => {
     const person = await newPerson()
+    await it.superuser.query('update app.users set email_verified_at = now() where id = $1', [person.userId])
     const { secret } = await turnOn(person)
     await it.anybody.post('/auth/password/forgot', { email: person.email })
     const token = await tokenTo(it.superuser, person.email, 'password_reset')
@@ -314,6 +315,18 @@ describe('signing in with it', () => {
 
     expect(verdict(await login(person, { password }))).toEqual([401, 'mfa_required'])
     expect((await login(person, { password, totp: codeOf(secret) })).statusCode).toBe(200)
+  })
+
+  test('one that somebody set who never showed that the address is theirs keeps nobody out who does', async () => {
+    const squatter = await newPerson()
+    const { secret } = await turnOn(squatter)
+    await it.anybody.post('/auth/password/forgot', { email: squatter.email })
+    const token = await tokenTo(it.superuser, squatter.email, 'password_reset')
+    const password = 'a different horse altogether'
+    expect((await it.anybody.post('/auth/password/reset', { token, new_password: password })).statusCode).toBe(204)
+
+    expect((await login(squatter, { password })).statusCode).toBe(200)
+    expect(verdict(await login(squatter, { totp: codeOf(secret) }))).toEqual([401, 'invalid_credentials'])
   })
 })
 

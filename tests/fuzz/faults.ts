@@ -31,7 +31,7 @@ export const temporaryTables = `
 export const doorOpen = `
   do $do$ begin
     execute replace(pg_get_functiondef('app.enter'::regproc), 'if v_found.membership is distinct from ''active'' then', 'if false then');
-    execute replace(pg_get_functiondef('app.enter'::regproc), 'm.tenant_id = v_tenant_id and', '');
+    execute replace(pg_get_functiondef('app.enter'::regproc), ' and m.tenant_id is not distinct from v_tenant_id', '');
   end $do$`
 
 /** Whoever has a key goes where the request says. */

@@ -33,6 +33,20 @@ const enter = async (id: string): Promise<Client> => {
   expect(answer.statusCode, answer.body).toBe(200)
   return it.client({ authorization: `Bearer ${answer.json().access_token}` })
 }
+test('a token is said once: asked for again under the same key, the answer has none', async () => {
+  const { id } = await ask()
+  expect((await grant(id)).statusCode).toBe(201)
+  const key = { 'idempotency-key': 'a-token-once' }
+
+  const first = await olga.post(`/operators/access/${id}/token`, undefined, key)
+  const second = await olga.post(`/operators/access/${id}/token`, undefined, key)
+
+  expect([first.statusCode, second.statusCode], first.body).toEqual([200, 200])
+  expect(first.json().access_token).toMatch(/^eyJ/)
+  expect(second.headers['idempotency-replayed']).toBe('true')
+  expect(second.json()).not.toHaveProperty('access_token')
+})
+
 const letIn = async (change: Record<string, unknown> = {}) => {
   const { id } = await ask(change)
   const granted = await grant(id, change)

@@ -126,6 +126,18 @@ describe('DELETE', () => {
     expect((await owner.get('/projects')).statusCode, 'it goes on').toBe(200)
     expect(verdict(await olga.delete(`/tenants/${owner.tenantId}`))).toEqual([423, 'legal_hold'])
 
+    const old = { 'if-match': '"777"' }
+    const again = { reason: 'case 999' }
+    expect(verdict(await olga.put(`/tenants/${owner.tenantId}/legal-hold`, again, old))).toEqual([
+      412,
+      'precondition_failed',
+    ])
+    expect(verdict(await olga.delete(`/tenants/${owner.tenantId}/legal-hold`, old))).toEqual([
+      412,
+      'precondition_failed',
+    ])
+    expect((await olga.get(`/tenants/${owner.tenantId}`)).json().legal_hold_reason).toBe('case 117')
+
     const released = await olga.delete(`/tenants/${owner.tenantId}/legal-hold`)
     expect([released.statusCode, (await securityLog(it, released))[0]?.event]).toEqual([204, 'legal_hold_released'])
     await doom(owner)

@@ -4,6 +4,7 @@ import { openApp } from '../../scripts/throwaway-app.ts'
 import { readConfig } from '../../src/config.ts'
 import { makeMailKeys } from '../../src/mail/seal.ts'
 import { makeClient, type Person, signIn, testEnvironment, world } from '../harness.ts'
+import { tokenTo } from '../mails.ts'
 import { makeOperator, operatorPassword, type SignedInOperator, securityLog, signInOperator, verdict } from './stage.ts'
 
 const it = world()
@@ -129,6 +130,7 @@ describe('tenants', () => {
   })
 
   test('201: an owner who has an account keeps it, and the answer does not tell', async () => {
+    await it.superuser.query('update app.users set email_verified_at = now() where id = $1', [acme.userId])
     const known = await olga.post('/tenants', newTenant({ owner: { email: acme.email, name: 'Not Their Name' } }))
     const unknown = await olga.post('/tenants', newTenant())
 
@@ -136,6 +138,29 @@ describe('tenants', () => {
     const { data } = (await acme.get('/auth/memberships')).json()
     expect(data.map(({ tenant }: { tenant: { id: string } }) => tenant.id)).toContain(known.json().id)
     expect((await acme.get('/auth/profile')).json().name).toBe('Olive Owner (acme)')
+  })
+
+  test('whoever has registered an address without showing that it is theirs owns nothing by it', async () => {
+    const body = newTenant()
+    const { email } = body.owner
+    const own = { email, password: operatorPassword, name: 'Mallory', tenant_name: 'Squatters' }
+    expect((await it.anybody.post('/auth/register', own)).statusCode).toBe(201)
+    const squatter = await signIn(it.anybody, it.client, email, operatorPassword)
+    const change = { password: operatorPassword, email: 'mallory@example.com' }
+    expect((await squatter.post('/auth/profile/email', change)).statusCode).toBe(202)
+
+    const tenant = (await olga.post('/tenants', body)).json()
+
+    expect((await squatter.get('/auth/profile')).statusCode).toBe(401)
+    const login = { email, password: operatorPassword, tenant_id: tenant.id }
+    expect(verdict(await it.anybody.post('/auth/login', login))).toEqual([401, 'invalid_credentials'])
+    const token = await tokenTo(it.superuser, 'mallory@example.com', 'email_change')
+    expect(verdict(await it.anybody.post('/auth/email/verify', { token }))).toEqual([400, 'token_invalid'])
+    const { rows } = await it.superuser.query(
+      `select m.kind from app.mails m join app.users u on u.id = m.user_id where u.email = $1 and m.kind like 'tenant%'`,
+      [email],
+    )
+    expect(rows).toEqual([{ kind: 'tenant_welcome' }])
   })
 
   test('a slug that is left out is made from the name, and gives way; one that is asked for does not', async () => {

@@ -46,7 +46,12 @@ const AccessList = ListQuery(['created_at'], {
 })
 
 const AccessToken = Type.Object({
-  access_token: Type.String({ description: 'For routes of that tenant.', examples: ['eyJhbGciOi…'] }),
+  access_token: Type.Optional(
+    Type.String({
+      description: 'For routes of that tenant. Absent where the answer is repeated.',
+      examples: ['eyJhbGciOi…'],
+    }),
+  ),
   token_type: Type.Literal('Bearer'),
   expires_in: Type.Integer({ description: 'In seconds; no longer than the grant.', examples: [600] }),
 })

@@ -50,10 +50,11 @@ async function markTenant(db: OperatorDb, id: string, graceMs: number, versions:
   return rows[0]?.marked ? tenant : stale(tenant)
 }
 
-async function holdTenant(db: OperatorDb, id: string, reason: string | null) {
-  await findTenant(db, id)
-  await sql`select app.hold_tenant(${id}, ${reason !== null}, ${reason})`.execute(db)
-  return findTenant(db, id)
+async function holdTenant(db: OperatorDb, id: string, reason: string | null, versions: number[] | undefined) {
+  const { rows } = await sql<{ found: boolean }>`
+    select app.hold_tenant(${id}, ${reason !== null}, ${reason}, ${versions ?? null}) as found`.execute(db)
+  const tenant = await findTenant(db, id)
+  return rows[0]?.found ? tenant : stale(tenant)
 }
 
 type Row = Omit<Static<typeof Certificate>, 'tables' | 'sha256' | 'note'> & {
@@ -112,7 +113,8 @@ export const tenantDeletion: FastifyPluginAsyncTypebox<{ graceMs: number }> = as
       },
       config: { operator: true },
     },
-    async ({ operatorDb, params, body }) => holdTenant(operatorDb, params.id, body.reason),
+    async (request) =>
+      holdTenant(request.operatorDb, request.params.id, request.body.reason, expectedVersions(request)),
   )
 
   app.delete(
@@ -124,10 +126,10 @@ export const tenantDeletion: FastifyPluginAsyncTypebox<{ graceMs: number }> = as
         params: ById,
         response: { 204: Type.Null() },
       },
-      config: { operator: true },
+      config: { operator: true, problems: ['precondition_failed'] },
     },
-    async ({ operatorDb, params }, reply) => {
-      await holdTenant(operatorDb, params.id, null)
+    async (request, reply) => {
+      await holdTenant(request.operatorDb, request.params.id, null, expectedVersions(request))
       reply.code(204)
       return null
     },
