@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { databaseUrl } from '../scripts/logins.ts'
 import { type Fence, fencesOf, read } from './markdown.ts'
-import { cliPsql, describeWithPsql, runToEnd } from './psql.ts'
+import { describeWithPsql, runToEnd } from './psql.ts'
 import { type Clone, cloneDatabase } from './servers.ts'
 
 // What docs/isolation.md shows of psql is what psql shows: each block is typed into a session of its own, in order, and
@@ -48,6 +48,8 @@ const differences = (steps: Step[], actual: string[]): string[] =>
     isLike(shown, actual[n] ?? '') ? [] : [`${input}\nis answered\n${actual[n]}\nand not\n${shown}`],
   )
 
+const cli = new URL('../src/cli.ts', import.meta.url).pathname
+
 test('it has transcripts, and a promise of something else is not kept', () => {
   expect(transcripts.length).toBeGreaterThan(8)
   expect(isLike(' count \n-------\n     0\n(1 row)', ' count\n-------\n     0\n(1 row)\n')).toBe(true)
@@ -79,7 +81,8 @@ describeWithPsql('docs/isolation.md, as it is written', () => {
   const asAuditor = (steps: Step[], tenant: string | undefined) => {
     const visit = tenant ? ['--as-tenant', tenant, '--reason', `reading ${document}`] : []
     const script = typed(steps).replace('ON_ERROR_ROLLBACK off', 'ON_ERROR_ROLLBACK on')
-    return cliPsql(visit, { DATABASE_AUDITOR_URL: database.urls.auditor }, script)
+    const env = { PATH: process.env.PATH ?? '', LC_ALL: 'C.UTF-8', DATABASE_AUDITOR_URL: database.urls.auditor }
+    return runToEnd('sh', ['-c', 'exec "$0" "$@" 2>&1', process.execPath, cli, 'psql', ...visit], env, script)
   }
 
   const asRole = (role: string, steps: Step[]) => {
@@ -105,7 +108,6 @@ describeWithPsql('docs/isolation.md, as it is written', () => {
 
   test('the laws are listed as it says', async () => {
     const promised = fences.find(({ language, text }) => language === 'text' && text.includes('violations'))
-    const cli = new URL('../src/cli.ts', import.meta.url).pathname
     const { output } = await runToEnd(process.execPath, [cli, 'laws'], { DATABASE_OWNER_URL: database.urls.superuser })
 
     expect(isLike(promised?.text ?? '', output), output).toBe(true)

@@ -22,7 +22,8 @@ with walls as (
            case when not w.bounds_what_is_seen then 'the wall''s USING differs' end,
            case when not w.bounds_what_is_written then 'the wall''s WITH CHECK differs' end,
            case when not w.asks_the_context then 'the wall does not ask app.tenant_id()' end), '') as detail,
-         -- where app_gate has a policy of its own, it reads before there is a tenant: the wall lists everybody else
+         -- where app_gate has a policy of its own (not that by which it erases, in a tenant), it reads before there is a tenant:
+         -- the wall lists everybody else
          case when c.relkind = 'f'
               then format(E'-- decide: a foreign table cannot have policies, so make it a table, or let it go:\n'
                            'drop foreign table %I.%I;', n.nspname, c.relname)
@@ -31,7 +32,7 @@ with walls as (
                            'using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()));',
                           n.nspname, c.relname,
                           case when exists (select from pg_policy p
-                                             where p.polrelid = c.oid and p.polname <> 'wall'
+                                             where p.polrelid = c.oid and p.polname not in ('wall', 'erase')
                                                and p.polpermissive and to_regrole('app_gate')::oid = any (p.polroles))
                                then (select string_agg(quote_ident(r.rolname), ', ' order by r.rolname)
                                        from pg_roles r
