@@ -118,6 +118,7 @@ alter type app.sealed_mail owner to app_gate;
 grant usage on type app.sealed_mail to app_api;
 grant usage on type app.sealed_mail to app_auth;
 grant usage on type app.sealed_mail to app_operator;
+grant usage on type app.sealed_mail to app_owner;
 
 create type app.signed_in as (
   session_id       uuid,
@@ -1265,7 +1266,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'person_deactivated'::text, 'person_activated'::text, 'mfa_forgotten'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -1867,6 +1868,26 @@ end $function$;
 alter function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
 grant execute on function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.activate_person(p_email text, p_reason text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_person app.users := app.lock_person(p_email, p_reason);
+begin
+  if v_person.status = 'active' then
+    return false;
+  end if;
+  update app.users u set status = 'active' where u.id = v_person.id;
+  perform app.log_security('person_activated', v_person.id, null, null, 'cli', null, null,
+                           jsonb_build_object('reason', p_reason, 'by', session_user));
+  return true;
+end $function$;
+alter function app.activate_person(p_email text, p_reason text) owner to app_gate;
+grant execute on function app.activate_person(p_email text, p_reason text) to app_owner;
+
 CREATE OR REPLACE FUNCTION app.actor_id()
  RETURNS uuid
  LANGUAGE plpgsql
@@ -2464,7 +2485,8 @@ declare
   v_id uuid := app.uuidv7();
 begin
   insert into app.audit_log (tenant_id, id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, row_id)
-  values (p_tenant_id, v_id, 'user', p_user_id, p_role, p_session_id, p_request_id,
+  values (p_tenant_id, v_id, case p_role when 'system' then 'system' else 'user' end, case when p_role <> 'system' then p_user_id end,
+          p_role, p_session_id, p_request_id,
           app.conceal(sha256(app.personal_key(p_user_id) || uuid_send(v_id)), 'address', host(p_address)), p_event, 'users', p_user_id);
 end $function$;
 alter function app.audit_event(p_tenant_id uuid, p_user_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_event text) owner to app_audit;
@@ -3093,6 +3115,41 @@ end $function$;
 alter function app.deactivate_operator(p_email text) owner to app_gate;
 grant execute on function app.deactivate_operator(p_email text) to app_owner;
 
+CREATE OR REPLACE FUNCTION app.deactivate_person(p_email text, p_reason text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_person app.users := app.lock_person(p_email, p_reason);
+  v_alone  text;
+begin
+  if v_person.status = 'deactivated' then
+    return false;
+  end if;
+  -- as app.lock_owners: of two owners who go at once, the second sees that the first has; each of their tenants, since somebody
+  -- may be making them an owner of it
+  perform from app.tenants t
+    where t.tenant_id in (select m.tenant_id from app.memberships m where m.user_id = v_person.id)
+    order by t.tenant_id for no key update;
+  select string_agg(t.slug, ', ' order by t.slug) into v_alone
+    from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
+   where m.user_id = v_person.id and m.role = 'owner' and m.status = 'active' and t.status <> 'deleting'
+     and not exists (select from app.memberships o join app.users u on u.id = o.user_id
+                      where o.tenant_id = m.tenant_id and o.user_id <> v_person.id
+                        and o.role = 'owner' and o.status = 'active' and u.status = 'active');
+  if v_alone is not null then
+    raise exception '% is the last active owner of %: somebody else has to be one first', v_person.email, v_alone using errcode = 'BH023';
+  end if;
+  update app.users u set status = 'deactivated' where u.id = v_person.id;
+  perform app.log_security('person_deactivated', v_person.id, null, null, 'cli', null, null,
+                           jsonb_build_object('reason', p_reason, 'by', session_user, 'sessions_ended', app.end_sessions(v_person.id)));
+  return true;
+end $function$;
+alter function app.deactivate_person(p_email text, p_reason text) owner to app_gate;
+grant execute on function app.deactivate_person(p_email text, p_reason text) to app_owner;
+
 CREATE OR REPLACE FUNCTION app.dead_mails(p_limit integer)
  RETURNS TABLE(id uuid, kind text, attempts integer, failure text, created_at timestamp with time zone, settled_at timestamp with time zone)
  LANGUAGE sql
@@ -3356,6 +3413,20 @@ begin
 end $function$;
 alter function app.end_session(p_session_id uuid, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.end_session(p_session_id uuid, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.end_sessions(p_user_id uuid)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_ended int;
+begin
+  update app.sessions s set revoked_at = clock_timestamp() where s.user_id = p_user_id and s.revoked_at is null;
+  get diagnostics v_ended = row_count;
+  return v_ended;
+end $function$;
+alter function app.end_sessions(p_user_id uuid) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.enroll_second_factor(p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
@@ -4497,6 +4568,29 @@ end $function$;
 alter function app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean) owner to app_gate;
 grant execute on function app.forget_person(p_person text, p_reason text, OUT subject_id uuid, OUT had_key boolean) to app_owner;
 
+CREATE OR REPLACE FUNCTION app.forget_second_factor(p_email text, p_reason text, p_mail app.sealed_mail)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_person app.users := app.lock_person(p_email, p_reason);
+begin
+  delete from app.second_factors f where f.user_id = v_person.id and f.confirmed_at is not null;
+  if not found then
+    return false;
+  end if;
+  perform app.log_security('mfa_forgotten', v_person.id, null, null, 'cli', null, null,
+                           jsonb_build_object('reason', p_reason, 'by', session_user, 'sessions_ended', app.end_sessions(v_person.id)));
+  if (p_mail).id is not null then
+    perform app.write_mail(v_person.id, p_mail, interval '2 days', true);
+  end if;
+  return true;
+end $function$;
+alter function app.forget_second_factor(p_email text, p_reason text, p_mail app.sealed_mail) owner to app_gate;
+grant execute on function app.forget_second_factor(p_email text, p_reason text, p_mail app.sealed_mail) to app_owner;
+
 CREATE OR REPLACE FUNCTION app.forget_sessions(p_limit integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -4970,6 +5064,31 @@ AS $function$
 alter function app.list_own_access() owner to app_gate;
 grant execute on function app.list_own_access() to app_operator;
 
+CREATE OR REPLACE FUNCTION app.list_people(p_slug text)
+ RETURNS TABLE(id uuid, email text, name text, status text, second_factor boolean, tenants jsonb)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_slug is not null and not exists (select from app.tenants t where t.slug = p_slug) then
+    raise exception 'there is no tenant %', p_slug using errcode = '02000';
+  end if;
+  return query
+    select u.id, u.email, u.name, u.status,
+           exists (select from app.second_factors f where f.user_id = u.id and f.confirmed_at is not null),
+           coalesce(o.tenants, '[]')
+      from app.users u
+      left join (select m.user_id, jsonb_agg(jsonb_build_object('slug', t.slug, 'role', m.role, 'status', m.status) order by t.slug) as tenants
+                   from app.memberships m join app.tenants t on t.tenant_id = m.tenant_id
+                  where p_slug is null or t.slug = p_slug
+                  group by m.user_id) o on o.user_id = u.id
+     where p_slug is null or o.user_id is not null
+     order by u.email;
+end $function$;
+alter function app.list_people(p_slug text) owner to app_gate;
+grant execute on function app.list_people(p_slug text) to app_owner;
+
 CREATE OR REPLACE FUNCTION app.list_permissions()
  RETURNS TABLE(name text, description text, held boolean)
  LANGUAGE sql
@@ -5060,6 +5179,25 @@ end $function$;
 alter function app.lock_owners() owner to app_gate;
 grant execute on function app.lock_owners() to app_owner;
 
+CREATE OR REPLACE FUNCTION app.lock_person(p_email text, p_reason text)
+ RETURNS app.users
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_person app.users;
+begin
+  if coalesce(char_length(trim(p_reason)), 0) not between 1 and 500 then
+    raise exception 'a reason has 1 to 500 characters' using errcode = '22023';
+  end if;
+  select * into v_person from app.users u where u.email = lower(p_email) for update;
+  if not found then
+    raise exception 'nobody has this address' using errcode = '02000';
+  end if;
+  return v_person;
+end $function$;
+alter function app.lock_person(p_email text, p_reason text) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.log_operation(p_event text, p_tenant_id uuid, p_detail jsonb)
  RETURNS void
  LANGUAGE plpgsql
@@ -5121,12 +5259,14 @@ begin
   insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
   values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'));
 
-  perform app.audit_event(m.tenant_id, m.user_id, m.role, p_session_id, p_request_id, p_address, p_event)
+  perform app.audit_event(m.tenant_id, m.user_id,
+                          case when p_event in ('person_deactivated', 'person_activated', 'mfa_forgotten') then 'system' else m.role end,
+                          p_session_id, p_request_id, p_address, p_event)
      from app.memberships m
     where m.user_id = p_user_id and m.status = 'active'
       and case when p_event in ('logged_in', 'logged_out', 'tenant_switched', 'session_ended', 'refresh_reused') then m.tenant_id = p_tenant_id
                else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified', 'mfa_enabled', 'mfa_disabled',
-                                'recovery_code_used', 'recovery_codes_replaced') end
+                                'recovery_code_used', 'recovery_codes_replaced', 'person_deactivated', 'person_activated', 'mfa_forgotten') end
     order by m.tenant_id;
 end $function$;
 alter function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;

@@ -14,6 +14,7 @@ import { psqlCommand } from './cli/psql.ts'
 import { seedCommand } from './cli/seed.ts'
 import { tenantsCommand } from './cli/tenants.ts'
 import { tokenCommand } from './cli/token.ts'
+import { usersCommand } from './cli/users.ts'
 import { ConfigError } from './config.ts'
 import { loadEnvFile } from './processes.ts'
 
@@ -27,6 +28,7 @@ const commands: Readonly<Record<string, Command>> = {
   policies: policiesCommand,
   operator: operatorCommand,
   tenants: tenantsCommand,
+  users: usersCommand,
   keys: keysCommand,
   token: tokenCommand,
   seed: seedCommand,

@@ -171,6 +171,13 @@ const cli = (read: Reader) => ({
 /** `cli -- psql`: the auditor's, and not the owner's. */
 const psql = (read: Reader) => ({ databases: { auditor: read('DATABASE_AUDITOR_URL', databaseUrl) } })
 
+/** `cli -- users`: with the keys it can seal a mail. */
+const people = (read: Reader) => ({
+  ...all(read),
+  databases: { owner: read('DATABASE_OWNER_URL', databaseUrl) },
+  encryptionKeys: read.optional('ENCRYPTION_KEYS', encryptionKeys),
+})
+
 /** Who publishes the public halves of what signs the audit log. */
 const publisher = (read: Reader) => ({ keys: read('AUDIT_KEYS', auditKeys) })
 
@@ -181,7 +188,7 @@ const developer = (read: Reader) => ({
   ...keys(read),
 })
 
-const processes = { server, worker, cli, psql, publisher, developer, everybody: all }
+const processes = { server, worker, cli, psql, people, publisher, developer, everybody: all }
 
 export type ProcessName = keyof typeof processes
 export type ConfigOf<P extends ProcessName> = Frozen<ReturnType<(typeof processes)[P]>>

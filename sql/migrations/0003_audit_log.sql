@@ -318,7 +318,8 @@ begin
 end $$;
 grant execute on function app.audit_read(text, jsonb) to app_api;
 
--- What a person did at the door, where it concerns a tenant: outside any context, told by the gate.
+-- What a person did at the door, where it concerns a tenant: outside any context, told by the gate. With the role system,
+-- which no member has, it was done to them.
 create function app.audit_event(
   p_tenant_id uuid, p_user_id uuid, p_role text, p_session_id uuid, p_request_id text, p_address inet, p_event text
 ) returns void
@@ -329,7 +330,8 @@ declare
   v_id uuid := app.uuidv7();
 begin
   insert into app.audit_log (tenant_id, id, actor_kind, actor_id, role, session_id, request_id, address, action, table_name, row_id)
-  values (p_tenant_id, v_id, 'user', p_user_id, p_role, p_session_id, p_request_id,
+  values (p_tenant_id, v_id, case p_role when 'system' then 'system' else 'user' end, case when p_role <> 'system' then p_user_id end,
+          p_role, p_session_id, p_request_id,
           app.conceal(sha256(app.personal_key(p_user_id) || uuid_send(v_id)), 'address', host(p_address)), p_event, 'users', p_user_id);
 end $$;
 grant execute on function app.audit_event(uuid, uuid, text, uuid, text, inet, text) to app_gate;

@@ -12,6 +12,7 @@ create table app.security_log (
                                                       'email_change_asked', 'email_changed', 'token_refused',
                                                       'mfa_enrolled', 'mfa_enabled', 'mfa_disabled', 'mfa_refused', 'recovery_code_used',
                                                       'recovery_codes_replaced', 'attempt_refused',
+                                                      'person_deactivated', 'person_activated', 'mfa_forgotten',
                                                       'tenant_visited', 'person_erased', 'audit_retention_set', 'networks_lifted', 'legal_hold_set', 'legal_hold_released',
                                                       'operator_created', 'operator_deactivated', 'operator_logged_in', 'operator_login_failed',
                                                       'operator_logged_out', 'operator_refresh_reused', 'operator_password_set',
@@ -45,7 +46,8 @@ alter table app.security_log enable always trigger no_truncate;
 set local role app_gate;
 
 -- What happened goes into the audit log as well: of the tenant that a session is in, and of every tenant of a person
--- whose way to sign in has changed. Not who signed in outside any tenant: that would tell a tenant of others.
+-- whose way to sign in has changed. Not who signed in outside any tenant: that would tell a tenant of others. What was done
+-- to a person from the command line (0033) was done by the system.
 create function app.log_security(
   p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb
 ) returns void
@@ -56,12 +58,14 @@ begin
   insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
   values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'));
 
-  perform app.audit_event(m.tenant_id, m.user_id, m.role, p_session_id, p_request_id, p_address, p_event)
+  perform app.audit_event(m.tenant_id, m.user_id,
+                          case when p_event in ('person_deactivated', 'person_activated', 'mfa_forgotten') then 'system' else m.role end,
+                          p_session_id, p_request_id, p_address, p_event)
      from app.memberships m
     where m.user_id = p_user_id and m.status = 'active'
       and case when p_event in ('logged_in', 'logged_out', 'tenant_switched', 'session_ended', 'refresh_reused') then m.tenant_id = p_tenant_id
                else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified', 'mfa_enabled', 'mfa_disabled',
-                                'recovery_code_used', 'recovery_codes_replaced') end
+                                'recovery_code_used', 'recovery_codes_replaced', 'person_deactivated', 'person_activated', 'mfa_forgotten') end
     order by m.tenant_id;
 end $$;
 

@@ -1,6 +1,6 @@
 import { OneOf } from './schemas.ts'
 
-/** What was done to a row, a read that is audited, or what a person did at the door (0009_security_log.sql). */
+/** What was done to a row, a read that is audited, or what was done at the door (0009_security_log.sql). */
 export const AuditAction = OneOf([
   'insert',
   'update',
@@ -19,4 +19,7 @@ export const AuditAction = OneOf([
   'mfa_disabled',
   'recovery_code_used',
   'recovery_codes_replaced',
+  'person_deactivated',
+  'person_activated',
+  'mfa_forgotten',
 ])
