@@ -32,6 +32,8 @@ export const doorOpen = `
   do $do$ begin
     execute replace(pg_get_functiondef('app.enter'::regproc), 'if v_found.membership is distinct from ''active'' then', 'if false then');
     execute replace(pg_get_functiondef('app.enter'::regproc), ' and m.tenant_id is not distinct from v_tenant_id', '');
+    execute replace(pg_get_functiondef('app.enter'::regproc), 'v_tenant_id := coalesce(p_tenant_id, v_by_slug);',
+      'v_by_slug := (select t.tenant_id from app.tenants t where t.slug = p_tenant_slug); v_tenant_id := coalesce(p_tenant_id, v_by_slug);');
   end $do$`
 
 /** Whoever has a key goes where the request says. */
