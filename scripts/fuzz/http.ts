@@ -155,7 +155,7 @@ const signInAgain = async (arena: Arena): Promise<void> => {
 }
 
 const changesMembers = ({ method, target }: Request): boolean =>
-  method !== 'GET' && method !== 'HEAD' && /\/users\/|\/leave/i.test(decodeSafely(target))
+  method !== 'GET' && method !== 'HEAD' && /\/users\/|\/leave|\/auth\/profile/i.test(decodeSafely(target))
 
 /** As it is routed, however it was written. */
 const decodeSafely = (target: string): string => {

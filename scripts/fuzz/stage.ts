@@ -140,13 +140,17 @@ const asSystem = async (superuser: pg.Client, tenantId: string, text: string, va
 }
 
 /**
- * Whoever of a tenant was demoted, deactivated or removed by what was sent, or has left, is again what they were. In one
- * statement: others use this connection, too.
+ * Whoever of a tenant was demoted, deactivated or removed by what was sent, has left, or has erased themselves, is again
+ * what they were. In one statement: others use this connection, too.
  */
 export const reinstate = async (superuser: pg.Client, people: Record<Role, Person>): Promise<void> => {
   const { tenantId } = people.owner
   await superuser.query(
-    `insert into app.memberships as m (tenant_id, user_id, role)
+    `with erased as (
+       insert into app.users (id, email, name)
+       select person.id, person.id || '@acme.test', person.role from unnest($2::uuid[], $3::text[]) person (id, role)
+       on conflict (id) do nothing)
+     insert into app.memberships as m (tenant_id, user_id, role)
      select $1, person.* from app.seal($1, 'system', null, 'system', null, 'stage', null), unnest($2::uuid[], $3::text[]) person
      on conflict (tenant_id, user_id) do update set role = excluded.role, status = 'active'
        where (m.role, m.status) is distinct from (excluded.role, 'active')`,
