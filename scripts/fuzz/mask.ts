@@ -8,8 +8,8 @@ const FORMS = [
   ['key', /bhk_[0-9A-Za-z]+/g],
   ['id', /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/gi],
   ['time', /\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d(?::?\d\d)?)?/g],
-  // of a second factor: base32 (RFC 4648, 6), and recovery codes, which are in groups of it
-  ['secret', /\b[A-Z2-7]{32}\b|\b[A-Za-z2-7]{5}(?:-[A-Za-z2-7]{5}){4}\b/g],
+  // of a second factor: base32 (RFC 4648, 6); recovery codes, groups of Crockford's (src/auth/second-factors.ts)
+  ['secret', /\b[A-Z2-7]{32}\b|\b[0-9A-HJKMNP-TV-Z]{5}(?:-[0-9A-HJKMNP-TV-Z]{5}){4}\b/g],
   ['hash', /\b[0-9a-f]{32,}\b/gi],
   // cursors, signatures, keys: base64 in either alphabet, and no word
   ['bytes', /(?<![\w+/-])(?=[\w+/-]*[A-Z])(?=[\w+/-]*[a-z])(?=[\w+/-]*\d)[\w+/-]{40,}={0,2}/g],

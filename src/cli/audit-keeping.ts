@@ -2,9 +2,8 @@
 import { parseArgs } from 'node:util'
 import type pg from 'pg'
 import { type Environment, readConfig } from '../config.ts'
-import { isDatabaseError } from '../errors.ts'
+import { asOwner } from './as-owner.ts'
 import { type Command, UsageError } from './command.ts'
-import { unreachable, withClient } from './database.ts'
 
 const say = (line: string): void => console.log(line)
 
@@ -18,7 +17,7 @@ again. Refused for who is a member of a tenant on legal hold, or has acted in it
 
   async run(args, env) {
     const { person, reason } = optionsOf('forget', args, ['person', 'reason'])
-    return asOwner(env, async (client) => {
+    return onDatabase(env, async (client) => {
       const { rows } = await client.query<{ id: string; had: boolean }>(
         'select subject_id as id, had_key as had from app.forget_person($1, $2)',
         [person, reason],
@@ -46,7 +45,7 @@ have entries in it may let them go: a tenant that keeps longer keeps it for all.
   async run(args, env) {
     const { tenant, days = '' } = optionsOf('retention', args, ['tenant', 'days'])
     if (days !== 'forever' && !/^\d{1,5}$/.test(days)) throw new UsageError('--days is a number, or forever')
-    return asOwner(env, async (client) => {
+    return onDatabase(env, async (client) => {
       await client.query('select app.set_audit_retention($1, $2)', [tenant, days === 'forever' ? null : Number(days)])
       say(`the audit log of ${tenant} is kept ${days === 'forever' ? 'for ever' : `for ${days} days`}`)
     })
@@ -69,7 +68,7 @@ const release: Command = {
 
 const setHold = (name: 'hold' | 'release', args: string[], env: Environment): Promise<number> => {
   const { tenant, reason } = optionsOf(name, args, ['tenant', 'reason'])
-  return asOwner(env, async (client) => {
+  return onDatabase(env, async (client) => {
     const { rows } = await client.query<{ was: boolean }>('select app.set_legal_hold($1, $2, $3) as was', [
       tenant,
       name === 'hold',
@@ -107,12 +106,5 @@ const parse = (args: string[], names: readonly string[]): Record<string, string 
 /** What the database refuses in words for people: no such tenant or person, a bad value, a hold. */
 const REFUSALS = ['02000', '22023', 'BH013']
 
-const asOwner = (env: Environment, work: (client: pg.Client) => Promise<void>): Promise<number> =>
-  withClient(readConfig(env, 'cli').databases.owner, async (client) => {
-    await client.query('set role app_owner')
-    await work(client).catch((error) => {
-      if (isDatabaseError(error) && REFUSALS.includes(error.code)) throw new Error(error.message)
-      throw error
-    })
-    return 0
-  }).catch(unreachable)
+const onDatabase = (env: Environment, work: (client: pg.Client) => Promise<void>): Promise<number> =>
+  asOwner(readConfig(env, 'cli').databases.owner, REFUSALS, work)

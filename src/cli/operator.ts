@@ -3,9 +3,8 @@ import { parseArgs } from 'node:util'
 import type pg from 'pg'
 import { hashPassword, PASSWORD_LENGTH, weaknessOf } from '../auth/passwords.ts'
 import { type Environment, readConfig } from '../config.ts'
-import { isDatabaseError } from '../errors.ts'
+import { asOwner } from './as-owner.ts'
 import { type Command, UsageError } from './command.ts'
-import { unreachable, withClient } from './database.ts'
 import { ask, askNewPassword } from './prompt.ts'
 
 const say = (line: string): void => console.log(line)
@@ -36,7 +35,7 @@ const actions: Readonly<Record<string, (args: string[], env: Environment) => Pro
     const { email: given, name } = parse(args, true)
     const email = addressOf(given ?? (await ask('E-mail address: ', 'operator create needs an e-mail address')))
     const hash = await newPassword(email)
-    return asOwner(env, async (client) => {
+    return onDatabase(env, async (client) => {
       await client.query('select app.create_operator($1, $2, $3)', [email, name ?? nameOf(email), hash])
       say(`${email} is an operator`)
     })
@@ -44,7 +43,7 @@ const actions: Readonly<Record<string, (args: string[], env: Environment) => Pro
 
   async list(args, env) {
     if (args.length > 0) throw new UsageError('operator list takes nothing')
-    return asOwner(env, async (client) => {
+    return onDatabase(env, async (client) => {
       const { rows } = await client.query<{ email: string; name: string; status: string; last_seen_at: Date | null }>(
         'select email, name, status, last_seen_at from app.all_operators()',
       )
@@ -58,7 +57,7 @@ const actions: Readonly<Record<string, (args: string[], env: Environment) => Pro
   async password(args, env) {
     const email = addressOf(parse(args).email)
     const hash = await newPassword(email)
-    return asOwner(env, async (client) => {
+    return onDatabase(env, async (client) => {
       await client.query('select app.set_operator_password($1, $2)', [email, hash])
       say(`${email} has a new password, and no session`)
     })
@@ -66,7 +65,7 @@ const actions: Readonly<Record<string, (args: string[], env: Environment) => Pro
 
   async deactivate(args, env) {
     const email = addressOf(parse(args).email)
-    return asOwner(env, async (client) => {
+    return onDatabase(env, async (client) => {
       const { rows } = await client.query<{ was: boolean }>('select app.deactivate_operator($1) as was', [email])
       say(rows[0]?.was ? `${email} is refused from now on` : `${email} was deactivated already`)
     })
@@ -107,12 +106,5 @@ const newPassword = async (email: string): Promise<string> => {
 /** What the database refuses in words for people. */
 const REFUSALS = ['02000', '22023', '23514']
 
-const asOwner = (env: Environment, work: (client: pg.Client) => Promise<void>): Promise<number> =>
-  withClient(readConfig(env, 'cli').databases.owner, async (client) => {
-    await client.query('set role app_owner')
-    await work(client).catch((error) => {
-      if (isDatabaseError(error) && REFUSALS.includes(error.code)) throw new Error(error.message)
-      throw error
-    })
-    return 0
-  }).catch(unreachable)
+const onDatabase = (env: Environment, work: (client: pg.Client) => Promise<void>): Promise<number> =>
+  asOwner(readConfig(env, 'cli').databases.owner, REFUSALS, work)

@@ -2,11 +2,10 @@
 import { parseArgs } from 'node:util'
 import type pg from 'pg'
 import { type Environment, readConfig } from '../config.ts'
-import { isDatabaseError } from '../errors.ts'
 import { mailFrom, valuesOf } from '../mail/notices.ts'
 import { makeMailKeys } from '../mail/seal.ts'
+import { asOwner } from './as-owner.ts'
 import { type Command, UsageError } from './command.ts'
-import { unreachable, withClient } from './database.ts'
 import { mustBeSure } from './production.ts'
 
 const say = (line: string): void => console.log(line)
@@ -51,7 +50,7 @@ const actions: Readonly<Record<string, (args: string[], env: Environment) => Pro
   async list(args, env) {
     const { tenant } = parse(args, ['tenant'])
     if (tenant?.trim() === '') throw new UsageError('--tenant is the slug of a tenant')
-    return asOwner(env, async (client) => {
+    return onDatabase(env, async (client) => {
       const { rows } = await client.query<Row>(
         'select id, email, name, status, second_factor, tenants from app.list_people($1)',
         [tenant ?? null],
@@ -65,7 +64,7 @@ const actions: Readonly<Record<string, (args: string[], env: Environment) => Pro
 
   async deactivate(args, env) {
     const { email, reason } = whomAndWhy('deactivate', args, env)
-    return asOwner(env, async (client) => {
+    return onDatabase(env, async (client) => {
       const was = await ask(client, 'select app.deactivate_person($1, $2) as was', [email, reason])
       say(was ? `${email} is refused from now on` : `${email} was deactivated already`)
     })
@@ -73,7 +72,7 @@ const actions: Readonly<Record<string, (args: string[], env: Environment) => Pro
 
   async activate(args, env) {
     const { email, reason } = whomAndWhy('activate', args, env)
-    return asOwner(env, async (client) => {
+    return onDatabase(env, async (client) => {
       const was = await ask(client, 'select app.activate_person($1, $2) as was', [email, reason])
       say(was ? `${email} can sign in again` : `${email} was active already`)
     })
@@ -83,7 +82,7 @@ const actions: Readonly<Record<string, (args: string[], env: Environment) => Pro
     const { email, reason } = whomAndWhy('forget-factor', args, env)
     const { encryptionKeys } = readConfig(env, 'people')
     const notice = encryptionKeys && makeMailKeys(encryptionKeys).seal({ kind: 'mfa_disabled', to: email })
-    return asOwner(env, async (client) => {
+    return onDatabase(env, async (client) => {
       const was = await ask(client, `select app.forget_second_factor($1, $2, ${mailFrom(3)}) as was`, [
         ...[email, reason],
         ...(notice ? valuesOf(notice) : [null, null, null, null]),
@@ -138,12 +137,5 @@ type Options = NonNullable<NonNullable<Parameters<typeof parseArgs>[0]>['options
 /** What the database refuses in words for people: no such person or tenant, a bad value, the last owner. */
 const REFUSALS = ['02000', '22023', 'BH023']
 
-const asOwner = (env: Environment, work: (client: pg.Client) => Promise<void>): Promise<number> =>
-  withClient(readConfig(env, 'people').databases.owner, async (client) => {
-    await client.query('set role app_owner')
-    await work(client).catch((error) => {
-      if (isDatabaseError(error) && REFUSALS.includes(error.code)) throw new Error(error.message)
-      throw error
-    })
-    return 0
-  }).catch(unreachable)
+const onDatabase = (env: Environment, work: (client: pg.Client) => Promise<void>): Promise<number> =>
+  asOwner(readConfig(env, 'people').databases.owner, REFUSALS, work)
