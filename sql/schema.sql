@@ -2304,9 +2304,8 @@ CREATE OR REPLACE FUNCTION app.attempt_address(p_address inet)
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select case when p_address <<= '::ffff:0:0/96' then substr(host(p_address), 8)
-                when family(p_address) = 6 then network(set_masklen(p_address, 64))::text
-                else host(p_address) end
+    select case when family(plain) = 6 then network(set_masklen(plain, 64))::text else host(plain) end
+      from app.plain_address(p_address) plain
   $function$;
 alter function app.attempt_address(p_address inet) owner to app_gate;
 
@@ -2815,9 +2814,7 @@ begin
   if not found then
     return false;
   end if;
-  update app.sessions s set revoked_at = clock_timestamp()
-   where s.user_id = v_me.user_id and s.id <> v_me.session_id and s.revoked_at is null;
-  get diagnostics v_ended = row_count;
+  v_ended := app.end_other_sessions(v_me.user_id, v_me.session_id);
   -- who knew the old one may have asked for these
   delete from app.person_tokens t where t.user_id = v_me.user_id and t.purpose in ('password_reset', 'email_change');
   perform app.log_security('password_changed', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,

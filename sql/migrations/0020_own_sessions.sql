@@ -105,6 +105,20 @@ create function app.find_own_credential(
       from app.person_of(p_secret) me join app.users u on u.id = me.user_id
   $$;
 
+-- Ends the other sessions of a person whose way to sign in has changed, which began under other conditions. Answers how many.
+create function app.end_other_sessions(p_user_id uuid, p_session_id uuid) returns int
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+declare
+  v_ended int;
+begin
+  update app.sessions s set revoked_at = clock_timestamp()
+   where s.user_id = p_user_id and s.id <> p_session_id and s.revoked_at is null;
+  get diagnostics v_ended = row_count;
+  return v_ended;
+end $$;
+
 -- Ends every other session of the person. False when the password is another by now than the one that was verified.
 create function app.change_password(
   p_secret bytea, p_old_hash text, p_new_hash text, p_request_id text, p_address inet, p_user_agent text
@@ -121,9 +135,7 @@ begin
   if not found then
     return false;
   end if;
-  update app.sessions s set revoked_at = clock_timestamp()
-   where s.user_id = v_me.user_id and s.id <> v_me.session_id and s.revoked_at is null;
-  get diagnostics v_ended = row_count;
+  v_ended := app.end_other_sessions(v_me.user_id, v_me.session_id);
   -- who knew the old one may have asked for these
   delete from app.person_tokens t where t.user_id = v_me.user_id and t.purpose in ('password_reset', 'email_change');
   perform app.log_security('password_changed', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,

@@ -120,20 +120,6 @@ begin
   return true;
 end $$;
 
--- Ends the other sessions of a person whose second factor has changed, which began under other conditions.
-create function app.end_other_sessions(p_user_id uuid, p_session_id uuid) returns int
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-  as $$
-declare
-  v_ended int;
-begin
-  update app.sessions s set revoked_at = clock_timestamp()
-   where s.user_id = p_user_id and s.id <> p_session_id and s.revoked_at is null;
-  get diagnostics v_ended = row_count;
-  return v_ended;
-end $$;
-
 -- The secret p_sealed is asked for from now on, since a code of it was shown, of the step p_step. The session that did it
 -- goes on, as one with a second factor. False when another one was enrolled meanwhile, or this one is confirmed.
 create function app.confirm_second_factor(

@@ -39,9 +39,8 @@ create function app.attempt_address(p_address inet) returns text
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
   as $$
-    select case when p_address <<= '::ffff:0:0/96' then substr(host(p_address), 8)
-                when family(p_address) = 6 then network(set_masklen(p_address, 64))::text
-                else host(p_address) end
+    select case when family(plain) = 6 then network(set_masklen(plain, 64))::text else host(plain) end
+      from app.plain_address(p_address) plain
   $$;
 
 -- What is left of a level that was counted then.
