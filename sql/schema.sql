@@ -6615,12 +6615,14 @@ begin
   if current_setting('server_version_num')::int >= 180000 then
     return pg_catalog.uuidv7();
   end if;
-  return encode(
-    set_bit(set_bit(
+  declare
+    v_us constant int8 := extract(epoch from clock_timestamp()) * 1000000;
+  begin
+    return encode(
       overlay(uuid_send(gen_random_uuid())
-        placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::int8) from 3)
-        from 1 for 6),
-      52, 1), 53, 1), 'hex')::uuid;
+        placing substring(int8send(v_us / 1000) from 3) || int2send((28672 + v_us % 1000 * 4096 / 1000)::int2)
+        from 1 for 8), 'hex')::uuid;
+  end;
 end $function$;
 alter function app.uuidv7() owner to app_gate;
 grant execute on function app.uuidv7() to app_api;
