@@ -1141,6 +1141,41 @@ create policy gate on app.recovery_codes as permissive for all to app_gate
 grant delete, insert, select on app.recovery_codes to app_gate;
 
 
+-- app.registrations ---------------------------------------------------------------------------------------------------
+
+create table app.registrations (
+  token_hash     bytea                     not null,
+  email          text                      not null,
+  name           text                      not null,
+  password_hash  text                      not null,
+  tenant_name    text                      not null,
+  slug           text                      not null,
+  created_at     timestamp with time zone  not null default now(),
+  expires_at     timestamp with time zone  not null,
+  constraint registrations_pkey PRIMARY KEY (token_hash),
+  constraint registrations_email_check CHECK (((email = lower(email)) AND ((char_length(email) >= 3) AND (char_length(email) <= 254)))),
+  constraint registrations_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
+  constraint registrations_slug_check CHECK (((char_length(slug) >= 1) AND (char_length(slug) <= 63))),
+  constraint registrations_tenant_name_check CHECK (((char_length(tenant_name) >= 1) AND (char_length(tenant_name) <= 200))),
+  constraint registrations_token_hash_check CHECK ((length(token_hash) = 32))
+);
+alter table app.registrations owner to app_owner;
+comment on table app.registrations is 'One row: what somebody wants to register, until the token that was mailed to the address comes back. Each has its own password: that of whoever asked for it.';
+comment on column app.registrations.slug is 'As it is wished: it gives way to one that is taken by then.';
+alter table app.registrations enable row level security;
+alter table app.registrations force row level security;
+
+create policy gate on app.registrations as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.registrations to app_gate;
+grant update (expires_at) on app.registrations to app_gate;
+
+CREATE INDEX registrations_email ON app.registrations USING btree (email, created_at);
+CREATE INDEX registrations_expiry ON app.registrations USING btree (expires_at);
+
+
 -- app.role_permissions ------------------------------------------------------------------------------------------------
 
 create table app.role_permissions (
@@ -1266,7 +1301,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'person_deactivated'::text, 'person_activated'::text, 'mfa_forgotten'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registration_asked'::text, 'registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'person_deactivated'::text, 'person_activated'::text, 'mfa_forgotten'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -2242,13 +2277,37 @@ CREATE OR REPLACE FUNCTION app.ask_password_reset(p_email text, p_token_hash byt
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+  v_holder  app.users := app.find_holder(p_email);
+  v_user_id uuid      := case when v_holder.status = 'active' then v_holder.id end;
 begin
   perform app.mail_token(v_user_id, 'password_reset', p_email, p_token_hash, p_lifetime, p_mail);
   perform app.log_security('password_forgotten', v_user_id, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
 end $function$;
 alter function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_holder    app.users := app.find_holder(p_email);
+  v_is_free   boolean   := v_holder.id is null;
+  v_this_hour int;
+  v_this_day  int;
+begin
+  select count(*) filter (where r.created_at > now() - interval '1 hour'), count(*) into v_this_hour, v_this_day
+    from app.registrations r where r.email = p_email and r.created_at > now() - interval '1 day';
+  insert into app.registrations (token_hash, email, name, password_hash, tenant_name, slug, expires_at)
+  values (p_token_hash, p_email, p_name, p_password_hash, p_tenant_name, p_slug, now() + p_lifetime);
+  perform app.write_mail(null, case when v_is_free then p_token else p_notice end, p_lifetime,
+                         case when v_is_free then v_this_hour < 5 else v_this_day = 0 and v_holder.status = 'active' end);
+  perform app.note_security('registration_asked', null, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
+end $function$;
+alter function app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.assign_personal_key(p_subject_id uuid, p_person_id uuid)
  RETURNS void
@@ -3751,6 +3810,7 @@ begin
   end loop;
 
   delete from app.sessions s where s.user_id = v_me.user_id;
+  delete from app.registrations r where r.email = (select u.email from app.users u where u.id = v_me.user_id);  -- (0034)
   delete from app.users u where u.id = v_me.user_id;
   perform app.destroy_personal_key(v_me.user_id);
   -- not from where: that is one of the things that go
@@ -4230,14 +4290,22 @@ begin
 end $function$;
 alter function app.find_access(p_secret bytea, p_grant_id uuid, p_permission text, OUT found_grant app.access_grants, OUT session_id uuid) owner to app_gate;
 
-CREATE OR REPLACE FUNCTION app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text)
+CREATE OR REPLACE FUNCTION app.find_credential(p_email text, p_verified boolean DEFAULT false, OUT user_id uuid, OUT password_hash text)
  RETURNS record
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select u.id, u.password_hash from app.users u where u.email = p_email and u.status = 'active' $function$;
-alter function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) owner to app_gate;
-grant execute on function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) to app_auth;
+AS $function$
+declare
+  v_holder app.users := app.find_holder(p_email);
+begin
+  if v_holder.status = 'active' then
+    find_credential.user_id := v_holder.id;
+    find_credential.password_hash := case when v_holder.email_verified_at is not null or not p_verified then v_holder.password_hash end;
+  end if;
+end $function$;
+alter function app.find_credential(p_email text, p_verified boolean, OUT user_id uuid, OUT password_hash text) owner to app_gate;
+grant execute on function app.find_credential(p_email text, p_verified boolean, OUT user_id uuid, OUT password_hash text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.find_deletion_certificate(p_tenant_id uuid)
  RETURNS TABLE(tenant_id uuid, slug text, marked_at timestamp with time zone, began_at timestamp with time zone, erased_at timestamp with time zone, counts jsonb, certificate text, key_id text, signature bytea, audit_until timestamp with time zone)
@@ -4263,6 +4331,20 @@ AS $function$
   $function$;
 alter function app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
 grant execute on function app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.find_holder(p_email text)
+ RETURNS app.users
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_nearest app.users;
+begin
+  select u.* into v_nearest from app.users u where u.email >= p_email order by u.email limit 1;
+  return case when v_nearest.email = p_email then v_nearest end;
+end $function$;
+alter function app.find_holder(p_email text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.find_invitation(p_token_hash bytea, OUT email text, OUT name text, OUT tenant_names text[], OUT user_id uuid, OUT password_hash text, OUT is_unused boolean)
  RETURNS record
@@ -4448,6 +4530,46 @@ alter function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) own
 comment on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Completes a job in the transaction of its last effect. Raises BH009.';
 grant execute on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_wanted     app.registrations;
+  v_user_id    uuid;
+  v_constraint text;
+begin
+  select * into v_wanted from app.registrations r
+   where r.token_hash = p_token_hash and r.expires_at > clock_timestamp() for update;
+  if not found then
+    return false;
+  end if;
+  -- two at once may wish for one slug: the second then sees that it is taken
+  for v_attempt in 1 .. 2 loop
+    begin
+      select made.user_id into v_user_id
+        from app.register(v_wanted.email, v_wanted.password_hash, v_wanted.name, v_wanted.tenant_name, v_wanted.slug, true,
+                          p_request_id, p_address, p_user_agent) made;
+      exit;
+    exception when unique_violation then
+      get stacked diagnostics v_constraint = constraint_name;
+      if v_constraint = 'users_email_key' then
+        return false;
+      elsif v_attempt = 2 then
+        raise;
+      end if;
+    end;
+  end loop;
+  update app.users u set email_verified_at = now() where u.id = v_user_id;
+  delete from app.registrations r where r.email = v_wanted.email;
+  perform app.log_security('email_verified', v_user_id, null, null, p_request_id, p_address, p_user_agent, null);
+  return true;
+end $function$;
+alter function app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.forget_attempts(p_limit integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -4488,6 +4610,7 @@ AS $function$
 declare
   v_mails  int;
   v_tokens int;
+  v_wanted int;
 begin
   delete from app.mails where id in (
     select m.id from app.mails m
@@ -4499,7 +4622,10 @@ begin
   delete from app.person_tokens where token_hash in (
     select k.token_hash from app.person_tokens k where k.expires_at < now() - interval '1 day' limit p_limit for update skip locked);
   get diagnostics v_tokens = row_count;
-  return v_mails + v_tokens;
+  delete from app.registrations where token_hash in (
+    select r.token_hash from app.registrations r where r.expires_at < now() - interval '1 day' limit p_limit for update skip locked);
+  get diagnostics v_wanted = row_count;
+  return v_mails + v_tokens + v_wanted;
 end $function$;
 alter function app.forget_mails(p_limit integer) owner to app_gate;
 grant execute on function app.forget_mails(p_limit integer) to app_worker;
@@ -5241,7 +5367,7 @@ begin
   if p_event !~ '_(failed|refused)$' then
     raise exception '% is no refusal', p_event using errcode = 'insufficient_privilege';
   end if;
-  perform app.log_security(p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, p_detail);
+  perform app.note_security(p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, p_detail);
 end $function$;
 alter function app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
 grant execute on function app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) to app_auth;
@@ -5253,9 +5379,7 @@ CREATE OR REPLACE FUNCTION app.log_security(p_event text, p_user_id uuid, p_tena
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
-  values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'));
-
+  perform app.note_security(p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, p_detail);
   perform app.audit_event(m.tenant_id, m.user_id,
                           case when p_event in ('person_deactivated', 'person_activated', 'mfa_forgotten') then 'system' else m.role end,
                           p_session_id, p_request_id, p_address, p_event)
@@ -5510,6 +5634,18 @@ AS $function$
 alter function app.note_key_use(p_key_hash bytea) owner to app_gate;
 grant execute on function app.note_key_use(p_key_hash bytea) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.note_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
+  values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'));
+end $function$;
+alter function app.note_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval)
  RETURNS void
  LANGUAGE plpgsql
@@ -5517,7 +5653,8 @@ CREATE OR REPLACE FUNCTION app.notify_holder(p_email text, p_mail app.sealed_mai
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+  v_holder  app.users := app.find_holder(p_email);
+  v_user_id uuid      := case when v_holder.status = 'active' then v_holder.id end;
 begin
   perform app.write_mail(v_user_id, p_mail, interval '2 days', v_user_id is not null and not exists (
     select from app.mails m where m.user_id = v_user_id and m.kind = p_mail.kind and m.state <> 'void' and m.created_at > now() - p_apart));

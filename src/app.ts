@@ -29,6 +29,7 @@ import { mfa } from './modules/auth/mfa.ts'
 import { own } from './modules/auth/own.ts'
 import { profile } from './modules/auth/profile.ts'
 import { ownEmail, recovery as recoveryRoutes } from './modules/auth/recovery.ts'
+import { registration } from './modules/auth/registration.ts'
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
@@ -103,6 +104,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     encryptionKeys: config.encryptionKeys,
     idleMs: config.sessions.refreshIdleMs,
     maxMs: config.sessions.maxMs,
+    verifiedOnly: config.registration !== 'open',
   })
   const keysInUse = makeApiKeys({
     pool: pools.auth,
@@ -170,6 +172,8 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
             ...{ maxAgeMs: config.sessions.refreshIdleMs, origins: config.corsOrigins },
           })
 
+          const { registration: mode } = config
+          anybody.register(registration, { mode, sessions, recovery, attempts, devices })
           anybody.register(signIn, { sessions, recovery, secondFactors, attempts, devices })
           anybody.register(tokens, { sessions })
           anybody.register(recoveryRoutes, { sessions, recovery, devices })
@@ -198,7 +202,10 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
         tenant.register(projects, { prefix: '/projects' })
         tenant.register(ownTenant, { prefix: '/tenant' })
-        tenant.register(users, { prefix: '/users', invitations: invited })
+        tenant.register(users, {
+          ...{ prefix: '/users', invitations: invited },
+          makesPeople: config.registration === 'open',
+        })
         tenant.register(invitations, { prefix: '/invitations', invitations: invited })
         tenant.register(roles, { prefix: '/roles' })
         tenant.register(apiKeys, { prefix: '/api-keys' })

@@ -96,7 +96,8 @@ create function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart 
   set search_path = pg_catalog, pg_temp
   as $$
 declare
-  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+  v_holder  app.users := app.find_holder(p_email);
+  v_user_id uuid      := case when v_holder.status = 'active' then v_holder.id end;
 begin
   perform app.write_mail(v_user_id, p_mail, interval '2 days', v_user_id is not null and not exists (
     select from app.mails m where m.user_id = v_user_id and m.kind = p_mail.kind and m.state <> 'void' and m.created_at > now() - p_apart));
@@ -138,7 +139,8 @@ create function app.ask_password_reset(
   set search_path = pg_catalog, pg_temp
   as $$
 declare
-  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+  v_holder  app.users := app.find_holder(p_email);
+  v_user_id uuid      := case when v_holder.status = 'active' then v_holder.id end;
 begin
   perform app.mail_token(v_user_id, 'password_reset', p_email, p_token_hash, p_lifetime, p_mail);
   perform app.log_security('password_forgotten', v_user_id, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
@@ -330,7 +332,7 @@ begin
 end $$;
 
 -- What was sent goes after a week, what could not be sent, or nobody has tried to send, after a month, what was for nobody
--- after a day; tokens a day after they have expired. Answers how many rows went.
+-- after a day; tokens a day after they have expired, and registrations (0034). Answers how many rows went.
 create function app.forget_mails(p_limit int) returns int
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -338,6 +340,7 @@ create function app.forget_mails(p_limit int) returns int
 declare
   v_mails  int;
   v_tokens int;
+  v_wanted int;
 begin
   delete from app.mails where id in (
     select m.id from app.mails m
@@ -349,7 +352,10 @@ begin
   delete from app.person_tokens where token_hash in (
     select k.token_hash from app.person_tokens k where k.expires_at < now() - interval '1 day' limit p_limit for update skip locked);
   get diagnostics v_tokens = row_count;
-  return v_mails + v_tokens;
+  delete from app.registrations where token_hash in (
+    select r.token_hash from app.registrations r where r.expires_at < now() - interval '1 day' limit p_limit for update skip locked);
+  get diagnostics v_wanted = row_count;
+  return v_mails + v_tokens + v_wanted;
 end $$;
 
 grant execute on function

@@ -10,6 +10,14 @@ import type { MailKeys } from '../mail/seal.ts'
 import { newMailedToken } from './mailed-tokens.ts'
 import { originOf } from './security-log.ts'
 
+export type Registration = {
+  email: string
+  passwordHash: string
+  name: string
+  tenantName: string
+  tenantSlug: string
+}
+
 type Options = {
   /** Of app_auth. */
   pool: pg.Pool
@@ -76,6 +84,24 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
       return row?.reset === true
     },
 
+    /**
+     * What somebody wants to register waits for the token that is mailed to the address. Of an address that is taken nothing
+     * is made, and whoever has it is told; neither the answer nor its time tells which.
+     */
+    async askRegistration(
+      { email, passwordHash, name, tenantName, tenantSlug }: Registration,
+      request: FastifyRequest,
+    ): Promise<void> {
+      const { token, hash } = newMailedToken()
+      const mail = mails.seal({ kind: 'registration', to: email, name, token })
+      const notice = mails.seal({ kind: 'registration_refused', to: email })
+      await ask(
+        `select app.ask_registration($1, $2, $3, $4, $5, $6, $7, ${mailFrom(8)}, ${mailFrom(12)}, $16, $17, $18)`,
+        ...[email, passwordHash, name, tenantName, tenantSlug, hash, `${emailVerificationMs} milliseconds`],
+        ...[...valuesOf(mail), ...valuesOf(notice), ...originOf(request)],
+      )
+    },
+
     /** Somebody tried to register with an address that is taken: whoever has it is told, once a day. */
     async tellOfRegistration(email: string): Promise<void> {
       const mail = mails.seal({ kind: 'registration_refused', to: email })
@@ -116,7 +142,7 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
 
     /**
      * Whether the token was good: the address that it was mailed to is then the person's, and verified. Of a change the
-     * one before is told.
+     * one before is told; of a registration the person is made.
      */
     async verifyEmail(hash: Buffer, request: FastifyRequest): Promise<boolean> {
       const change = await ask<{ user_id: string | null; email: string; name: string }>(
@@ -132,7 +158,7 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
         return changed?.verified === true
       }
       const row = await ask<{ verified: boolean }>(
-        'select app.verify_email($1, $2, $3, $4) as verified',
+        'select app.verify_email($1, $2, $3, $4) or app.finish_registration($1, $2, $3, $4) as verified',
         ...[hash, ...originOf(request)],
       )
       return row?.verified === true
