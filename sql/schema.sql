@@ -1860,7 +1860,7 @@ grant select on app.tenant_accounts to app_operator;
 
 -- functions -----------------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text)
+CREATE OR REPLACE FUNCTION app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_signed_in boolean, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text)
  RETURNS record
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1880,6 +1880,9 @@ begin
     returning app.users.id into v_user_id;
     perform app.log_security('registered', v_user_id, v_invitation.tenant_id, null, p_request_id, p_address, p_user_agent, null);
   else
+    if not p_signed_in then
+      perform app.take_code(p_user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
+    end if;
     update app.users u
        set email_verified_at = coalesce(u.email_verified_at, now()),
            password_hash = coalesce(p_password_hash, u.password_hash),
@@ -1900,8 +1903,8 @@ begin
          accept_invitation.tenant_name, accept_invitation.user_id, accept_invitation.email, accept_invitation.name
     from app.tenants t, app.users u where t.tenant_id = v_invitation.tenant_id and u.id = v_user_id;
 end $function$;
-alter function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
-grant execute on function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
+alter function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_signed_in boolean, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
+grant execute on function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_signed_in boolean, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.activate_person(p_email text, p_reason text)
  RETURNS boolean
@@ -2240,7 +2243,7 @@ end $function$;
 alter function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text) owner to app_gate;
 grant execute on function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text) to app_operator;
 
-CREATE OR REPLACE FUNCTION app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2250,14 +2253,15 @@ declare
   v_me record;
 begin
   select * into v_me from app.person_of(p_secret);
+  perform app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
   perform app.mail_token(v_me.user_id, 'email_change', p_email, p_token_hash, p_lifetime, p_mail);
   perform app.write_mail(v_me.user_id, p_notice, interval '2 days',
                          exists (select from app.mails m where m.id = p_mail.id and m.state = 'waiting'));
   perform app.log_security('email_change_asked', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
                            jsonb_build_object('email', p_email));
 end $function$;
-alter function app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void

@@ -124,6 +124,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     mails,
     issuer: config.mfaIssuer,
   })
+  const codes = { sessions, secondFactors, recovery }
   const invited = makeInvitations({
     pool: pools.auth,
     mails,
@@ -174,7 +175,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
           const { registration: mode } = config
           anybody.register(registration, { mode, sessions, recovery, attempts, devices })
-          anybody.register(signIn, { sessions, recovery, secondFactors, attempts, devices })
+          anybody.register(signIn, { ...codes, attempts, devices })
           anybody.register(tokens, { sessions })
           anybody.register(recoveryRoutes, { sessions, recovery, devices })
 
@@ -182,7 +183,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
             person.register(auth)
             person.register(profile, { sessions })
             person.register(own, { sessions, own: ownRows, attempts })
-            person.register(ownEmail, { sessions, recovery, own: ownRows, attempts })
+            person.register(ownEmail, { ...codes, own: ownRows, attempts })
             person.register(mfa, { sessions, own: ownRows, secondFactors, attempts })
             person.register(erasure, { sessions, own: ownRows, secondFactors, attempts })
           })
@@ -190,7 +191,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         { prefix: '/auth' },
       )
 
-      api.register(acceptInvitation, { prefix: '/invitations', sessions, invitations: invited, attempts })
+      api.register(acceptInvitation, { prefix: '/invitations', ...codes, invitations: invited, attempts })
 
       api.register(async (tenant) => {
         tenant.register(auth, { apiKeys: keysInUse, verifyAccess: operatorTokens?.verifyAccess })

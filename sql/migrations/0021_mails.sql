@@ -227,10 +227,10 @@ create function app.ask_email_verification(
   $$;
 
 -- Mails a token to the address that is to be, and word of it to the one that is. Whether somebody has that address is not
--- asked before the token comes back, so nothing tells. Raises BH001.
+-- asked before the token comes back, so nothing tells. Raises BH001, and BH026, BH027 as app.take_code (0026).
 create function app.ask_email_change(
   p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail,
-  p_request_id text, p_address inet, p_user_agent text
+  p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text
 ) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -239,6 +239,7 @@ declare
   v_me record;
 begin
   select * into v_me from app.person_of(p_secret);
+  perform app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
   perform app.mail_token(v_me.user_id, 'email_change', p_email, p_token_hash, p_lifetime, p_mail);
   perform app.write_mail(v_me.user_id, p_notice, interval '2 days',
                          exists (select from app.mails m where m.id = p_mail.id and m.state = 'waiting'));
@@ -286,7 +287,7 @@ grant execute on function
   app.reset_password(bytea, text, text, inet, text),
   app.begin_email_verification(uuid, text, bytea, interval, app.sealed_mail, text, inet, text),
   app.ask_email_verification(bytea, text, bytea, interval, app.sealed_mail, text, inet, text),
-  app.ask_email_change(bytea, text, bytea, interval, app.sealed_mail, app.sealed_mail, text, inet, text),
+  app.ask_email_change(bytea, text, bytea, interval, app.sealed_mail, app.sealed_mail, bigint, bytea, text, inet, text),
   app.verify_email(bytea, text, inet, text)
 to app_auth;
 

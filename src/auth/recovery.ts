@@ -5,9 +5,10 @@
 import type { FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import { statement } from '../db/pool.ts'
-import { type MailValues, mailFrom, noticeTo, notifying, valuesOf } from '../mail/notices.ts'
+import { type MailValues, mailFrom, noNotice, noticeTo, notifying, valuesOf } from '../mail/notices.ts'
 import type { MailKeys } from '../mail/seal.ts'
 import { newMailedToken } from './mailed-tokens.ts'
+import type { ShownCode } from './second-factors.ts'
 import { originOf } from './security-log.ts'
 
 export type Registration = {
@@ -124,19 +125,25 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
       )
     },
 
-    /** Mails a token to the new address and word of it to the old one. Throws a DatabaseError, BH001. */
+    /**
+     * Mails a token to the new address and word of it to the old one. Throws a DatabaseError: BH001, BH026 without a code
+     * where one is needed, BH027 for one that is not good.
+     */
     async askEmailChange(
       secret: Buffer,
-      { from, to, name }: { from: string; to: string; name: string },
+      { userId, from, to, name }: { userId: string; from: string; to: string; name: string },
+      shown: ShownCode | undefined,
       request: FastifyRequest,
     ): Promise<void> {
       const { token, hash } = newMailedToken()
       const mail = mails.seal({ kind: 'email_change', to, name, token })
       const notice = mails.seal({ kind: 'email_change_notice', to: from, name })
       await ask(
-        `select app.ask_email_change($1, $2, $3, $4, ${mailFrom(5)}, ${mailFrom(9)}, $13, $14, $15)`,
-        ...[secret, to, hash, `${emailVerificationMs} milliseconds`],
-        ...[...valuesOf(mail), ...valuesOf(notice), ...originOf(request)],
+        `select from app.ask_email_change($1, $2, $3, $4, ${mailFrom(5)}, ${mailFrom(9)}, $13, $14, $15, $16, $17) asked,
+                lateral ${notifying(18, '$19 is not null')}`,
+        ...[secret, to, hash, `${emailVerificationMs} milliseconds`, ...valuesOf(mail), ...valuesOf(notice)],
+        ...[shown?.step ?? null, shown?.hash ?? null, ...originOf(request)],
+        ...(shown?.notice ?? noNotice(userId)),
       )
     },
 

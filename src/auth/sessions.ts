@@ -8,7 +8,7 @@ import type pg from 'pg'
 import type { EncryptionKey } from '../config.ts'
 import { statement } from '../db/pool.ts'
 import { isDatabaseError, Problem } from '../errors.ts'
-import { mailFrom, notifying } from '../mail/notices.ts'
+import { mailFrom, noNotice, notifying } from '../mail/notices.ts'
 import { sessionKeys } from './keys.ts'
 import type { Registration, Verification } from './recovery.ts'
 import { isGenuine, readRefreshToken, refreshToken, type SessionSeed, sessionSecret } from './refresh-tokens.ts'
@@ -162,7 +162,7 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs, verifiedOnly
                 lateral ${notifying(14, '$15 is not null')}`,
         ...[userId, tenantId ?? null, tenantSlug ?? null, session.secretHash, session.seed, session.keyId],
         ...[idle, max, ...originOf(request), shown?.step ?? null, shown?.hash ?? null],
-        ...(shown?.notice ?? [userId, null, null, null, null]),
+        ...(shown?.notice ?? noNotice(userId)),
       )
       return open(row, session)
     },

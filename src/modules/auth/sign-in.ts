@@ -1,12 +1,11 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
-import { type Attempts, FailedAttempt, failedAs } from '../../auth/attempts.ts'
+import { type Attempts, FailedAttempt } from '../../auth/attempts.ts'
+import { type Codes, showingCode } from '../../auth/codes.ts'
 import type { Devices } from '../../auth/devices.ts'
 import { isPassword } from '../../auth/passwords.ts'
-import type { Recovery } from '../../auth/recovery.ts'
-import type { SecondFactors } from '../../auth/second-factors.ts'
-import type { OpenSession, Sessions } from '../../auth/sessions.ts'
-import { isDatabaseError, Problem } from '../../errors.ts'
+import type { OpenSession } from '../../auth/sessions.ts'
+import { Problem } from '../../errors.ts'
 import { Uuid } from '../../lib/schemas.ts'
 import { answerTokens, Code, Email, InCookie, Password, TokenAnswer } from './answers.ts'
 import { choosingTenant } from './refusals.ts'
@@ -54,33 +53,20 @@ async function knowPassword(
 
 type Opening = Pick<Static<typeof Credentials>, 'email' | 'tenant_id' | 'tenant_slug' | 'totp'> & { userId: string }
 
-async function openSession(
-  { sessions, secondFactors, recovery }: Options,
+const openSession = (
+  parts: Options,
   { userId, email, tenant_id: tenantId, tenant_slug: tenantSlug, totp }: Opening,
   request: FastifyRequest,
-): Promise<OpenSession> {
-  const shown = totp === undefined ? undefined : await secondFactors.readCode({ userId, email }, totp, request.log)
-  try {
-    return await choosingTenant(sessions, { userId, tenantId, slug: tenantSlug }, request, () =>
-      sessions.start(userId, { tenantId, tenantSlug }, request, shown),
-    )
-  } catch (error) {
-    if (!isDatabaseError(error) || error.code !== 'BH027') throw error
-    await sessions.logRefusal(request, 'mfa_refused', { userId })
-    await recovery.tellOfCode(userId, email)
-    throw failedAs('invalid_code', error)
-  }
-}
+): Promise<OpenSession> =>
+  showingCode(parts, { person: { userId, email }, code: totp }, request, (shown) =>
+    choosingTenant(parts.sessions, { userId, tenantId, slug: tenantSlug }, request, () =>
+      parts.sessions.start(userId, { tenantId, tenantSlug }, request, shown),
+    ),
+  )
 
 // What the world may ask of us
 
-type Options = {
-  sessions: Sessions
-  recovery: Recovery
-  secondFactors: SecondFactors
-  attempts: Attempts
-  devices: Devices
-}
+type Options = Codes & { attempts: Attempts; devices: Devices }
 
 export const signIn: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
   const { devices } = parts
