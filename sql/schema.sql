@@ -724,6 +724,7 @@ create table app.mails (
   due_at      timestamp with time zone  not null default now(),
   expires_at  timestamp with time zone  not null default (now() + '2 days'::interval),
   failure     text,
+  request_id  text,
   created_at  timestamp with time zone  not null default now(),
   settled_at  timestamp with time zone,
   constraint mails_pkey PRIMARY KEY (id),
@@ -745,6 +746,7 @@ comment on column app.mails.state is 'void: one for nobody, which is written so 
 comment on column app.mails.due_at is 'When it is tried (again). While it is being sent: when whoever does so is given up.';
 comment on column app.mails.expires_at is 'Afterwards it is not worth sending.';
 comment on column app.mails.failure is 'Why the last attempt failed, as a code; what servers say may quote addresses.';
+comment on column app.mails.request_id is 'Of what is told to tenants only when it was sent.';
 alter table app.mails enable row level security;
 alter table app.mails force row level security;
 
@@ -753,7 +755,7 @@ create policy gate on app.mails as permissive for all to app_gate
   with check (true);
 
 grant delete, insert, select on app.mails to app_gate;
-grant update (sealed, state, attempts, due_at, failure, settled_at) on app.mails to app_gate;
+grant update (sealed, state, attempts, due_at, failure, request_id, settled_at) on app.mails to app_gate;
 
 CREATE INDEX mails_due ON app.mails USING btree (due_at) WHERE (state = 'waiting'::text);
 CREATE INDEX mails_settled ON app.mails USING btree (settled_at) WHERE (state <> 'waiting'::text);
@@ -1301,7 +1303,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registration_asked'::text, 'registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'person_deactivated'::text, 'person_activated'::text, 'mfa_forgotten'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registration_asked'::text, 'registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'profile_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'person_deactivated'::text, 'person_activated'::text, 'mfa_forgotten'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -2269,7 +2271,8 @@ CREATE OR REPLACE FUNCTION app.ask_email_verification(p_secret bytea, p_email te
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select app.begin_email_verification((app.person_of(p_secret)).user_id, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+    select app.mail_verification(me.user_id, me.session_id, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+      from app.person_of(p_secret) me
   $function$;
 alter function app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
@@ -2285,7 +2288,8 @@ declare
   v_user_id uuid      := case when v_holder.status = 'active' then v_holder.id end;
 begin
   perform app.mail_token(v_user_id, 'password_reset', p_email, p_token_hash, p_lifetime, p_mail);
-  perform app.log_security('password_forgotten', v_user_id, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
+  update app.mails m set request_id = p_request_id where m.id = p_mail.id;
+  perform app.note_security('password_forgotten', v_user_id, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
 end $function$;
 alter function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
@@ -2821,17 +2825,12 @@ grant execute on function app.begin_attempt(p_kind text, p_name text, p_free int
 
 CREATE OR REPLACE FUNCTION app.begin_email_verification(p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
- LANGUAGE plpgsql
+ LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-begin
-  if not exists (select from app.users u where u.id = p_user_id and u.email = p_email and u.email_verified_at is null) then
-    return;
-  end if;
-  perform app.mail_token(p_user_id, 'email_verification', p_email, p_token_hash, p_lifetime, p_mail);
-  perform app.log_security('email_verification_asked', p_user_id, null, null, p_request_id, p_address, p_user_agent, null);
-end $function$;
+    select app.mail_verification(p_user_id, null, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+  $function$;
 alter function app.begin_email_verification(p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.begin_email_verification(p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
@@ -5390,8 +5389,7 @@ begin
      from app.memberships m
     where m.user_id = p_user_id and m.status = 'active'
       and case when p_event in ('logged_in', 'logged_out', 'tenant_switched', 'session_ended', 'refresh_reused') then m.tenant_id = p_tenant_id
-               else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified', 'mfa_enabled', 'mfa_disabled',
-                                'recovery_code_used', 'recovery_codes_replaced', 'person_deactivated', 'person_activated', 'mfa_forgotten') end
+               else p_tenant_id is null and p_event <> 'person_erased' end
     order by m.tenant_id;
 end $function$;
 alter function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
@@ -5453,6 +5451,20 @@ begin
   perform app.write_mail(p_user_id, p_mail, p_lifetime, p_user_id is not null and not v_enough);
 end $function$;
 alter function app.mail_token(p_user_id uuid, p_purpose text, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.mail_verification(p_user_id uuid, p_session_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not exists (select from app.users u where u.id = p_user_id and u.email = p_email and u.email_verified_at is null) then
+    return;
+  end if;
+  perform app.mail_token(p_user_id, 'email_verification', p_email, p_token_hash, p_lifetime, p_mail);
+  perform app.log_security('email_verification_asked', p_user_id, null, p_session_id, p_request_id, p_address, p_user_agent, null);
+end $function$;
+alter function app.mail_verification(p_user_id uuid, p_session_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.make_context_key(p_replace boolean)
  RETURNS void
@@ -6328,15 +6340,24 @@ CREATE OR REPLACE FUNCTION app.settle_mail(p_id uuid, p_attempt integer, p_sent 
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_mail       app.mails;
+  v_is_current boolean;
 begin
   if p_again is not null and not p_sent then
     update app.mails m set due_at = now() + p_again, failure = p_failure
      where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   else
     update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = '', failure = p_failure, settled_at = now()
-     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
+     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting'
+    returning * into v_mail;
   end if;
-  return found;
+  v_is_current := found;
+  if v_mail.state = 'sent' and v_mail.kind = 'password_reset' then
+    perform app.audit_event(m.tenant_id, m.user_id, 'system', null, v_mail.request_id, null, 'password_forgotten')
+       from app.memberships m where m.user_id = v_mail.user_id and m.status = 'active' order by m.tenant_id;
+  end if;
+  return v_is_current;
 end $function$;
 alter function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) owner to app_gate;
 grant execute on function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) to app_worker;
@@ -6688,22 +6709,26 @@ alter function app.unsealed_audit_entries(p_limit integer) owner to app_audit;
 comment on function app.unsealed_audit_entries(p_limit integer) is 'Hands out what is to be sealed, under the lock that makes the sealer one.';
 grant execute on function app.unsealed_audit_entries(p_limit integer) to app_worker;
 
-CREATE OR REPLACE FUNCTION app.update_profile(p_secret bytea, p_name text, p_version integer)
+CREATE OR REPLACE FUNCTION app.update_profile(p_secret bytea, p_name text, p_version integer, p_request_id text, p_address inet, p_user_agent text)
  RETURNS integer
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
+  v_me      record;
   v_changed int;
 begin
-  update app.users u set name = p_name
-   where u.id = (select f.user_id from app.find_profile(p_secret) f) and (p_version is null or u.version = p_version);
+  select * into v_me from app.find_profile(p_secret);
+  update app.users u set name = p_name where u.id = v_me.user_id and (p_version is null or u.version = p_version);
   get diagnostics v_changed = row_count;
+  if v_changed > 0 then
+    perform app.log_security('profile_changed', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+  end if;
   return v_changed;
 end $function$;
-alter function app.update_profile(p_secret bytea, p_name text, p_version integer) owner to app_gate;
-grant execute on function app.update_profile(p_secret bytea, p_name text, p_version integer) to app_auth;
+alter function app.update_profile(p_secret bytea, p_name text, p_version integer, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.update_profile(p_secret bytea, p_name text, p_version integer, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.uuidv7()
  RETURNS uuid

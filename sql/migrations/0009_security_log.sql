@@ -9,7 +9,7 @@ create table app.security_log (
   event            text        not null check (event in ('registration_asked', 'registered', 'logged_in', 'login_failed', 'logged_out', 'refresh_reused', 'tenant_refused',
                                                       'session_ended', 'tenant_switched', 'tenant_left', 'tenant_joined', 'person_made', 'password_changed', 'password_refused',
                                                       'password_forgotten', 'password_reset', 'email_verification_asked', 'email_verified',
-                                                      'email_change_asked', 'email_changed', 'token_refused',
+                                                      'email_change_asked', 'email_changed', 'profile_changed', 'token_refused',
                                                       'mfa_enrolled', 'mfa_enabled', 'mfa_disabled', 'mfa_refused', 'recovery_code_used',
                                                       'recovery_codes_replaced', 'attempt_refused',
                                                       'person_deactivated', 'person_activated', 'mfa_forgotten',
@@ -58,9 +58,11 @@ begin
   values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'));
 end $$;
 
--- What happened goes into the audit log as well: of the tenant that a session is in, and of every tenant of a person
--- whose way to sign in has changed. Not who signed in outside any tenant: that would tell a tenant of others. What was done
--- to a person from the command line (0033) was done by the system.
+-- What happened goes into the audit log as well, by one rule: what a person does with their account, of which no tenant is
+-- named, into that of each tenant of theirs; what they do with a session, into that of the tenant which it is in. Not who
+-- signed in outside any tenant: that would tell a tenant of others. Whatever else names a tenant is written there by the
+-- triggers of its rows. What was done to a person from the command line (0033) was done by the system; that they were erased
+-- from the log (0017) is no new entry about them.
 create function app.log_security(
   p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb
 ) returns void
@@ -75,8 +77,7 @@ begin
      from app.memberships m
     where m.user_id = p_user_id and m.status = 'active'
       and case when p_event in ('logged_in', 'logged_out', 'tenant_switched', 'session_ended', 'refresh_reused') then m.tenant_id = p_tenant_id
-               else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified', 'mfa_enabled', 'mfa_disabled',
-                                'recovery_code_used', 'recovery_codes_replaced', 'person_deactivated', 'person_activated', 'mfa_forgotten') end
+               else p_tenant_id is null and p_event <> 'person_erased' end
     order by m.tenant_id;
 end $$;
 

@@ -188,16 +188,22 @@ create function app.find_profile(
   $$;
 
 -- Answers the changed row count: 0 when the session has ended, or p_version is not the current one.
-create function app.update_profile(p_secret bytea, p_name text, p_version int) returns int
+create function app.update_profile(
+  p_secret bytea, p_name text, p_version int, p_request_id text, p_address inet, p_user_agent text
+) returns int
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
 declare
+  v_me      record;
   v_changed int;
 begin
-  update app.users u set name = p_name
-   where u.id = (select f.user_id from app.find_profile(p_secret) f) and (p_version is null or u.version = p_version);
+  select * into v_me from app.find_profile(p_secret);
+  update app.users u set name = p_name where u.id = v_me.user_id and (p_version is null or u.version = p_version);
   get diagnostics v_changed = row_count;
+  if v_changed > 0 then
+    perform app.log_security('profile_changed', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+  end if;
   return v_changed;
 end $$;
 
@@ -230,7 +236,7 @@ grant execute on function
   app.find_session_seed(uuid),
   app.rotate_refresh(uuid, int, interval, interval, text, inet, text),
   app.find_profile(bytea),
-  app.update_profile(bytea, text, int),
+  app.update_profile(bytea, text, int, text, inet, text),
   app.end_session(uuid, boolean, text, inet, text)
 to app_auth;
 grant usage on type app.signed_in to app_auth;

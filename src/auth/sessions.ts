@@ -201,12 +201,14 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs, verifiedOnly
     },
 
     /** Whether it was changed: not when the session has ended, or the version is another by now. */
-    async changeName(secret: Buffer, name: string, version: number | null): Promise<boolean> {
+    async changeName(
+      secret: Buffer,
+      { name, version }: { name: string; version: number | null },
+      request: FastifyRequest,
+    ): Promise<boolean> {
       const { changed } = await ask<{ changed: number }>(
-        'select app.update_profile($1, $2, $3) as changed',
-        secret,
-        name,
-        version,
+        'select app.update_profile($1, $2, $3, $4, $5, $6) as changed',
+        ...[secret, name, version, ...originOf(request)],
       )
       return changed > 0
     },
