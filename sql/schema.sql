@@ -2220,7 +2220,7 @@ end $function$;
 alter function app.append_retired_seals(p_month text, p_seals jsonb) owner to app_audit;
 grant execute on function app.append_retired_seals(p_month text, p_seals jsonb) to app_worker;
 
-CREATE OR REPLACE FUNCTION app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text)
+CREATE OR REPLACE FUNCTION app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text, p_owners uuid[], p_mails app.sealed_mail[])
  RETURNS uuid
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2230,11 +2230,21 @@ declare
   v_operator app.operators;
   v_outside  text;
   v_id       uuid := app.uuidv7();
+  v_owners   uuid[];
 begin
   select * into v_operator from app.operators o where o.id = (app.operator_context())[3]::uuid;
   if not exists (select from app.tenants t where t.tenant_id = p_tenant_id and t.status = 'active') then
     return null;
   end if;
+  v_owners := array(select m.user_id from app.memberships m join app.users u on u.id = m.user_id
+                     where m.tenant_id = p_tenant_id and m.role = 'owner' and m.status = 'active' and u.status = 'active');
+  if not v_owners <@ p_owners then
+    raise exception 'somebody has become an owner meanwhile' using errcode = '40001';
+  end if;
+  perform app.write_mail(w.user_id, row(w.id, w.kind, w.key_id, w.sealed)::app.sealed_mail, interval '2 days', (
+            select count(*) < 10 from app.mails x
+             where x.user_id = w.user_id and x.kind = w.kind and x.created_at > now() - interval '1 hour' and x.state <> 'void'))
+     from unnest(p_owners, p_mails) w (user_id, id, kind, key_id, sealed) where w.user_id = any (v_owners);
   v_outside := app.step_in(p_tenant_id);
   insert into app.access_grants (tenant_id, id, operator_id, operator_email, reason, access, hours)
   values (p_tenant_id, v_id, v_operator.id, v_operator.email, p_reason, p_access, p_hours);
@@ -2242,8 +2252,8 @@ begin
   perform app.log_operation('access_asked', p_tenant_id, jsonb_build_object('grant_id', v_id, 'reason', p_reason, 'access', p_access));
   return v_id;
 end $function$;
-alter function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text) owner to app_gate;
-grant execute on function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text) to app_operator;
+alter function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text, p_owners uuid[], p_mails app.sealed_mail[]) owner to app_gate;
+grant execute on function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text, p_owners uuid[], p_mails app.sealed_mail[]) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
@@ -2465,7 +2475,7 @@ begin
       from (select app.uuidv7() as id, o.row as old_row, n.row as new_row
               from (select row_number() over () as place, to_jsonb(r) as row from affected_rows r) o
               full join (select row_number() over () as place, to_jsonb(r) as row from new_rows r) n using (place)
-             order by place) w;
+             order by n.row ->> 'id', place) w;
   else
     insert into app.audit_log
            (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
@@ -2475,7 +2485,8 @@ begin
            lower(tg_op), tg_table_name, (w.row ->> 'id')::uuid,
            case when tg_op = 'DELETE' then case when tg_nargs = 0 then w.row else app.audited_image(w.row, 'old_row', tg_argv, v_context[1], w.id) end end,
            case when tg_op = 'INSERT' then case when tg_nargs = 0 then w.row else app.audited_image(w.row, 'new_row', tg_argv, v_context[1], w.id) end end
-      from (select app.uuidv7() as id, to_jsonb(r) as row from affected_rows r) w;
+      from (select app.uuidv7() as id, o.row
+              from (select r.row from (select to_jsonb(r) as row from affected_rows r offset 0) r order by r.row ->> 'id') o) w;
   end if;
   return null;
 end $function$;
@@ -3401,9 +3412,11 @@ declare
 begin
   select * into v_own from app.operator_sessions s where s.secret_hash = sha256(p_secret);
   for v_ended in
-    update app.operator_sessions s set revoked_at = now()
-     where s.revoked_at is null and (s.id = v_own.id or p_everywhere and s.operator_id = v_own.operator_id)
-    returning s.*
+    with ended as (
+      update app.operator_sessions s set revoked_at = now()
+       where s.revoked_at is null and (s.id = v_own.id or p_everywhere and s.operator_id = v_own.operator_id)
+      returning s.*)
+    select * from ended order by id
   loop
     perform app.log_operator('operator_logged_out', v_ended.operator_id, null, v_ended.id, p_request_id, p_address, p_user_agent,
                              jsonb_build_object('everywhere', p_everywhere));
@@ -3460,11 +3473,13 @@ declare
   v_ended app.sessions;
 begin
   for v_ended in
-    update app.sessions s set revoked_at = now()
-     where s.revoked_at is null
-       and (s.id = p_session_id
-            or p_everywhere and s.user_id = (select o.user_id from app.sessions o where o.id = p_session_id))
-    returning s.*
+    with ended as (
+      update app.sessions s set revoked_at = now()
+       where s.revoked_at is null
+         and (s.id = p_session_id
+              or p_everywhere and s.user_id = (select o.user_id from app.sessions o where o.id = p_session_id))
+      returning s.*)
+    select * from ended order by id  -- in the order of the table others' rows had a part
   loop
     perform app.log_security('logged_out', v_ended.user_id, v_ended.selected_tenant_id, v_ended.id,
                              p_request_id, p_address, p_user_agent, jsonb_build_object('everywhere', p_everywhere));
@@ -4746,10 +4761,10 @@ declare
   v_context text[] := app.owner_context();
 begin
   update app.access_grants g
-     set access = coalesce(p_access, 'read'), hours = least(coalesce(p_hours, g.hours), g.hours), granted_by = v_context[3]::uuid, granted_at = now(),
-         expires_at = now() + make_interval(hours => least(coalesce(p_hours, g.hours), g.hours))
+     set access = coalesce(p_access, 'read'), hours = coalesce(p_hours, g.hours), granted_by = v_context[3]::uuid, granted_at = now(),
+         expires_at = now() + make_interval(hours => coalesce(p_hours, g.hours))
    where g.tenant_id = v_context[1]::uuid and g.id = p_id and g.granted_at is null and g.ended_at is null
-     and (coalesce(p_access, 'read') = 'read' or g.access = 'write');
+     and (coalesce(p_access, 'read') = 'read' or g.access = 'write') and coalesce(p_hours, g.hours) <= g.hours;
   return found;
 end $function$;
 alter function app.give_access(p_id uuid, p_access text, p_hours integer) owner to app_gate;
@@ -5737,6 +5752,32 @@ begin
   return v_context;
 end $function$;
 alter function app.owner_context() owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.owners_to_tell(p_secret bytea, p_tenant_id uuid)
+ RETURNS TABLE(user_id uuid, email text, name text, tenant_name text, operator_name text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_operator text;
+begin
+  select o.name into v_operator
+    from app.operator_sessions s join app.operators o on o.id = s.operator_id
+   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
+  if not found then
+    raise exception 'no such session' using errcode = 'BH001';
+  end if;
+  return query
+    select u.id, u.email, u.name, t.name, v_operator
+      from app.tenants t
+      join app.memberships m on m.tenant_id = t.tenant_id and m.role = 'owner' and m.status = 'active'
+      join app.users u on u.id = m.user_id and u.status = 'active'
+     where t.tenant_id = p_tenant_id and t.status = 'active'
+     order by u.id;
+end $function$;
+alter function app.owners_to_tell(p_secret bytea, p_tenant_id uuid) owner to app_gate;
+grant execute on function app.owners_to_tell(p_secret bytea, p_tenant_id uuid) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.pad_personal(p_value text)
  RETURNS bytea
