@@ -1456,6 +1456,7 @@ alter table app.tenants owner to app_owner;
 comment on table app.tenants is 'One row: one customer, and the edge of everything that is theirs.';
 comment on column app.tenants.audit_retention_days is 'How long the audit log is kept, counted from the end of the month of an entry. Null: for ever.';
 comment on column app.tenants.legal_hold_since is 'While it is not null, nothing of this tenant''s audit log is dropped or erased.';
+comment on column app.tenants.legal_hold_reason is 'Whoever runs the service says it, and reads it; it may speak of others. The tenant''s own log does not show it, the security log does.';
 comment on column app.tenants.erase_after is 'Of a tenant that is marked: until then it can be activated again.';
 comment on column app.tenants.erasure_began_at is 'From then on it cannot.';
 comment on column app.tenants.mfa_required is 'People enter by sessions in which a second factor was shown.';
@@ -1482,19 +1483,19 @@ create policy gate on app.tenants as permissive for all to app_gate
 create policy read on app.tenants as permissive for select to app_api, app_worker
   using (true);
 
-grant select on app.tenants to app_auditor;
 grant delete, insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
-grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds), update (name, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_api;
+grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, legal_hold_since, mfa_required, session_idle_seconds, session_max_seconds), update (name, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_api;
+grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, legal_hold_since, deletion_marked_at, erase_after, erasure_began_at, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_auditor;
 grant select (id, tenant_id), update (slug, name, status, updated_at, audit_retention_days, legal_hold_since, legal_hold_reason, deletion_marked_at, erase_after, erasure_began_at, allowed_networks) on app.tenants to app_gate;
 
 CREATE INDEX tenants_erasure ON app.tenants USING btree (erase_after) WHERE (status = 'deleting'::text);
 
-CREATE TRIGGER audit_delete AFTER DELETE ON app.tenants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_delete AFTER DELETE ON app.tenants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('legal_hold_reason');
 alter table app.tenants enable always trigger audit_delete;
-CREATE TRIGGER audit_insert AFTER INSERT ON app.tenants REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_insert AFTER INSERT ON app.tenants REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('legal_hold_reason');
 alter table app.tenants enable always trigger audit_insert;
-CREATE TRIGGER audit_update AFTER UPDATE ON app.tenants REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_update AFTER UPDATE ON app.tenants REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('legal_hold_reason');
 alter table app.tenants enable always trigger audit_update;
 CREATE TRIGGER version BEFORE UPDATE ON app.tenants FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.tenants enable always trigger version;
@@ -2081,10 +2082,11 @@ CREATE OR REPLACE FUNCTION app.allowed_networks()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  return (select t.allowed_networks from app.tenants t where t.tenant_id = app.tenant_id() and app.can('tenant:write'));
+  return (select t.allowed_networks from app.tenants t
+           where t.tenant_id = app.tenant_id() and (app.can('tenant:write') or app.can('audit:read')));
 end $function$;
 alter function app.allowed_networks() owner to app_gate;
-comment on function app.allowed_networks() is 'From where this tenant is entered, for those who may change it; null for others.';
+comment on function app.allowed_networks() is 'From where this tenant is entered, for those who may change it or read the audit log, which says it; null for others.';
 grant execute on function app.allowed_networks() to app_api;
 
 CREATE OR REPLACE FUNCTION app.announce_access(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_address inet)

@@ -591,6 +591,9 @@ export interface Tenants {
    */
   erasure_began_at: string | null;
   id: Generated<string>;
+  /**
+   * Whoever runs the service says it, and reads it; it may speak of others. The tenant's own log does not show it, the security log does.
+   */
   legal_hold_reason: string | null;
   /**
    * While it is not null, nothing of this tenant's audit log is dropped or erased.
