@@ -100,7 +100,7 @@ async function knowPassword(
 type Opening = Pick<Static<typeof Credentials>, 'email' | 'tenant_id' | 'tenant_slug' | 'totp'> & { userId: string }
 
 async function openSession(
-  { sessions, secondFactors, recovery }: Options,
+  { sessions, secondFactors }: Options,
   { userId, email, tenant_id: tenantId, tenant_slug: tenantSlug, totp }: Opening,
   request: FastifyRequest,
 ): Promise<OpenSession> {
@@ -112,7 +112,7 @@ async function openSession(
   } catch (error) {
     if (!isDatabaseError(error) || error.code !== 'BH027') throw error
     await sessions.logRefusal(request, 'mfa_refused', { userId })
-    await recovery.tellOfCode(userId, email)
+    await secondFactors.tellOfCode(userId, email)
     throw failedAs('invalid_code', error)
   }
 }
