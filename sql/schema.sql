@@ -825,6 +825,8 @@ create policy change on app.memberships as permissive for update to app_api
 create policy erase on app.memberships as permissive for all to app_gate
   using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
   with check (false);
+create policy expire on app.memberships as permissive for delete to app_worker
+  using (((status = 'invited'::text) AND (expires_at <= (now() - '30 days'::interval))));
 create policy gate on app.memberships as permissive for all to app_gate
   using (true)
   with check (true);
@@ -837,6 +839,7 @@ create policy work on app.memberships as permissive for select to app_worker
 
 grant delete on app.memberships to app_api;
 grant delete, insert, select on app.memberships to app_gate;
+grant delete on app.memberships to app_worker;
 grant insert (role, status, email, name, token_hash, expires_at), select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at), update (role, status, token_hash, expires_at) on app.memberships to app_api;
 grant select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at) on app.memberships to app_auditor;
 grant select (tenant_id, id), update (user_id, status, email, name, token_hash, expires_at) on app.memberships to app_gate;
@@ -1222,6 +1225,8 @@ CREATE TRIGGER audit_insert AFTER INSERT ON app.roles REFERENCING NEW TABLE AS a
 alter table app.roles enable always trigger audit_insert;
 CREATE TRIGGER audit_update AFTER UPDATE ON app.roles REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.roles enable always trigger audit_update;
+CREATE TRIGGER keep_few BEFORE INSERT ON app.roles FOR EACH ROW EXECUTE FUNCTION app.keep_roles_few();
+alter table app.roles enable always trigger keep_few;
 CREATE TRIGGER version BEFORE UPDATE ON app.roles FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.roles enable always trigger version;
 
@@ -5102,6 +5107,22 @@ begin
 end $function$;
 alter function app.keep_previous_secret() owner to app_gate;
 grant execute on function app.keep_previous_secret() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.keep_roles_few()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform from app.tenants t where t.tenant_id = new.tenant_id for no key update;
+  if (select count(*) from app.roles r where r.tenant_id = new.tenant_id) >= 100 then
+    raise exception 'a tenant has 100 roles of its own' using errcode = '23514', constraint = 'roles_few';
+  end if;
+  return new;
+end $function$;
+alter function app.keep_roles_few() owner to app_gate;
+grant execute on function app.keep_roles_few() to app_owner;
 
 CREATE OR REPLACE FUNCTION app.key_used_at(p_key_id uuid)
  RETURNS timestamp with time zone
