@@ -1358,6 +1358,86 @@ create policy gate on app.statistics as permissive for all to app_gate
 grant delete, insert, select on app.statistics to app_gate;
 
 
+-- app.tasks -----------------------------------------------------------------------------------------------------------
+
+create table app.tasks (
+  tenant_id     uuid                      not null default app.tenant_id(),
+  id            uuid                      not null default app.uuidv7(),
+  project_id    uuid                      not null,
+  title         text                      not null,
+  description   text                      not null default ''::text,
+  status        text                      not null default 'todo'::text,
+  priority      text                      not null default 'normal'::text,
+  assignee_id   uuid,
+  due_at        timestamp with time zone,
+  completed_at  timestamp with time zone,
+  created_at    timestamp with time zone  not null default now(),
+  updated_at    timestamp with time zone  not null default now(),
+  version       integer                   not null default 1,
+  constraint tasks_pkey PRIMARY KEY (tenant_id, id),
+  constraint tasks_assignee_id_fkey FOREIGN KEY (tenant_id, assignee_id) REFERENCES app.memberships(tenant_id, user_id) ON DELETE SET NULL (assignee_id),
+  constraint tasks_project_id_fkey FOREIGN KEY (tenant_id, project_id) REFERENCES app.projects(tenant_id, id),
+  constraint tasks_completed_at_check CHECK (((status = 'done'::text) = (completed_at IS NOT NULL))),
+  constraint tasks_description_check CHECK ((char_length(description) <= 10000)),
+  constraint tasks_priority_check CHECK ((priority = ANY (ARRAY['low'::text, 'normal'::text, 'high'::text]))),
+  constraint tasks_status_check CHECK ((status = ANY (ARRAY['todo'::text, 'in_progress'::text, 'done'::text]))),
+  constraint tasks_title_check CHECK (((char_length(title) >= 1) AND (char_length(title) <= 200)))
+);
+alter table app.tasks owner to app_owner;
+comment on table app.tasks is 'One row: one task of one project.';
+comment on column app.tasks.assignee_id is 'The person, who is a member of this tenant.';
+alter table app.tasks enable row level security;
+alter table app.tasks force row level security;
+
+create policy wall on app.tasks as restrictive for all to public
+  using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
+  with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy add on app.tasks as permissive for insert to app_api
+  with check (true);
+create policy audit on app.tasks as permissive for select to app_auditor
+  using (true);
+create policy change on app.tasks as permissive for update to app_api
+  using (true)
+  with check (true);
+create policy erase on app.tasks as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
+create policy read on app.tasks as permissive for select to app_api, app_worker
+  using (true);
+create policy remove on app.tasks as permissive for delete to app_api
+  using (( SELECT app.can('tasks:delete'::text) AS can));
+
+grant delete, select on app.tasks to app_api;
+grant select on app.tasks to app_auditor;
+grant delete on app.tasks to app_gate;
+grant select on app.tasks to app_worker;
+grant insert (project_id, title, description, status, priority, assignee_id, due_at, completed_at), update (project_id, title, description, status, priority, assignee_id, due_at, completed_at) on app.tasks to app_api;
+grant select (tenant_id, id) on app.tasks to app_gate;
+
+CREATE INDEX tasks_assignee ON app.tasks USING btree (tenant_id, assignee_id, created_at, id);
+CREATE INDEX tasks_created ON app.tasks USING btree (tenant_id, created_at, id);
+CREATE INDEX tasks_due ON app.tasks USING btree (tenant_id, (
+CASE
+    WHEN (due_at IS NULL) THEN 'infinity'::timestamp with time zone
+    ELSE due_at
+END), id);
+CREATE INDEX tasks_priority ON app.tasks USING btree (tenant_id, priority, created_at, id);
+CREATE INDEX tasks_project ON app.tasks USING btree (tenant_id, project_id, created_at, id);
+CREATE INDEX tasks_status ON app.tasks USING btree (tenant_id, status, created_at, id);
+CREATE INDEX tasks_updated ON app.tasks USING btree (tenant_id, updated_at, id);
+
+CREATE TRIGGER audit_delete AFTER DELETE ON app.tasks REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.tasks enable always trigger audit_delete;
+CREATE TRIGGER audit_insert AFTER INSERT ON app.tasks REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.tasks enable always trigger audit_insert;
+CREATE TRIGGER audit_update AFTER UPDATE ON app.tasks REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.tasks enable always trigger audit_update;
+CREATE TRIGGER keep_completion BEFORE INSERT OR UPDATE ON app.tasks FOR EACH ROW EXECUTE FUNCTION app.keep_completion();
+alter table app.tasks enable always trigger keep_completion;
+CREATE TRIGGER version BEFORE UPDATE ON app.tasks FOR EACH ROW EXECUTE FUNCTION app.count_version();
+alter table app.tasks enable always trigger version;
+
+
 -- app.tenant_counts ---------------------------------------------------------------------------------------------------
 
 create table app.tenant_counts (
@@ -4917,6 +4997,23 @@ begin
 end $function$;
 alter function app.keep_an_owner() owner to app_gate;
 grant execute on function app.keep_an_owner() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.keep_completion()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if new.status = 'done' then
+    new.completed_at := coalesce(new.completed_at, now());
+  elsif tg_op = 'UPDATE' and new.completed_at is not distinct from old.completed_at then
+    new.completed_at := null;
+  end if;
+  return new;
+end $function$;
+alter function app.keep_completion() owner to app_gate;
+grant execute on function app.keep_completion() to app_owner;
 
 CREATE OR REPLACE FUNCTION app.keep_operator_answer(p_key text, p_fingerprint bytea, p_status integer, p_headers jsonb, p_body text)
  RETURNS void

@@ -41,6 +41,8 @@ import { tenants } from './modules/operators/tenants.ts'
 import { problemKinds } from './modules/problems.ts'
 import { projects } from './modules/projects.ts'
 import { roles } from './modules/roles.ts'
+import { tasksOfProject } from './modules/tasks/of-project.ts'
+import { tasks } from './modules/tasks/tasks.ts'
 import { ownTenant } from './modules/tenant.ts'
 import { acceptInvitation } from './modules/users/accept.ts'
 import { invitations } from './modules/users/invitations.ts'
@@ -197,6 +199,8 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         })
 
         tenant.register(projects, { prefix: '/projects' })
+        tenant.register(tasks, { prefix: '/tasks' })
+        tenant.register(tasksOfProject, { prefix: '/projects' })
         tenant.register(ownTenant, { prefix: '/tenant' })
         tenant.register(users, { prefix: '/users', invitations: invited })
         tenant.register(invitations, { prefix: '/invitations', invitations: invited })

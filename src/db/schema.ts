@@ -533,6 +533,25 @@ export interface Statistics {
   numbers: Json;
 }
 
+export interface Tasks {
+  /**
+   * The person, who is a member of this tenant.
+   */
+  assignee_id: string | null;
+  completed_at: string | null;
+  created_at: Generated<string>;
+  description: Generated<string>;
+  due_at: string | null;
+  id: Generated<string>;
+  priority: Generated<"low" | "normal" | "high">;
+  project_id: string;
+  status: Generated<"todo" | "in_progress" | "done">;
+  tenant_id: Generated<string>;
+  title: string;
+  updated_at: Generated<string>;
+  version: Generated<number>;
+}
+
 export interface TenantAccounts {
   created_at: string | null;
   deletion_marked_at: string | null;
@@ -650,6 +669,7 @@ export interface Database {
   security_log: SecurityLog;
   sessions: Sessions;
   statistics: Statistics;
+  tasks: Tasks;
   tenant_accounts: TenantAccounts;
   tenant_counts: TenantCounts;
   tenants: Tenants;
@@ -669,6 +689,9 @@ export type Permission =
   | "projects:write"
   | "roles:read"
   | "roles:write"
+  | "tasks:delete"
+  | "tasks:read"
+  | "tasks:write"
   | "tenant:read"
   | "tenant:write"
   | "users:invite"
