@@ -5539,6 +5539,18 @@ begin
 end $function$;
 alter function app.may_give(p_tenant_id uuid, p_own_role text, p_held text[], p_role text) owner to app_gate;
 
+CREATE OR REPLACE FUNCTION app.members_among(p_user_ids uuid[])
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select m.user_id from app.memberships m
+     where m.tenant_id = (select app.tenant_id()) and m.user_id = any (p_user_ids) and (select app.can('tasks:write'))
+  $function$;
+alter function app.members_among(p_user_ids uuid[]) owner to app_gate;
+grant execute on function app.members_among(p_user_ids uuid[]) to app_api;
+
 CREATE OR REPLACE FUNCTION app.mind_audit_era()
  RETURNS void
  LANGUAGE plpgsql

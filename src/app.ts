@@ -41,6 +41,7 @@ import { tenants } from './modules/operators/tenants.ts'
 import { problemKinds } from './modules/problems.ts'
 import { projects } from './modules/projects.ts'
 import { roles } from './modules/roles.ts'
+import { taskBulk } from './modules/tasks/bulk.ts'
 import { tasksOfProject } from './modules/tasks/of-project.ts'
 import { tasks } from './modules/tasks/tasks.ts'
 import { ownTenant } from './modules/tenant.ts'
@@ -200,6 +201,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
         tenant.register(projects, { prefix: '/projects' })
         tenant.register(tasks, { prefix: '/tasks' })
+        tenant.register(taskBulk, { prefix: '/tasks' })
         tenant.register(tasksOfProject, { prefix: '/projects' })
         tenant.register(ownTenant, { prefix: '/tenant' })
         tenant.register(users, { prefix: '/users', invitations: invited })

@@ -79,6 +79,16 @@ begin
 end $$;
 grant execute on function app.keep_completion() to app_owner;
 
+-- Which of these people are members: what the reference asks, for many at once, and also for who may not see members.
+create function app.members_among(p_user_ids uuid[]) returns setof uuid
+  language sql stable security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+    select m.user_id from app.memberships m
+     where m.tenant_id = (select app.tenant_id()) and m.user_id = any (p_user_ids) and (select app.can('tasks:write'))
+  $$;
+grant execute on function app.members_among(uuid[]) to app_api;
+
 set local role app_owner;
 
 select app.audit_table('app.tasks');
