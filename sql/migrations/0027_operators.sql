@@ -201,9 +201,11 @@ declare
 begin
   select * into v_own from app.operator_sessions s where s.secret_hash = sha256(p_secret);
   for v_ended in
-    update app.operator_sessions s set revoked_at = now()
-     where s.revoked_at is null and (s.id = v_own.id or p_everywhere and s.operator_id = v_own.operator_id)
-    returning s.*
+    with ended as (
+      update app.operator_sessions s set revoked_at = now()
+       where s.revoked_at is null and (s.id = v_own.id or p_everywhere and s.operator_id = v_own.operator_id)
+      returning s.*)
+    select * from ended order by id
   loop
     perform app.log_operator('operator_logged_out', v_ended.operator_id, null, v_ended.id, p_request_id, p_address, p_user_agent,
                              jsonb_build_object('everywhere', p_everywhere));
