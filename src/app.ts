@@ -32,6 +32,7 @@ import { ownEmail, recovery as recoveryRoutes } from './modules/auth/recovery.ts
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
+import { documents } from './modules/documents.ts'
 import { operatorAccess } from './modules/operators/access.ts'
 import { operatorAccounts } from './modules/operators/accounts.ts'
 import { tenantDeletion } from './modules/operators/deletion.ts'
@@ -203,6 +204,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         tenant.register(tasks, { prefix: '/tasks' })
         tenant.register(taskBulk, { prefix: '/tasks' })
         tenant.register(tasksOfProject, { prefix: '/projects' })
+        tenant.register(documents, { prefix: '/documents' })
         tenant.register(ownTenant, { prefix: '/tenant' })
         tenant.register(users, { prefix: '/users', invitations: invited })
         tenant.register(invitations, { prefix: '/invitations', invitations: invited })

@@ -39,7 +39,7 @@ export const problems = {
   already_member: [409, 'This person is a member of this tenant.'],
   already_invited: [409, 'This address is invited to this tenant.'],
   role_in_use: [409, 'Somebody has this role.'],
-  project_not_empty: [409, 'The project has tasks.'],
+  project_not_empty: [409, 'The project has tasks or documents.'],
   idempotency_in_progress: [409, 'A request with this idempotency key is still running.'],
   precondition_failed: [412, 'The resource has changed since it was read.'],
   too_large: [413, 'The request body is too large.'],
@@ -186,11 +186,14 @@ const constraints: Readonly<Record<string, ProblemCode>> = {
 
 /** What is still referred to, by the reference that says so; of any other it is a conflict. */
 const referred: Readonly<Record<string, ProblemCode>> = {
+  documents_project_id_fkey: 'project_not_empty',
   tasks_project_id_fkey: 'project_not_empty',
 }
 
 /** A constraint that is about one field of the body: which. */
 const fields: Readonly<Record<string, FieldError>> = {
+  documents_project_id_fkey: { path: '/project_id', message: 'names no project of this tenant' },
+  documents_words_check: { path: '/content', message: 'has too many different words' },
   tasks_assignee_id_fkey: { path: '/assignee_id', message: 'names no member of this tenant' },
   tasks_completed_at_check: { path: '/completed_at', message: 'is of tasks that are done' },
   tasks_project_id_fkey: { path: '/project_id', message: 'names no project of this tenant' },

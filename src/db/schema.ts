@@ -227,6 +227,22 @@ export interface DeletionCertificates {
   slug: string;
 }
 
+export interface Documents {
+  content: Generated<string>;
+  content_type: Generated<string>;
+  created_at: Generated<string>;
+  id: Generated<string>;
+  project_id: string | null;
+  tenant_id: Generated<string>;
+  title: string;
+  updated_at: Generated<string>;
+  version: Generated<number>;
+  /**
+   * What it is found by, made of title and content; so it stays out of the audit log.
+   */
+  words: Generated<string>;
+}
+
 export interface FirstSignIns {
   membership_id: string;
   of_tenant: string;
@@ -648,6 +664,7 @@ export interface Database {
   audit_streams: AuditStreams;
   context_key: ContextKey;
   deletion_certificates: DeletionCertificates;
+  documents: Documents;
   first_sign_ins: FirstSignIns;
   idempotency_keys: IdempotencyKeys;
   invitation_mails: InvitationMails;
@@ -684,6 +701,9 @@ export type Permission =
   | "api_keys:write"
   | "audit:read"
   | "authz:read"
+  | "documents:delete"
+  | "documents:read"
+  | "documents:write"
   | "projects:delete"
   | "projects:read"
   | "projects:write"

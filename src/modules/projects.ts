@@ -92,17 +92,21 @@ async function removeProject(db: TenantDb, id: string, versions?: number[]) {
   if (!removed) stale(await findProject(db, id))
 }
 
-/** With its tasks. While the project is held, nobody adds another. */
-async function removeWithTasks(db: TenantDb, id: string, versions?: number[]) {
+/** With its tasks and documents. While the project is held, nobody adds another. */
+async function removeWithAll(db: TenantDb, id: string, versions?: number[]) {
   const project = await db
     .selectFrom('projects')
-    .select(['version', sql<boolean>`app.can('tasks:delete')`.as('may_all')])
+    .select(['version', sql<boolean>`app.can('tasks:delete') and app.can('documents:delete')`.as('may_all')])
     .where('id', '=', id)
     .forUpdate()
     .executeTakeFirstOrThrow(() => new Problem('not_found'))
-  if (!project.may_all) throw new Problem('forbidden', { detail: 'Deleting its tasks takes tasks:delete.' })
+  if (!project.may_all)
+    throw new Problem('forbidden', {
+      detail: 'What it holds goes with it, which takes tasks:delete and documents:delete.',
+    })
   unchanged(project, versions)
   await db.deleteFrom('tasks').where('project_id', '=', id).execute()
+  await db.deleteFrom('documents').where('project_id', '=', id).execute()
   await db.deleteFrom('projects').where('id', '=', id).execute()
 }
 
@@ -192,13 +196,14 @@ export const projects: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'deleteProject',
         summary: 'Delete a project',
-        description: 'One that has tasks is deleted only together with them, which is to be asked for.',
+        description: 'One that has tasks or documents is deleted only together with them, which is to be asked for.',
         params: ById,
         querystring: Type.Object(
           {
             cascade: Type.Boolean({
               default: false,
-              description: 'With its tasks, in one step; this takes `tasks:delete` as well.',
+              description:
+                'With its tasks and documents, in one step; this takes `tasks:delete` and `documents:delete` as well.',
             }),
           },
           { additionalProperties: false },
@@ -208,7 +213,7 @@ export const projects: FastifyPluginAsyncTypebox = async (app) => {
       config: { permission: 'projects:delete', problems: ['project_not_empty'] },
     },
     async (request, reply) => {
-      const remove = request.query.cascade ? removeWithTasks : removeProject
+      const remove = request.query.cascade ? removeWithAll : removeProject
       await remove(request.db, request.params.id, expectedVersions(request))
       reply.code(204)
       return null

@@ -2,7 +2,6 @@ import type { KeyObject } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { type SelectQueryBuilder, sql } from 'kysely'
-import type { Database } from '../db/schema.ts'
 import { Problem } from '../errors.ts'
 import { openCursor, sealCursor } from '../lib/cursor.ts'
 import { inOrder } from '../lib/lists.ts'
@@ -17,8 +16,8 @@ declare module 'fastify' {
      * by. Keyset paging: a page starts behind the last row of the one before, so rows that come and go meanwhile make
      * nothing appear twice or be skipped. Throws invalid_cursor for a cursor of another tenant, route, filter or sort.
      */
-    page<T extends keyof Database, O extends { id: string }>(
-      list: SelectQueryBuilder<Database, T, O>,
+    page<DB, T extends keyof DB, O extends { id: string }>(
+      list: SelectQueryBuilder<DB, T, O>,
       query: ListQuery,
       /** Times that a row may lack: it stands behind all that have one. */
       order?: { nullable: readonly string[] },
