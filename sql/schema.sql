@@ -6482,7 +6482,9 @@ begin
       raise exception 'the tenant is suspended' using errcode = 'BH003';
     end if;
   end if;
-  v_tenant_id := case when array_length(v_tenants, 1) = 1 then v_tenants[1] end;
+  -- into one that is suspended nobody is signed in, but to the service: to leave it, or to erase themselves
+  v_tenant_id := (select t.tenant_id from app.tenants t
+                   where array_length(v_tenants, 1) = 1 and t.tenant_id = v_tenants[1] and t.status = 'active');
 
   insert into app.sessions
          (id, user_id, selected_tenant_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent, mfa_at)
