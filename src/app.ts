@@ -56,6 +56,7 @@ import { drift } from './plugins/drift.ts'
 import { answerClientError, errors, refuse } from './plugins/errors.ts'
 import { health } from './plugins/health.ts'
 import { https } from './plugins/https.ts'
+import { makeIdempotency } from './plugins/idempotency.ts'
 import { methods } from './plugins/methods.ts'
 import { observability, RequestLog } from './plugins/observability.ts'
 import { openapi } from './plugins/openapi.ts'
@@ -133,10 +134,13 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     ttlMs: config.invitationMs,
   })
   const operatorTokens = pools.operator && makeOperatorTokens({ ...config.jwt, ttlMs: config.sessions.accessTokenMs })
-  const cursorKeys = deriveKeys(
-    config.encryptionKeys.map(({ key }) => key),
-    'bulkhead cursors',
-  )
+  const keysFor = (purpose: string) =>
+    deriveKeys(
+      config.encryptionKeys.map(({ key }) => key),
+      purpose,
+    )
+  const cursorKeys = keysFor('bulkhead cursors')
+  const idempotency = makeIdempotency(keysFor('bulkhead idempotency keys'))
 
   // How every request is met, and how every one is answered
   await app.register(observability)
@@ -200,7 +204,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         tenant.register(auth, { apiKeys: keysInUse, verifyAccess: operatorTokens?.verifyAccess })
         tenant.register(pagination, { keys: cursorKeys })
         tenant.register(tenantRoutes, {
-          ...{ pool: pools.api, authPool: pools.auth, apiKeys: keysInUse },
+          ...{ pool: pools.api, authPool: pools.auth, apiKeys: keysInUse, idempotency },
           baseDomain: config.baseDomain,
         })
 
@@ -227,7 +231,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         api.register(operatorSignIn, { prefix: '/operators', sessions: operators, tokens: operatorTokens })
 
         api.register(async (operator) => {
-          operator.register(operatorRoutes, { pool, tokens: operatorTokens })
+          operator.register(operatorRoutes, { pool, tokens: operatorTokens, idempotency })
           operator.register(pagination, { keys: cursorKeys })
 
           operator.register(operatorAccounts, { prefix: '/operators' })

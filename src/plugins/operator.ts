@@ -9,7 +9,7 @@ import { Problem } from '../errors.ts'
 import { inetOf } from '../lib/address.ts'
 import { tokenOf } from './auth.ts'
 import { tagVersion } from './concurrency.ts'
-import { onceFrom, type Shelf } from './idempotency.ts'
+import type { Idempotency, Shelf } from './idempotency.ts'
 import { hungUp } from './tenant.ts'
 
 declare module 'fastify' {
@@ -29,6 +29,7 @@ type Options = {
   /** As app_operator. */
   pool: pg.Pool
   tokens: OperatorTokens
+  idempotency: Idempotency
 }
 
 /**
@@ -36,7 +37,7 @@ type Options = {
  * transaction as app_operator, in no tenant. Returning commits, throwing rolls back; GET and HEAD cannot write.
  */
 export const operatorRoutes = fp<Options>(
-  async (app, { pool, tokens }) => {
+  async (app, { pool, tokens, idempotency }) => {
     const wrapped = new WeakSet<object>()
     app.decorateRequest('operator')
     app.decorateRequest('operatorDb')
@@ -63,7 +64,7 @@ export const operatorRoutes = fp<Options>(
           request.operatorDb = db
           // lists are everybody's who is an operator, and so are their cursors
           request.caller = Promise.resolve({ tenantId: 'operators', actorId: '', role: 'operator', sessionId: null })
-          return onceFrom(shelfOf(db), request, reply, async () =>
+          return idempotency.onceFrom(shelfOf(db), request, reply, async () =>
             tagVersion(request, reply, await handler.call(this, request, reply)),
           )
         })
