@@ -715,7 +715,7 @@ create table app.idempotency_keys (
 );
 alter table app.idempotency_keys owner to app_owner;
 comment on table app.idempotency_keys is 'One row: the answer to one POST, kept so that asking again repeats the answer and not the work.';
-comment on column app.idempotency_keys.fingerprint is 'SHA-256 of method, path and body: the same key for another request is refused.';
+comment on column app.idempotency_keys.fingerprint is 'HMAC-SHA256 of method, path and body, under a key that is not in the database: the same key for another request is refused.';
 alter table app.idempotency_keys enable row level security;
 alter table app.idempotency_keys force row level security;
 
@@ -6921,7 +6921,9 @@ begin
       raise exception 'the tenant is suspended' using errcode = 'BH003';
     end if;
   end if;
-  v_tenant_id := case when array_length(v_tenants, 1) = 1 then v_tenants[1] end;
+  -- into one that is suspended nobody is signed in, but to the service: to leave it, or to erase themselves
+  v_tenant_id := (select t.tenant_id from app.tenants t
+                   where array_length(v_tenants, 1) = 1 and t.tenant_id = v_tenants[1] and t.status = 'active');
 
   insert into app.sessions
          (id, user_id, selected_tenant_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent, mfa_at)

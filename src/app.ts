@@ -63,6 +63,7 @@ import { drift } from './plugins/drift.ts'
 import { answerClientError, errors, refuse } from './plugins/errors.ts'
 import { health } from './plugins/health.ts'
 import { https } from './plugins/https.ts'
+import { makeIdempotency } from './plugins/idempotency.ts'
 import { methods } from './plugins/methods.ts'
 import { observability, RequestLog } from './plugins/observability.ts'
 import { openapi } from './plugins/openapi.ts'
@@ -139,10 +140,13 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     ttlMs: config.invitationMs,
   })
   const operatorTokens = pools.operator && makeOperatorTokens({ ...config.jwt, ttlMs: config.sessions.accessTokenMs })
-  const cursorKeys = deriveKeys(
-    config.encryptionKeys.map(({ key }) => key),
-    'bulkhead cursors',
-  )
+  const keysFor = (purpose: string) =>
+    deriveKeys(
+      config.encryptionKeys.map(({ key }) => key),
+      purpose,
+    )
+  const cursorKeys = keysFor('bulkhead cursors')
+  const idempotency = makeIdempotency(keysFor('bulkhead idempotency keys'))
 
   // How every request is met, and how every one is answered
   await app.register(observability)
@@ -207,7 +211,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         tenant.register(auth, { apiKeys: keysInUse, verifyAccess: operatorTokens?.verifyAccess })
         tenant.register(pagination, { keys: cursorKeys })
         tenant.register(tenantRoutes, {
-          ...{ pool: pools.api, authPool: pools.auth, apiKeys: keysInUse },
+          ...{ pool: pools.api, authPool: pools.auth, apiKeys: keysInUse, idempotency },
           baseDomain: config.baseDomain,
         })
 
@@ -251,7 +255,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
           operator.register(mfa, { prefix: '/operators', ...own })
 
           operator.register(async (inTransaction) => {
-            inTransaction.register(operatorRoutes, { pool })
+            inTransaction.register(operatorRoutes, { pool, idempotency })
             inTransaction.register(pagination, { keys: cursorKeys })
 
             inTransaction.register(operatorAccounts, { prefix: '/operators' })

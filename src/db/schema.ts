@@ -255,7 +255,7 @@ export interface IdempotencyKeys {
   created_at: Generated<string>;
   expires_at: Generated<string>;
   /**
-   * SHA-256 of method, path and body: the same key for another request is refused.
+   * HMAC-SHA256 of method, path and body, under a key that is not in the database: the same key for another request is refused.
    */
   fingerprint: Buffer;
   headers: Json;
