@@ -2331,7 +2331,7 @@ end $function$;
 alter function app.append_retired_seals(p_month text, p_seals jsonb) owner to app_audit;
 grant execute on function app.append_retired_seals(p_month text, p_seals jsonb) to app_worker;
 
-CREATE OR REPLACE FUNCTION app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text)
+CREATE OR REPLACE FUNCTION app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text, p_owners uuid[], p_mails app.sealed_mail[])
  RETURNS uuid
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2341,11 +2341,21 @@ declare
   v_operator app.operators;
   v_outside  text;
   v_id       uuid := app.uuidv7();
+  v_owners   uuid[];
 begin
   select * into v_operator from app.operators o where o.id = (app.operator_context())[3]::uuid;
   if not exists (select from app.tenants t where t.tenant_id = p_tenant_id and t.status = 'active') then
     return null;
   end if;
+  v_owners := array(select m.user_id from app.memberships m join app.users u on u.id = m.user_id
+                     where m.tenant_id = p_tenant_id and m.role = 'owner' and m.status = 'active' and u.status = 'active');
+  if not v_owners <@ p_owners then
+    raise exception 'somebody has become an owner meanwhile' using errcode = '40001';
+  end if;
+  perform app.write_mail(w.user_id, row(w.id, w.kind, w.key_id, w.sealed)::app.sealed_mail, interval '2 days', (
+            select count(*) < 10 from app.mails x
+             where x.user_id = w.user_id and x.kind = w.kind and x.created_at > now() - interval '1 hour' and x.state <> 'void'))
+     from unnest(p_owners, p_mails) w (user_id, id, kind, key_id, sealed) where w.user_id = any (v_owners);
   v_outside := app.step_in(p_tenant_id);
   insert into app.access_grants (tenant_id, id, operator_id, operator_email, reason, access, hours)
   values (p_tenant_id, v_id, v_operator.id, v_operator.email, p_reason, p_access, p_hours);
@@ -2353,8 +2363,8 @@ begin
   perform app.log_operation('access_asked', p_tenant_id, jsonb_build_object('grant_id', v_id, 'reason', p_reason, 'access', p_access));
   return v_id;
 end $function$;
-alter function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text) owner to app_gate;
-grant execute on function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text) to app_operator;
+alter function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text, p_owners uuid[], p_mails app.sealed_mail[]) owner to app_gate;
+grant execute on function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text, p_owners uuid[], p_mails app.sealed_mail[]) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
@@ -4773,10 +4783,10 @@ declare
   v_context text[] := app.owner_context();
 begin
   update app.access_grants g
-     set access = coalesce(p_access, 'read'), hours = least(coalesce(p_hours, g.hours), g.hours), granted_by = v_context[3]::uuid, granted_at = now(),
-         expires_at = now() + make_interval(hours => least(coalesce(p_hours, g.hours), g.hours))
+     set access = coalesce(p_access, 'read'), hours = coalesce(p_hours, g.hours), granted_by = v_context[3]::uuid, granted_at = now(),
+         expires_at = now() + make_interval(hours => coalesce(p_hours, g.hours))
    where g.tenant_id = v_context[1]::uuid and g.id = p_id and g.granted_at is null and g.ended_at is null
-     and (coalesce(p_access, 'read') = 'read' or g.access = 'write');
+     and (coalesce(p_access, 'read') = 'read' or g.access = 'write') and coalesce(p_hours, g.hours) <= g.hours;
   return found;
 end $function$;
 alter function app.give_access(p_id uuid, p_access text, p_hours integer) owner to app_gate;
@@ -5788,6 +5798,32 @@ begin
   return v_context;
 end $function$;
 alter function app.owner_context() owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.owners_to_tell(p_secret bytea, p_tenant_id uuid)
+ RETURNS TABLE(user_id uuid, email text, name text, tenant_name text, operator_name text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_operator text;
+begin
+  select o.name into v_operator
+    from app.operator_sessions s join app.operators o on o.id = s.operator_id
+   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
+  if not found then
+    raise exception 'no such session' using errcode = 'BH001';
+  end if;
+  return query
+    select u.id, u.email, u.name, t.name, v_operator
+      from app.tenants t
+      join app.memberships m on m.tenant_id = t.tenant_id and m.role = 'owner' and m.status = 'active'
+      join app.users u on u.id = m.user_id and u.status = 'active'
+     where t.tenant_id = p_tenant_id and t.status = 'active'
+     order by u.id;
+end $function$;
+alter function app.owners_to_tell(p_secret bytea, p_tenant_id uuid) owner to app_gate;
+grant execute on function app.owners_to_tell(p_secret bytea, p_tenant_id uuid) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.pad_personal(p_value text)
  RETURNS bytea

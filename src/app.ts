@@ -10,6 +10,7 @@ import { makeNewOwner } from './auth/new-owner.ts'
 import { makeOperatorTokens } from './auth/operator-tokens.ts'
 import { makeOperatorSessions } from './auth/operators.ts'
 import { makeOwn } from './auth/own.ts'
+import { makeOwnersNotice } from './auth/owners-notice.ts'
 import { makeRecovery } from './auth/recovery.ts'
 import { makeSecondFactors } from './auth/second-factors.ts'
 import { makeSessions } from './auth/sessions.ts'
@@ -58,6 +59,7 @@ import { drift } from './plugins/drift.ts'
 import { answerClientError, errors, refuse } from './plugins/errors.ts'
 import { health } from './plugins/health.ts'
 import { https } from './plugins/https.ts'
+import { methods } from './plugins/methods.ts'
 import { observability, RequestLog } from './plugins/observability.ts'
 import { openapi } from './plugins/openapi.ts'
 import { operatorRoutes } from './plugins/operator.ts'
@@ -147,6 +149,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
   await app.register(https, { required: config.requireHttps, baseDomain: config.baseDomain })
   await app.register(cors, { origins: config.corsOrigins })
   await app.register(rateLimit, { ...config.limits, redis, callerOf })
+  await app.register(methods)
   await app.register(validation)
   await app.register(openapi, { version })
 
@@ -229,7 +232,8 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
           operator.register(operatorAccounts, { prefix: '/operators' })
           operator.register(statistics, { prefix: '/operators' })
-          operator.register(operatorAccess, { prefix: '/operators', tokens: operatorTokens })
+          const ownersNotice = makeOwnersNotice({ pool: pools.auth, mails })
+          operator.register(operatorAccess, { prefix: '/operators', tokens: operatorTokens, ownersNotice })
           const newOwner = makeNewOwner({ mails, ...mailedTokens })
           operator.register(tenants, { prefix: '/tenants', newOwner })
           operator.register(tenantDeletion, { prefix: '/tenants', graceMs: config.tenantGraceMs })

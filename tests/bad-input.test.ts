@@ -261,7 +261,25 @@ describe('headers', () => {
     expect(answer.headers['www-authenticate']).toMatch(/^Bearer( error="invalid_token")?$/)
   })
 
-  test.each(['"x"', 'x', '""', 'W/"1"', '"99999999999999999999"', ','])(
+  test.each(['x', '1', '', ',', '"1', '1"', '"1" "2"', '"1", *', 'w/"1"', "'1'"])(
+    '400: an If-Match that is none: %s',
+    async (tag) => {
+      const [project] = (await acme.get('/projects?limit=1')).json().data
+      const asks = [
+        acme.patch(`/projects/${project.id}`, { name: 'never' }, { 'if-match': tag }),
+        acme.put(`/projects/${project.id}`, { name: 'never' }, { 'if-match': tag }),
+        acme.delete(`/projects/${project.id}`, { 'if-match': tag }),
+        acme.patch('/auth/profile', { name: 'never' }, { 'if-match': tag }),
+      ]
+      for (const answer of await Promise.all(asks)) {
+        expectProblem(answer, 400, 'invalid')
+        expect(answer.json().errors[0].path).toBe('/headers/if-match')
+      }
+      expect((await acme.get(`/projects/${project.id}`)).json()).toEqual(project)
+    },
+  )
+
+  test.each(['"x"', '""', 'W/"1"', 'W/"1", W/"2"', '"99999999999999999999"'])(
     'an If-Match that no row has: %s',
     async (tag) => {
       const [project] = (await acme.get('/projects?limit=1')).json().data

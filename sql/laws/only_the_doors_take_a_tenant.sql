@@ -18,7 +18,7 @@ with looked_at as (
                   and (p.proname, r.rolname) in (('enter', 'app_api'), ('enter_key', 'app_api'), ('enter_job', 'app_worker'),
                                                  ('announce_visit', 'app_auditor'), ('enter_auditor', 'app_auditor'),
                                                  ('register', 'app_auth'), ('start_session', 'app_auth'), ('switch_tenant', 'app_auth'),
-                                                 ('leave_tenant', 'app_auth'), ('log_refusal', 'app_auth'),
+                                                 ('leave_tenant', 'app_auth'), ('log_refusal', 'app_auth'), ('owners_to_tell', 'app_auth'),
                                                  ('list_tenants_as_operator', 'app_operator'), ('change_tenant', 'app_operator'),
                                                  ('suspend_tenant', 'app_operator'),
                                                  ('mark_tenant', 'app_operator'), ('hold_tenant', 'app_operator'),

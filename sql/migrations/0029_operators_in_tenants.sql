@@ -160,8 +160,39 @@ end $$;
 
 -- Asking ---------------------------------------------------------------------------------------------------------------
 
--- Null when there is no such tenant, or nobody is there to answer. It is in the tenant's log, and its owners see it.
-create function app.ask_access(p_tenant_id uuid, p_access text, p_hours int, p_reason text) returns uuid
+-- Who is to hear that the operator of this session asks, in the words of the mail. Their addresses are no operator's business,
+-- so app_operator may not call it; nothing is answered without the secret of an operator's session. Raises BH001.
+create function app.owners_to_tell(p_secret bytea, p_tenant_id uuid) returns table (
+  user_id uuid, email text, name text, tenant_name text, operator_name text
+)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+declare
+  v_operator text;
+begin
+  select o.name into v_operator
+    from app.operator_sessions s join app.operators o on o.id = s.operator_id
+   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
+  if not found then
+    raise exception 'no such session' using errcode = 'BH001';
+  end if;
+  return query
+    select u.id, u.email, u.name, t.name, v_operator
+      from app.tenants t
+      join app.memberships m on m.tenant_id = t.tenant_id and m.role = 'owner' and m.status = 'active'
+      join app.users u on u.id = m.user_id and u.status = 'active'
+     where t.tenant_id = p_tenant_id and t.status = 'active'
+     order by u.id;
+end $$;
+grant execute on function app.owners_to_tell(bytea, uuid) to app_auth;
+
+-- Null when there is no such tenant, or nobody is there to answer. It is in the tenant's log, and its owners are mailed: p_mails
+-- has one for each of p_owners. Raises 40001 when another has become one meanwhile: nobody asks behind an owner's back. More
+-- than ten mails an hour to one of them are written and not sent.
+create function app.ask_access(
+  p_tenant_id uuid, p_access text, p_hours int, p_reason text, p_owners uuid[], p_mails app.sealed_mail[]
+) returns uuid
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
@@ -169,11 +200,21 @@ declare
   v_operator app.operators;
   v_outside  text;
   v_id       uuid := app.uuidv7();
+  v_owners   uuid[];
 begin
   select * into v_operator from app.operators o where o.id = (app.operator_context())[3]::uuid;
   if not exists (select from app.tenants t where t.tenant_id = p_tenant_id and t.status = 'active') then
     return null;
   end if;
+  v_owners := array(select m.user_id from app.memberships m join app.users u on u.id = m.user_id
+                     where m.tenant_id = p_tenant_id and m.role = 'owner' and m.status = 'active' and u.status = 'active');
+  if not v_owners <@ p_owners then
+    raise exception 'somebody has become an owner meanwhile' using errcode = '40001';
+  end if;
+  perform app.write_mail(w.user_id, row(w.id, w.kind, w.key_id, w.sealed)::app.sealed_mail, interval '2 days', (
+            select count(*) < 10 from app.mails x
+             where x.user_id = w.user_id and x.kind = w.kind and x.created_at > now() - interval '1 hour' and x.state <> 'void'))
+     from unnest(p_owners, p_mails) w (user_id, id, kind, key_id, sealed) where w.user_id = any (v_owners);
   v_outside := app.step_in(p_tenant_id);
   insert into app.access_grants (tenant_id, id, operator_id, operator_email, reason, access, hours)
   values (p_tenant_id, v_id, v_operator.id, v_operator.email, p_reason, p_access, p_hours);
@@ -194,7 +235,7 @@ create function app.list_own_access() returns table (
            g.expires_at, g.created_at, g.updated_at, g.version
       from app.access_grants g where g.operator_id = (app.operator_context())[3]::uuid
   $$;
-grant execute on function app.read_statistics(), app.ask_access(uuid, text, int, text), app.list_own_access() to app_operator;
+grant execute on function app.read_statistics(), app.ask_access(uuid, text, int, text, uuid[], app.sealed_mail[]), app.list_own_access() to app_operator;
 
 -- Letting in -------------------------------------------------------------------------------------------------------------
 
@@ -212,7 +253,7 @@ begin
   return v_context;
 end $$;
 
--- No more, and no longer, than was asked for. Whether there was somebody to let in.
+-- No more, and no longer, than was asked for: as long, unless p_hours is said. Whether there was somebody to let in so far.
 create function app.give_access(p_id uuid, p_access text, p_hours int) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -221,10 +262,10 @@ declare
   v_context text[] := app.owner_context();
 begin
   update app.access_grants g
-     set access = coalesce(p_access, 'read'), hours = least(coalesce(p_hours, g.hours), g.hours), granted_by = v_context[3]::uuid, granted_at = now(),
-         expires_at = now() + make_interval(hours => least(coalesce(p_hours, g.hours), g.hours))
+     set access = coalesce(p_access, 'read'), hours = coalesce(p_hours, g.hours), granted_by = v_context[3]::uuid, granted_at = now(),
+         expires_at = now() + make_interval(hours => coalesce(p_hours, g.hours))
    where g.tenant_id = v_context[1]::uuid and g.id = p_id and g.granted_at is null and g.ended_at is null
-     and (coalesce(p_access, 'read') = 'read' or g.access = 'write');
+     and (coalesce(p_access, 'read') = 'read' or g.access = 'write') and coalesce(p_hours, g.hours) <= g.hours;
   return found;
 end $$;
 

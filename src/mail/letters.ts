@@ -128,6 +128,14 @@ const kinds: Readonly<Record<string, Kind>> = {
     ],
     after: [],
   },
+  access_asked: {
+    subject: 'An operator asks to be let in',
+    before: [
+      '{inviter}, who runs this service, asks to be let into {tenant}. Why, and for how long, stands among the access grants of the tenant.',
+      'Nothing is opened unless an owner lets them in, and all they do then stands in your audit log. If you do not expect this, decline it.',
+    ],
+    after: [],
+  },
   tenant_welcome: {
     subject: 'Your account is ready',
     before: ['An account was made for you, and you are the owner of a new tenant. Choose a password to sign in with:'],

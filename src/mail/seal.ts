@@ -16,7 +16,7 @@ export type Letter = {
   to: string
   /** Of whom it is for, as they call themselves. */
   name?: string | undefined
-  /** Of an invitation: to which tenant, and by whom, as they are called. */
+  /** Of what somebody asks: about which tenant, and who asks, as they are called. */
   tenant?: string | undefined
   inviter?: string | undefined
   /** What the link carries. */

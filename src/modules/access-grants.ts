@@ -33,7 +33,12 @@ const Decision = Type.Object(
       OneOf(['read', 'write'], { default: 'read', description: 'No more than is asked; read unless it is said.' }),
     ),
     hours: Type.Optional(
-      Type.Integer({ minimum: 1, maximum: 72, description: 'No more than is asked.', examples: [1] }),
+      Type.Integer({
+        minimum: 1,
+        maximum: 72,
+        description: 'No more than is asked, which it is unless it is said.',
+        examples: [1],
+      }),
     ),
   },
   { additionalProperties: false },
@@ -78,7 +83,9 @@ async function giveAccess(db: TenantDb, { id, access = 'read', hours }: Static<t
   if (!grant) throw new Problem('reference_not_found', { errors: [{ path: '/id', message: 'is asked by nobody' }] })
   if (rows[0]?.given) return grant
   if (grant.granted_at !== null || grant.ended_at !== null) throw new Problem('not_asked')
-  throw new Problem('unprocessable', { errors: [{ path: '/access', message: 'is more than is asked' }] })
+  const paths = [access === 'write' && grant.access === 'read' && '/access', Number(hours) > grant.hours && '/hours']
+  const errors = paths.filter((path) => path !== false).map((path) => ({ path, message: 'is more than is asked' }))
+  throw new Problem('unprocessable', { errors })
 }
 
 async function endAccess(db: TenantDb, id: string, versions: number[] | undefined) {

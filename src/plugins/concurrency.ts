@@ -7,10 +7,14 @@ type Versioned = { version: number }
 
 /**
  * The versions of a row that `If-Match` lets this request change: undefined for any. A row that exists in none of them is
- * refused by `stale`.
+ * refused by `stale`. Throws `invalid` for a header that says neither: to pass it over would be to overwrite.
  */
-export const expectedVersions = (request: FastifyRequest): number[] | undefined =>
-  matchedVersions(request.headers['if-match'])
+export const expectedVersions = (request: FastifyRequest): number[] | undefined => {
+  const versions = matchedVersions(request.headers['if-match'])
+  if (versions !== 'malformed') return versions
+  const message = 'must be *, or a list of ETags as they were given, in double quotes'
+  throw new Problem('invalid', { errors: [{ path: '/headers/if-match', message }] })
+}
 
 /** The same as a condition of the statement, so that reading and changing are one step. */
 export const inVersions = (versions: number[] | undefined) =>

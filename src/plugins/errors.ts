@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
 import type { Duplex } from 'node:stream'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { alarmOf, isDatabaseError, Problem, problemDocument, problemMediaType, problemOf } from '../errors.ts'
+import { ALL_METHODS, methodNotAllowed, methodsOf } from './methods.ts'
 import { requestIdOf } from './request-id.ts'
 
 /**
@@ -19,9 +20,9 @@ export const errors = fp(
       const methods = methodsOf(app, request.url)
       // A route that answers this method found nothing, such as a file
       if (methods.length === 0 || methods.includes(request.method)) throw new Problem('route_not_found')
-      const allow = [...methods, 'OPTIONS'].join(', ')
-      if (request.method === 'OPTIONS') return reply.code(204).header('allow', allow).send()
-      throw new Problem('method_not_allowed', { headers: { allow } })
+      const problem = methodNotAllowed(methods)
+      if (request.method === 'OPTIONS') return reply.code(204).headers(problem.headers).send()
+      throw problem
     })
 
     app.server.on('checkExpectation', answerExpectation)
@@ -75,14 +76,6 @@ function logRefusal({ code, status }: Problem, error: unknown, { log }: FastifyR
     const { code: sqlstate, constraint, table } = error
     if (!sqlstate.startsWith('BH')) log.info({ sqlstate, constraint, table }, code)
   }
-}
-
-const ALL_METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const
-
-/** The methods that some route answers at this path. */
-const methodsOf = (app: FastifyInstance, url: string): string[] => {
-  const path = url.replace(/[?#].*$/s, '')
-  return ALL_METHODS.filter((method) => method !== 'OPTIONS' && app.findRoute({ method, url: path }) !== null)
 }
 
 // Below Fastify: what Node's HTTP server refuses before there is a request

@@ -247,7 +247,11 @@ const parameters = {
     minLength: 1,
     maxLength: 255,
   }),
-  IfMatch: header('If-Match', 'The ETag that was read; 412 when it has changed since.', { type: 'string' }),
+  IfMatch: header(
+    'If-Match',
+    'The ETag that was read, or several; 412 when it has changed since, 400 for what is none. `*` is any.',
+    { type: 'string' },
+  ),
   IfNoneMatch: header('If-None-Match', 'An ETag that is known; 304 when it is still so.', { type: 'string' }),
   RequestId: header('X-Request-ID', 'Comes back, and stands in the logs.', {
     type: 'string',

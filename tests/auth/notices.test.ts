@@ -128,7 +128,7 @@ test('it is written with its cause, or not at all', async () => {
 test('each has its letter, without a link', () => {
   const kinds = [
     ...['password_changed', 'email_changed', 'mfa_enabled', 'mfa_disabled', 'recovery_code_used'],
-    ...['recovery_codes_replaced', 'code_refused', 'registration_refused', 'account_erased'],
+    ...['recovery_codes_replaced', 'code_refused', 'registration_refused', 'account_erased', 'access_asked'],
   ]
   for (const kind of kinds) {
     const letter = write(

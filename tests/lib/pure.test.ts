@@ -7,6 +7,8 @@ import { matchedVersions, noneMatch } from '../../src/lib/etag.ts'
 import { mergePatch } from '../../src/lib/merge-patch.ts'
 import { selectTenant } from '../../src/lib/tenant-selection.ts'
 
+const malformed = (header: string): [string, 'malformed'] => [header, 'malformed']
+
 describe('a cursor', () => {
   const [old, current, foreign] = [1, 2, 3].map(() => createSecretKey(randomBytes(32))) as [never, never, never]
   const position = ['2026-03-01T12:00:00.123456Z', '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11'] as const
@@ -85,11 +87,38 @@ describe('conditions', () => {
     ['"3"', [3]],
     ['"3", "4"', [3, 4]],
     ['W/"3"', []],
-    ['3', []],
+    malformed('3'),
     ['"other"', []],
-    ['"3" or 1=1', []],
+    malformed('"3" or 1=1'),
     ['"99999999999"', []],
-    ['', []],
+    ['"1","2"', [1, 2]],
+    [' "1" ,, "2" , ', [1, 2]],
+    ['"a,b", "1"', [1]],
+    ['"W/", W/"3", "3"', [3]],
+    ['""', []],
+    ['"ä"', []],
+    [' * ', undefined],
+    ...[
+      '',
+      ' ',
+      ',',
+      ' , ,',
+      '1',
+      'x',
+      '"1',
+      '1"',
+      '"',
+      '"1" "2"',
+      '"1""2"',
+      '"1";"2"',
+      'w/"1"',
+      'W/1',
+      'W/ "1"',
+      'W /"1"',
+    ].map(malformed),
+    ...['"1", *', '*, "1"', '**', '"*', "'1'", '"1\\"", "2"', '"1 2"', '"\t"', '"\x7f"', '"1", 2', '2, "1"', '“1”'].map(
+      malformed,
+    ),
   ])('If-Match: %s allows %j', (header, versions) => {
     expect(matchedVersions(header)).toEqual(versions)
   })
@@ -101,8 +130,36 @@ describe('conditions', () => {
     ['"2", "3"', false],
     ['"2"', true],
     ['3', true],
+    ['"2,3"', true],
+    ['"a,", "3"', false],
+    ['"3', true],
   ])('If-None-Match: %s against "3" is %s', (header, expected) => {
     expect(noneMatch(header, '"3"')).toBe(expected)
+  })
+
+  test('whatever list of tags it is, those of versions are found, and a character more or less is no other list', () => {
+    const opaque = fc.stringMatching(/^[\x21\x23-\x7e\x80-\xff]{0,5}$/)
+    const tag = fc.oneof(
+      fc.nat(999_999_999).map((version) => ({ text: `"${version}"`, versions: [version] })),
+      fc.nat(9).map((version) => ({ text: `W/"${version}"`, versions: [] })),
+      opaque.filter((text) => !/^\d{1,9}$/.test(text)).map((text) => ({ text: `"${text}"`, versions: [] })),
+    )
+    const between = fc.stringMatching(/^[ \t]{0,2},[ \t,]{0,3}$/)
+    fc.assert(
+      fc.property(fc.array(fc.tuple(tag, between), { minLength: 1 }), fc.nat(), (list, at) => {
+        const header = list.map(([{ text }, comma]) => text + comma).join('')
+        expect(matchedVersions(header)).toEqual(list.flatMap(([{ versions }]) => versions))
+        const quotes = [...header.matchAll(/"/g)].map(({ index }) => index)
+        const cut = quotes[at % quotes.length] as number
+        expect(matchedVersions(header.slice(0, cut) + header.slice(cut + 1))).toBe('malformed')
+      }),
+    )
+  })
+
+  test('a long one is read once, from its beginning to its end', () => {
+    for (const part of [' ', ',', ' ,', '"', '"1",', 'W/', '\t ']) {
+      expect(matchedVersions(`"1",${part.repeat(1_000_000)}x`), part).toBe('malformed')
+    }
   })
 })
 

@@ -167,7 +167,7 @@ describe('conditions', () => {
       () => acme.patch(`/projects/${id}`, {}, headers),
       () => acme.delete(`/projects/${id}`, headers),
     ]
-    for (const header of ['"1"', 'W/"2"', '"x"', '']) {
+    for (const header of ['"1"', 'W/"2"', '"x"', '"1", W/"2"']) {
       for (const ask of asks({ 'if-match': header })) {
         const refused = await ask()
         expect(refused.statusCode, header).toBe(412)

@@ -1,7 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { write } from '../../src/mail/letters.ts'
+import type { Letter } from '../../src/mail/seal.ts'
 import { type Answer, type Client, type Person, world } from '../harness.ts'
+import { mailKeys } from '../mails.ts'
 import { asSystem } from '../sessions.ts'
 import { makeOperator, type SignedInOperator, securityLog, signInOperator, verdict } from './stage.ts'
 
@@ -89,11 +92,82 @@ describe('asking', () => {
     [400, { reason: undefined }],
     [400, { hours: 73 }],
     [400, { hours: 0 }],
+    [400, { hours: 1.5 }],
+    [400, { hours: 99_999_999_999 }],
+    [201, { hours: 72 }],
+    [201, { hours: 1 }],
     [400, { access: 'owner' }],
     [422, { tenant_id: randomUUID() }],
   ])('%i: %j', async (status, change) => {
     const body = { tenant_id: owner.tenantId, reason: 'x', ...change }
-    expect((await olga.post('/operators/access', body)).statusCode).toBe(status)
+    const answer = await olga.post('/operators/access', body)
+    expect(answer.statusCode).toBe(status)
+    if (status === 201) expect(answer.json().hours, 'as asked').toBe((change as { hours: number }).hours)
+  })
+
+  test('the owners are mailed, all of them and nobody else; written with it or not at all', async () => {
+    const told = async () => {
+      const { rows } = await it.superuser.query(
+        `select id, kind, key_id as "keyId", sealed, state from app.mails where kind = 'access_asked'`,
+      )
+      return rows.map(({ state, ...mail }) => ({ state, ...mailKeys.open(mail) }))
+    }
+    const second = await it.as('admin', 'acme')
+    const promote = (role: string) =>
+      asSystem(it.superuser, owner.tenantId, 'update app.memberships set role = $2 where user_id = $1', [
+        second.userId,
+        role,
+      ])
+    await it.superuser.query('delete from app.mails')
+    await promote('owner')
+    const missing = await olga.post('/operators/access', { tenant_id: randomUUID(), reason: 'x' })
+    expect([missing.statusCode, await told()]).toEqual([422, []])
+
+    await ask()
+    const mails = await told()
+    expect(mails.map(({ to, state }) => [to, state]).sort()).toEqual([
+      [second.email, 'waiting'],
+      [owner.email, 'waiting'],
+    ])
+    const letter = mails[0] && write(mails[0] as Letter, { appUrl: 'https://x.test', expiresAt: new Date() })
+    expect(letter?.text).toContain('Olga Operator, who runs this service, asks to be let into ')
+    expect([letter?.link, letter?.text.includes('ticket 4711'), mails[0]?.token]).toEqual([undefined, false, undefined])
+
+    await it.superuser.query('alter table app.mails add constraint full_up check (false) not valid')
+    const refused = await olga.post('/operators/access', { tenant_id: owner.tenantId, reason: 'unheard of' })
+    await it.superuser.query('alter table app.mails drop constraint full_up')
+    expect(refused.statusCode).toBe(422)
+    const list = (await owner.get('/tenant/access-grants')).json().data as { reason: string }[]
+    expect(list.map(({ reason }) => reason)).not.toContain('unheard of')
+
+    for (let n = 0; n < 10; n++) await ask()
+    expect((await told()).filter(({ state }) => state === 'waiting').length, 'ten an hour for each').toBe(20)
+    await promote('admin')
+  })
+
+  test('nobody asks behind an owner’s back, and no address is told without an operator’s session', async () => {
+    const pool = new pg.Pool({ connectionString: it.database.urls.operator, max: 1 })
+    const client = await pool.connect()
+    const auth = new pg.Client({ connectionString: it.database.urls.auth })
+    await auth.connect()
+    try {
+      const claims = JSON.parse(Buffer.from(olga.accessToken.split('.')[1] ?? '', 'base64url').toString())
+      const secret = Buffer.from(claims.sid, 'base64url')
+      await client.query('begin')
+      await client.query('select app.enter_operator($1, $2, null)', [secret, 'r1'])
+      const asked = client.query(`select app.ask_access($1, 'read', 1, 'x', '{}', '{}')`, [owner.tenantId])
+      await expect(asked).rejects.toMatchObject({ code: '40001' })
+      await client.query('rollback')
+
+      const owners = (as: pg.Client | pg.PoolClient, known: Buffer) =>
+        as.query('select email from app.owners_to_tell($1, $2)', [known, owner.tenantId])
+      expect((await owners(auth, secret)).rows).toEqual([{ email: owner.email }])
+      await expect(owners(auth, Buffer.alloc(32))).rejects.toMatchObject({ code: 'BH001' })
+      await expect(owners(client, secret)).rejects.toMatchObject({ code: '42501' })
+    } finally {
+      client.release()
+      await Promise.all([pool.end(), auth.end()])
+    }
   })
 
   test('404: what another operator asked for', async () => {
@@ -112,9 +186,17 @@ describe('an owner', () => {
   test('lets in for no longer, and no further, than was asked; once', async () => {
     const { id } = await ask({ hours: 2 })
     expect(verdict(await grant(id, { access: 'write' }))).toEqual([422, 'unprocessable'])
-    const granted = (await grant(id, { hours: 72 })).json()
+    for (const hours of [3, 72]) {
+      const beyond = await grant(id, { hours })
+      expect(verdict(beyond)).toEqual([422, 'unprocessable'])
+      expect(beyond.json().errors).toEqual([{ path: '/hours', message: 'is more than is asked' }])
+    }
+    for (const hours of [0, 73]) expect(verdict(await grant(id, { hours }))).toEqual([400, 'invalid'])
+    const granted = (await grant(id, { hours: 2 })).json()
     expect(granted).toMatchObject({ access: 'read', hours: 2, granted_by: owner.userId })
     expect(Date.parse(granted.expires_at) - Date.parse(granted.granted_at)).toBe(2 * 3_600_000)
+    expect((await grant((await ask({ hours: 2 })).id, { hours: 1 })).json().hours).toBe(1)
+    expect((await grant((await ask({ hours: 2 })).id)).json().hours, 'as asked').toBe(2)
     expect(verdict(await grant(id))).toEqual([409, 'not_asked'])
     expect(verdict(await grant(randomUUID()))).toEqual([422, 'reference_not_found'])
     expect(verdict(await globex.post('/tenant/access-grants', { id }))).toEqual([422, 'reference_not_found'])

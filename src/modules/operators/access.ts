@@ -1,6 +1,7 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import { sql } from 'kysely'
 import type { OperatorTokens } from '../../auth/operator-tokens.ts'
+import type { OwnersNotice } from '../../auth/owners-notice.ts'
 import type { OperatorDb } from '../../db/door.ts'
 import { Problem } from '../../errors.ts'
 import { ById, ListQuery, Nullable, OneOf, Page, Timestamp, Uuid, Version } from '../../lib/schemas.ts'
@@ -35,7 +36,9 @@ const NewAccess = Type.Object(
       examples: ['ticket 4711: projects are missing'],
     }),
     access: Type.Optional(OneOf(['read', 'write'], { default: 'read' })),
-    hours: Type.Optional(Type.Integer({ minimum: 1, maximum: 72, default: 4, examples: [4] })),
+    hours: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 72, default: 4, description: 'At most three days.', examples: [4] }),
+    ),
   },
   { additionalProperties: false },
 )
@@ -59,6 +62,7 @@ const AccessToken = Type.Object({
 // What we ask of the database
 
 type Row = Static<typeof Access>
+type Told = Awaited<ReturnType<OwnersNotice>>
 
 const listAccess = (db: OperatorDb, { status, tenant_id }: Static<typeof AccessList>) => {
   let list = db.selectFrom('own_access').selectAll().$castTo<Row>()
@@ -75,10 +79,16 @@ const findAccess = (db: OperatorDb, id: string) =>
     .where('id', '=', id)
     .executeTakeFirstOrThrow(() => new Problem('not_found', { detail: 'You did not ask for this.' }))
 
-async function askAccess(db: OperatorDb, asked: Static<typeof NewAccess>): Promise<Row> {
+async function askAccess(db: OperatorDb, asked: Static<typeof NewAccess>, told: Told): Promise<Row> {
   const { tenant_id, reason, access = 'read', hours = 4 } = asked
+  const each = <T>(part: (one: Told[number]) => T) => told.map(part)
   const { rows } = await sql<{ id: string | null }>`
-    select app.ask_access(${tenant_id}, ${access}, ${hours}, ${reason}) as id`.execute(db)
+    select app.ask_access(
+      ${tenant_id}, ${access}, ${hours}, ${reason}, ${each(({ ownerId }) => ownerId)}::uuid[],
+      array(select row(m.id, m.kind, m.key_id, m.sealed)::app.sealed_mail
+              from unnest(${each(({ mail }) => mail.id)}::uuid[], ${each(({ mail }) => mail.kind)}::text[],
+                          ${each(({ mail }) => mail.keyId)}::text[], ${each(({ mail }) => mail.sealed)}::bytea[])
+                   with ordinality m (id, kind, key_id, sealed, n) order by m.n)) as id`.execute(db)
   const id = rows[0]?.id
   if (!id)
     throw new Problem('unprocessable', { errors: [{ path: '/tenant_id', message: 'is no tenant that is active' }] })
@@ -87,7 +97,9 @@ async function askAccess(db: OperatorDb, asked: Static<typeof NewAccess>): Promi
 
 // What the world may ask of us
 
-export const operatorAccess: FastifyPluginAsyncTypebox<{ tokens: OperatorTokens }> = async (app, { tokens }) => {
+type Options = { tokens: OperatorTokens; ownersNotice: OwnersNotice }
+
+export const operatorAccess: FastifyPluginAsyncTypebox<Options> = async (app, { tokens, ownersNotice }) => {
   app.get(
     '/access',
     {
@@ -108,14 +120,16 @@ export const operatorAccess: FastifyPluginAsyncTypebox<{ tokens: OperatorTokens 
       schema: {
         operationId: 'askAccess',
         summary: 'Ask a tenant to be let in',
-        description: 'Its owner decides, for how long too: `POST /tenant/access-grants`. The reason is theirs to read.',
+        description:
+          'Its owners are mailed, and one of them decides, for how long too: `POST /tenant/access-grants`. The reason is theirs to read.',
         body: NewAccess,
         response: { 201: Access },
       },
       config: { operator: true },
     },
-    async ({ operatorDb, body }, reply) => {
-      const asked = await askAccess(operatorDb, body)
+    async ({ operatorDb, operator, body }, reply) => {
+      if (!operator) throw new Problem('unauthenticated')
+      const asked = await askAccess(operatorDb, body, await ownersNotice(operator.secret, body.tenant_id))
       reply.code(201).header('location', `${app.prefix}/access/${asked.id}`)
       return asked
     },
