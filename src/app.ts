@@ -20,6 +20,7 @@ import { deriveKeys } from './lib/derived-keys.ts'
 import { type Logger, makeLogger } from './log.ts'
 import { makeMailKeys } from './mail/seal.ts'
 import { accessGrants } from './modules/access-grants.ts'
+import { actors } from './modules/actors.ts'
 import { apiKeys } from './modules/api-keys.ts'
 import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
@@ -208,6 +209,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         tenant.register(taskBulk, { prefix: '/tasks' })
         tenant.register(tasksOfProject, { prefix: '/projects' })
         tenant.register(documents, { prefix: '/documents' })
+        tenant.register(actors, { prefix: '/actors' })
         tenant.register(ownTenant, { prefix: '/tenant' })
         tenant.register(users, { prefix: '/users', invitations: invited })
         tenant.register(invitations, { prefix: '/invitations', invitations: invited })
