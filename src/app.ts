@@ -42,6 +42,7 @@ import { operatorSignIn } from './modules/operators/sign-in.ts'
 import { statistics } from './modules/operators/statistics.ts'
 import { tenants } from './modules/operators/tenants.ts'
 import { problemKinds } from './modules/problems.ts'
+import { projectStatistics } from './modules/project-statistics.ts'
 import { projects } from './modules/projects.ts'
 import { roles } from './modules/roles.ts'
 import { taskBulk } from './modules/tasks/bulk.ts'
@@ -205,6 +206,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         })
 
         tenant.register(projects, { prefix: '/projects' })
+        tenant.register(projectStatistics, { prefix: '/projects' })
         tenant.register(tasks, { prefix: '/tasks' })
         tenant.register(taskBulk, { prefix: '/tasks' })
         tenant.register(tasksOfProject, { prefix: '/projects' })
