@@ -1244,7 +1244,6 @@ create table app.second_factors (
   created_at    timestamp with time zone  not null default now(),
   constraint second_factors_pkey PRIMARY KEY (holder_id),
   constraint second_factors_user_id_key UNIQUE (user_id),
-  constraint second_factors_operator_id_fkey FOREIGN KEY (operator_id) REFERENCES app.operators(id),
   constraint second_factors_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id) ON DELETE CASCADE,
   constraint second_factors_check CHECK (((num_nonnulls(user_id, operator_id) = 1) AND (holder_id = COALESCE(user_id, operator_id)))),
   constraint second_factors_last_step_check CHECK ((last_step >= 0)),
@@ -1252,7 +1251,7 @@ create table app.second_factors (
 );
 alter table app.second_factors owner to app_owner;
 comment on table app.second_factors is 'One row: the authenticator of one person, or one operator.';
-comment on column app.second_factors.operator_id is 'Of app.operators (0027), who have the same.';
+comment on column app.second_factors.operator_id is 'Of app.operators, who have the same. Without a reference: what refers to them and to people would make both one.';
 comment on column app.second_factors.key_id is 'The entry of ENCRYPTION_KEYS under which the secret is sealed.';
 comment on column app.second_factors.confirmed_at is 'Since when it is asked for: a code of it was shown. Null: it is not asked for yet.';
 comment on column app.second_factors.last_step is 'The time step of the last code that was taken: neither it nor one before it is taken again (RFC 6238, 5.2).';
@@ -2426,7 +2425,7 @@ begin
       from (select app.uuidv7() as id, o.row as old_row, n.row as new_row
               from (select row_number() over () as place, to_jsonb(r) as row from affected_rows r) o
               full join (select row_number() over () as place, to_jsonb(r) as row from new_rows r) n using (place)
-             order by place) w;
+             order by n.row ->> 'id', place) w;
   else
     insert into app.audit_log
            (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
@@ -2436,7 +2435,8 @@ begin
            lower(tg_op), tg_table_name, (w.row ->> 'id')::uuid,
            case when tg_op = 'DELETE' then case when tg_nargs = 0 then w.row else app.audited_image(w.row, 'old_row', tg_argv, v_context[1], w.id) end end,
            case when tg_op = 'INSERT' then case when tg_nargs = 0 then w.row else app.audited_image(w.row, 'new_row', tg_argv, v_context[1], w.id) end end
-      from (select app.uuidv7() as id, to_jsonb(r) as row from affected_rows r) w;
+      from (select app.uuidv7() as id, o.row
+              from (select r.row from (select to_jsonb(r) as row from affected_rows r offset 0) r order by r.row ->> 'id') o) w;
   end if;
   return null;
 end $function$;
@@ -3391,9 +3391,11 @@ declare
 begin
   select * into v_own from app.operator_sessions s where s.secret_hash = sha256(p_secret);
   for v_ended in
-    update app.operator_sessions s set revoked_at = now()
-     where s.revoked_at is null and (s.id = v_own.id or p_everywhere and s.operator_id = v_own.operator_id)
-    returning s.*
+    with ended as (
+      update app.operator_sessions s set revoked_at = now()
+       where s.revoked_at is null and (s.id = v_own.id or p_everywhere and s.operator_id = v_own.operator_id)
+      returning s.*)
+    select * from ended order by id
   loop
     perform app.log_operator('operator_logged_out', v_ended.operator_id, null, v_ended.id, p_request_id, p_address, p_user_agent,
                              jsonb_build_object('everywhere', p_everywhere));
@@ -3486,11 +3488,13 @@ declare
   v_ended app.sessions;
 begin
   for v_ended in
-    update app.sessions s set revoked_at = now()
-     where s.revoked_at is null
-       and (s.id = p_session_id
-            or p_everywhere and s.user_id = (select o.user_id from app.sessions o where o.id = p_session_id))
-    returning s.*
+    with ended as (
+      update app.sessions s set revoked_at = now()
+       where s.revoked_at is null
+         and (s.id = p_session_id
+              or p_everywhere and s.user_id = (select o.user_id from app.sessions o where o.id = p_session_id))
+      returning s.*)
+    select * from ended order by id  -- in the order of the table others' rows had a part
   loop
     perform app.log_security('logged_out', v_ended.user_id, v_ended.selected_tenant_id, v_ended.id,
                              p_request_id, p_address, p_user_agent, jsonb_build_object('everywhere', p_everywhere));

@@ -190,6 +190,8 @@ end $$;
 
 -- What a statement wrote, as one statement of the log: a trigger for each row costs three times as much. So a table has
 -- three of these, which app.audit_table makes: PostgreSQL shows the rows of a statement to no trigger of several kinds.
+-- Entries of one statement stand in the order of the rows' ids: in which order the rows are found hangs on where they lie in
+-- the table, and so on what other tenants did.
 -- Definer, and the log's owner: inside a foreign-key action row security is off, so each row's tenant is compared here too.
 create function app.audit() returns trigger
   language plpgsql security definer
@@ -240,7 +242,7 @@ begin
       from (select app.uuidv7() as id, o.row as old_row, n.row as new_row
               from (select row_number() over () as place, to_jsonb(r) as row from affected_rows r) o
               full join (select row_number() over () as place, to_jsonb(r) as row from new_rows r) n using (place)
-             order by place) w;
+             order by n.row ->> 'id', place) w;
   else
     insert into app.audit_log
            (tenant_id, id, actor_kind, actor_id, on_behalf_of, role, session_id, request_id, address, action, table_name, row_id, old_row, new_row)
@@ -250,7 +252,8 @@ begin
            lower(tg_op), tg_table_name, (w.row ->> 'id')::uuid,
            case when tg_op = 'DELETE' then case when tg_nargs = 0 then w.row else app.audited_image(w.row, 'old_row', tg_argv, v_context[1], w.id) end end,
            case when tg_op = 'INSERT' then case when tg_nargs = 0 then w.row else app.audited_image(w.row, 'new_row', tg_argv, v_context[1], w.id) end end
-      from (select app.uuidv7() as id, to_jsonb(r) as row from affected_rows r) w;
+      from (select app.uuidv7() as id, o.row
+              from (select r.row from (select to_jsonb(r) as row from affected_rows r offset 0) r order by r.row ->> 'id') o) w;
   end if;
   return null;
 end $$;

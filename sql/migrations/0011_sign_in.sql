@@ -189,11 +189,13 @@ declare
   v_ended app.sessions;
 begin
   for v_ended in
-    update app.sessions s set revoked_at = now()
-     where s.revoked_at is null
-       and (s.id = p_session_id
-            or p_everywhere and s.user_id = (select o.user_id from app.sessions o where o.id = p_session_id))
-    returning s.*
+    with ended as (
+      update app.sessions s set revoked_at = now()
+       where s.revoked_at is null
+         and (s.id = p_session_id
+              or p_everywhere and s.user_id = (select o.user_id from app.sessions o where o.id = p_session_id))
+      returning s.*)
+    select * from ended order by id  -- in the order of the table others' rows had a part
   loop
     perform app.log_security('logged_out', v_ended.user_id, v_ended.selected_tenant_id, v_ended.id,
                              p_request_id, p_address, p_user_agent, jsonb_build_object('everywhere', p_everywhere));

@@ -71,7 +71,6 @@ grant select, insert, delete, update (counter, refreshed_at, idle_expires_at, re
 grant select, insert, delete on app.operator_answers to app_gate;
 grant update (slug, name, status, deletion_marked_at, erase_after, erasure_began_at) on app.tenants to app_gate;
 
-alter table app.second_factors add foreign key (operator_id) references app.operators (id);
 create index second_factors_operator on app.second_factors (operator_id) where operator_id is not null;
 create index mails_operator on app.mails (operator_id, kind, created_at) where operator_id is not null;
 create index operator_sessions_operator on app.operator_sessions (operator_id);
@@ -253,9 +252,11 @@ declare
 begin
   select * into v_own from app.operator_sessions s where s.secret_hash = sha256(p_secret);
   for v_ended in
-    update app.operator_sessions s set revoked_at = now()
-     where s.revoked_at is null and (s.id = v_own.id or p_everywhere and s.operator_id = v_own.operator_id)
-    returning s.*
+    with ended as (
+      update app.operator_sessions s set revoked_at = now()
+       where s.revoked_at is null and (s.id = v_own.id or p_everywhere and s.operator_id = v_own.operator_id)
+      returning s.*)
+    select * from ended order by id
   loop
     perform app.log_operator('operator_logged_out', v_ended.operator_id, null, v_ended.id, p_request_id, p_address, p_user_agent,
                              jsonb_build_object('everywhere', p_everywhere));

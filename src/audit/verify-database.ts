@@ -1,7 +1,8 @@
 /** Verification of every tenant's log where it stands, for those who run the database. */
 import type pg from 'pg'
 import { formatCheckpoint, formatNote, makeVerifier, type PublicKey } from './checkpoint.ts'
-import { checkpointsOf, filesIn, UnreadableFile } from './files.ts'
+import { checkpointsOf, filesIn } from './files.ts'
+import { UnreadableFile } from './lines.ts'
 import { opens } from './personal.ts'
 import {
   type Chain,

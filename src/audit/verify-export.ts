@@ -1,6 +1,9 @@
 /** Verification of an export, offline. */
 import { makeVerifier, type PublicKey } from './checkpoint.ts'
-import { changeOf, checkpointsOf, linesOf, parseLine, UnreadableFile } from './files.ts'
+import { checkpointsOf } from './files.ts'
+import { UnreadableFile } from './lines.ts'
+import { HASH_BYTES } from './merkle.ts'
+import { partsOf } from './parts.ts'
 import { makeChains, type Problem, type Report, range, sweep, type Totals } from './verify.ts'
 
 export type Verified = Totals & {
@@ -37,35 +40,35 @@ export const verifyExport = async (
     of(tenantId).check()
   }
 
-  for await (const lines of linesOf(file)) {
-    for (const bounds of lines.bounds) {
-      number++
-      const line = parseLine(lines, bounds)
-      if (!line) {
-        const change = number === 1 ? changeOf(lines, bounds) : undefined
-        if (change)
-          throw new UnreadableFile(`${file} is not as it was exported: ${change}. Verify the bytes as they came`)
-        const [from, to] = bounds
-        if (to > from && !lines.text.startsWith(CHECKPOINT, from)) unreadable ||= number
-        continue
-      }
-      tenantId ||= line.tenantId
+  for await (const part of partsOf(file)) {
+    if (number === 0 && part.change)
+      throw new UnreadableFile(`${file} is not as it was exported: ${part.change}. Verify the bytes as they came`)
+    if (part.unreadable[0] !== undefined) unreadable ||= number + part.unreadable[0] + 1
+    const batches: (number | null)[] = []
+    for (let n = 0; n < part.ids.length; n++) {
+      const id = part.ids[n] as string
+      if (id === '') continue
+      tenantId ||= part.tenantIds[n] as string
       if (!known.has(tenantId))
         throw new UnreadableFile(`there is no checkpoint of tenant ${tenantId}, whose export it is`)
       if (!entries) {
         checkChain()
         entries = sweep(of(tenantId), report)
       }
-      if (line.tenantId !== tenantId) {
-        foreign ||= number
+      if (part.tenantIds[n] !== tenantId) {
+        foreign ||= number + n + 1
         continue
       }
-      const batch = entries.add(line)
-      if (!line.opened) unopened++
-      const [field] = line.falseOpenings
-      if (field && !falsely.has(batch))
-        falsely.set(batch, `line ${number}: what it says of ${field} is not what the entry holds`)
+      const leaf = Buffer.from(part.leaves.buffer, n * HASH_BYTES, HASH_BYTES)
+      batches[n] = entries.add({ id, xact: part.xacts[n] as number, at: part.ats[n] as string, leaf })
+      if (part.opened[n] === 0) unopened++
     }
+    for (const [n, field] of part.falsely) {
+      const batch = batches[n]
+      if (batch !== undefined && !falsely.has(batch))
+        falsely.set(batch, `line ${number + n + 1}: what it says of ${field} is not what the entry holds`)
+    }
+    number += part.ids.length
   }
   if (!entries && unreadable) throw new UnreadableFile(`${file} is no export as JSON lines: no line of it is an entry`)
   if (!entries) checkChain()
@@ -76,6 +79,3 @@ export const verifyExport = async (
   for (const [batch, detail] of falsely) find(batch, 'opening_false', detail)
   return { ...totals, tenantId, batches: of(tenantId).length, unopened }
 }
-
-/** An export may have checkpoints among its lines. */
-const CHECKPOINT = '{"checkpoint":'

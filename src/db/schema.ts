@@ -485,7 +485,7 @@ export interface SecondFactors {
    */
   last_step: Generated<Int8>;
   /**
-   * Of app.operators (0027), who have the same.
+   * Of app.operators, who have the same. Without a reference: what refers to them and to people would make both one.
    */
   operator_id: string | null;
   sealed: Buffer;

@@ -21,12 +21,24 @@ export const methodsOf = (app: FastifyInstance, url: string): string[] => {
 export const methodNotAllowed = (methods: readonly string[]): Problem =>
   new Problem('method_not_allowed', { headers: { allow: [...methods, 'OPTIONS'].join(', ') } })
 
+/** Whether what is at one route's path can be found by another, which has parameters where it has names. */
+const shadows = (general: string, special: string): boolean =>
+  general !== special && new RegExp(`^${general.replace(/:[^/]+/g, '[^/]+')}$`).test(special)
+
 /** Refuses a method that only a route with more parameters knows; the router looks for it among all. */
 export const methods = fp(
   async (app) => {
+    const paths = new Set<string>()
+    const shadowing = new Set<string>()
+    app.addHook('onRoute', ({ url }) => {
+      paths.add(url)
+    })
+    app.addHook('onReady', async () => {
+      for (const path of paths) if ([...paths].some((other) => shadows(path, other))) shadowing.add(path)
+    })
     app.addHook('onRequest', (request, _reply, done) => {
-      const { is404, method, params } = request
-      if (is404 || method === 'OPTIONS' || Object.keys(params as object).length === 0) return done()
+      const { method, routeOptions } = request
+      if (method === 'OPTIONS' || !shadowing.has(routeOptions.url ?? '')) return done()
       const found = methodsOf(app, request.url)
       done(found.length === 0 || found.includes(method) ? undefined : methodNotAllowed(found))
     })

@@ -12,7 +12,8 @@ import {
   publicKeyOf,
   signText,
 } from '../../src/audit/checkpoint.ts'
-import { linesOf, readKeys } from '../../src/audit/files.ts'
+import { readKeys } from '../../src/audit/files.ts'
+import { linesOf } from '../../src/audit/lines.ts'
 import type { Finding } from '../../src/audit/verify.ts'
 import { type Verified, verifyExport } from '../../src/audit/verify-export.ts'
 import { makeSigner } from './seals.ts'

@@ -401,6 +401,27 @@ describe('logout', () => {
     expect([await isSignedIn(one), await isSignedIn(two), await isSignedIn(globex)]).toEqual([false, false, true])
   })
 
+  test('204: everywhere is logged in the order in which the sessions began, and not in the table’s', async () => {
+    const [one] = [await member(), await member(), await member()]
+    const sessions = () =>
+      it.superuser.query<{ id: string }>(
+        'select id from app.sessions where user_id = $1 and revoked_at is null order by id',
+        [one.userId],
+      )
+    // the one that began last, as if it had begun first: in the table it stands behind the others
+    await it.superuser.query(`update app.sessions set id = '01000000-0000-7000-8000-000000000000' where id = $1`, [
+      (await sessions()).rows.at(-1)?.id,
+    ])
+    const { rows: expected } = await sessions()
+    const answer = await one.post('/auth/logout', { everywhere: true })
+    const { rows } = await it.superuser.query<{ id: string }>(
+      `select session_id as id from app.audit_log where request_id = $1 and action = 'logged_out' order by audit_log.id`,
+      [answer.headers['x-request-id']],
+    )
+    expect(rows.length).toBeGreaterThanOrEqual(3)
+    expect(rows).toEqual(expected)
+  })
+
   test('204: two sessions may be named at once', async () => {
     const [one, two] = [await member(), await member()]
     await one.post('/auth/logout', { refresh_token: two.refreshToken })

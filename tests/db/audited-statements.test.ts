@@ -101,6 +101,17 @@ test('old and new of an update stand together, though it changes ids and order',
   expect(entries.filter((entry) => entry.new !== `${entry.old}!`)).toEqual([])
 })
 
+test('entries of a statement stand in the order of the rows’ ids, and not in that of the table', async () => {
+  await enter(acme)
+  const id = (n: number) => `01a00000-0000-7000-8000-${String(n).padStart(12, '0')}`
+  const values = [3, 1, 2].map((n) => `('${id(n)}', '${n}')`).join(', ')
+  const names = async (sql: string) => (await entriesOf(sql)).map((entry) => entry.new ?? entry.old)
+
+  expect(await names(`insert into app.things (id, name) values ${values}`)).toEqual(['1', '2', '3'])
+  expect(await names(`update app.things set gone = 'x'`)).toEqual(['1', '2', '3'])
+  expect(await names(`delete from app.things`)).toEqual(['1', '2', '3'])
+})
+
 test('an update that moves rows to another partition is an update of each', async () => {
   await enter(acme)
   await add('a', 'b', 'c')
