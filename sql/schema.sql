@@ -725,6 +725,7 @@ create table app.mails (
   due_at       timestamp with time zone  not null default now(),
   expires_at   timestamp with time zone  not null default (now() + '2 days'::interval),
   failure      text,
+  request_id   text,
   created_at   timestamp with time zone  not null default now(),
   settled_at   timestamp with time zone,
   constraint mails_pkey PRIMARY KEY (id),
@@ -748,6 +749,7 @@ comment on column app.mails.state is 'void: one for nobody, which is written so 
 comment on column app.mails.due_at is 'When it is tried (again). While it is being sent: when whoever does so is given up.';
 comment on column app.mails.expires_at is 'Afterwards it is not worth sending.';
 comment on column app.mails.failure is 'Why the last attempt failed, as a code; what servers say may quote addresses.';
+comment on column app.mails.request_id is 'Of what is told to tenants only when it was sent.';
 alter table app.mails enable row level security;
 alter table app.mails force row level security;
 
@@ -756,7 +758,7 @@ create policy gate on app.mails as permissive for all to app_gate
   with check (true);
 
 grant delete, insert, select on app.mails to app_gate;
-grant update (sealed, state, attempts, due_at, failure, settled_at) on app.mails to app_gate;
+grant update (sealed, state, attempts, due_at, failure, request_id, settled_at) on app.mails to app_gate;
 
 CREATE INDEX mails_due ON app.mails USING btree (due_at) WHERE (state = 'waiting'::text);
 CREATE INDEX mails_operator ON app.mails USING btree (operator_id, kind, created_at) WHERE (operator_id IS NOT NULL);
@@ -1148,6 +1150,41 @@ create policy gate on app.recovery_codes as permissive for all to app_gate
 grant delete, insert, select on app.recovery_codes to app_gate;
 
 
+-- app.registrations ---------------------------------------------------------------------------------------------------
+
+create table app.registrations (
+  token_hash     bytea                     not null,
+  email          text                      not null,
+  name           text                      not null,
+  password_hash  text                      not null,
+  tenant_name    text                      not null,
+  slug           text                      not null,
+  created_at     timestamp with time zone  not null default now(),
+  expires_at     timestamp with time zone  not null,
+  constraint registrations_pkey PRIMARY KEY (token_hash),
+  constraint registrations_email_check CHECK (((email = lower(email)) AND ((char_length(email) >= 3) AND (char_length(email) <= 254)))),
+  constraint registrations_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
+  constraint registrations_slug_check CHECK (((char_length(slug) >= 1) AND (char_length(slug) <= 63))),
+  constraint registrations_tenant_name_check CHECK (((char_length(tenant_name) >= 1) AND (char_length(tenant_name) <= 200))),
+  constraint registrations_token_hash_check CHECK ((length(token_hash) = 32))
+);
+alter table app.registrations owner to app_owner;
+comment on table app.registrations is 'One row: what somebody wants to register, until the token that was mailed to the address comes back. Each has its own password: that of whoever asked for it.';
+comment on column app.registrations.slug is 'As it is wished: it gives way to one that is taken by then.';
+alter table app.registrations enable row level security;
+alter table app.registrations force row level security;
+
+create policy gate on app.registrations as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.registrations to app_gate;
+grant update (expires_at) on app.registrations to app_gate;
+
+CREATE INDEX registrations_email ON app.registrations USING btree (email, created_at);
+CREATE INDEX registrations_expiry ON app.registrations USING btree (expires_at);
+
+
 -- app.role_permissions ------------------------------------------------------------------------------------------------
 
 create table app.role_permissions (
@@ -1282,7 +1319,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'person_deactivated'::text, 'person_activated'::text, 'mfa_forgotten'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registration_asked'::text, 'registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'profile_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'person_deactivated'::text, 'person_activated'::text, 'mfa_forgotten'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -1435,6 +1472,7 @@ alter table app.tenants owner to app_owner;
 comment on table app.tenants is 'One row: one customer, and the edge of everything that is theirs.';
 comment on column app.tenants.audit_retention_days is 'How long the audit log is kept, counted from the end of the month of an entry. Null: for ever.';
 comment on column app.tenants.legal_hold_since is 'While it is not null, nothing of this tenant''s audit log is dropped or erased.';
+comment on column app.tenants.legal_hold_reason is 'Whoever runs the service says it, and reads it; it may speak of others. The tenant''s own log does not show it, the security log does.';
 comment on column app.tenants.erase_after is 'Of a tenant that is marked: until then it can be activated again.';
 comment on column app.tenants.erasure_began_at is 'From then on it cannot.';
 comment on column app.tenants.mfa_required is 'People enter by sessions in which a second factor was shown.';
@@ -1461,19 +1499,19 @@ create policy gate on app.tenants as permissive for all to app_gate
 create policy read on app.tenants as permissive for select to app_api, app_worker
   using (true);
 
-grant select on app.tenants to app_auditor;
 grant delete, insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
-grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds), update (name, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_api;
+grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, legal_hold_since, mfa_required, session_idle_seconds, session_max_seconds), update (name, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_api;
+grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, legal_hold_since, deletion_marked_at, erase_after, erasure_began_at, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_auditor;
 grant select (id, tenant_id), update (slug, name, status, updated_at, audit_retention_days, legal_hold_since, legal_hold_reason, deletion_marked_at, erase_after, erasure_began_at, allowed_networks) on app.tenants to app_gate;
 
 CREATE INDEX tenants_erasure ON app.tenants USING btree (erase_after) WHERE (status = 'deleting'::text);
 
-CREATE TRIGGER audit_delete AFTER DELETE ON app.tenants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_delete AFTER DELETE ON app.tenants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('legal_hold_reason');
 alter table app.tenants enable always trigger audit_delete;
-CREATE TRIGGER audit_insert AFTER INSERT ON app.tenants REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_insert AFTER INSERT ON app.tenants REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('legal_hold_reason');
 alter table app.tenants enable always trigger audit_insert;
-CREATE TRIGGER audit_update AFTER UPDATE ON app.tenants REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_update AFTER UPDATE ON app.tenants REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('legal_hold_reason');
 alter table app.tenants enable always trigger audit_update;
 CREATE TRIGGER version BEFORE UPDATE ON app.tenants FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.tenants enable always trigger version;
@@ -1841,7 +1879,7 @@ grant select on app.tenant_accounts to app_operator;
 
 -- functions -----------------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text)
+CREATE OR REPLACE FUNCTION app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_signed_in boolean, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text)
  RETURNS record
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1861,6 +1899,9 @@ begin
     returning app.users.id into v_user_id;
     perform app.log_security('registered', v_user_id, v_invitation.tenant_id, null, p_request_id, p_address, p_user_agent, null);
   else
+    if not p_signed_in then
+      perform app.take_code(p_user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
+    end if;
     update app.users u
        set email_verified_at = coalesce(u.email_verified_at, now()),
            password_hash = coalesce(p_password_hash, u.password_hash),
@@ -1881,8 +1922,8 @@ begin
          accept_invitation.tenant_name, accept_invitation.user_id, accept_invitation.email, accept_invitation.name
     from app.tenants t, app.users u where t.tenant_id = v_invitation.tenant_id and u.id = v_user_id;
 end $function$;
-alter function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
-grant execute on function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
+alter function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_signed_in boolean, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
+grant execute on function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_signed_in boolean, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.activate_person(p_email text, p_reason text)
  RETURNS boolean
@@ -2058,10 +2099,11 @@ CREATE OR REPLACE FUNCTION app.allowed_networks()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  return (select t.allowed_networks from app.tenants t where t.tenant_id = app.tenant_id() and app.can('tenant:write'));
+  return (select t.allowed_networks from app.tenants t
+           where t.tenant_id = app.tenant_id() and (app.can('tenant:write') or app.can('audit:read')));
 end $function$;
 alter function app.allowed_networks() owner to app_gate;
-comment on function app.allowed_networks() is 'From where this tenant is entered, for those who may change it; null for others.';
+comment on function app.allowed_networks() is 'From where this tenant is entered, for those who may change it or read the audit log, which says it; null for others.';
 grant execute on function app.allowed_networks() to app_api;
 
 CREATE OR REPLACE FUNCTION app.announce_access(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_address inet)
@@ -2232,7 +2274,7 @@ end $function$;
 alter function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text, p_owners uuid[], p_mails app.sealed_mail[]) owner to app_gate;
 grant execute on function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text, p_owners uuid[], p_mails app.sealed_mail[]) to app_operator;
 
-CREATE OR REPLACE FUNCTION app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2242,14 +2284,15 @@ declare
   v_me record;
 begin
   select * into v_me from app.person_of(p_secret);
+  perform app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
   perform app.mail_token(v_me.user_id, 'email_change', p_email, p_token_hash, p_lifetime, p_mail);
   perform app.write_mail(v_me.user_id, p_notice, interval '2 days',
                          exists (select from app.mails m where m.id = p_mail.id and m.state = 'waiting'));
   perform app.log_security('email_change_asked', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
                            jsonb_build_object('email', p_email));
 end $function$;
-alter function app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
@@ -2257,7 +2300,8 @@ CREATE OR REPLACE FUNCTION app.ask_email_verification(p_secret bytea, p_email te
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select app.begin_email_verification((app.person_of(p_secret)).user_id, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+    select app.mail_verification(me.user_id, me.session_id, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+      from app.person_of(p_secret) me
   $function$;
 alter function app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
@@ -2269,13 +2313,38 @@ CREATE OR REPLACE FUNCTION app.ask_password_reset(p_email text, p_token_hash byt
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+  v_holder  app.users := app.find_holder(p_email);
+  v_user_id uuid      := case when v_holder.status = 'active' then v_holder.id end;
 begin
   perform app.mail_token(v_user_id, 'password_reset', p_email, p_token_hash, p_lifetime, p_mail);
-  perform app.log_security('password_forgotten', v_user_id, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
+  update app.mails m set request_id = p_request_id where m.id = p_mail.id;
+  perform app.note_security('password_forgotten', v_user_id, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
 end $function$;
 alter function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_holder    app.users := app.find_holder(p_email);
+  v_is_free   boolean   := v_holder.id is null;
+  v_this_hour int;
+  v_this_day  int;
+begin
+  select count(*) filter (where r.created_at > now() - interval '1 hour'), count(*) into v_this_hour, v_this_day
+    from app.registrations r where r.email = p_email and r.created_at > now() - interval '1 day';
+  insert into app.registrations (token_hash, email, name, password_hash, tenant_name, slug, expires_at)
+  values (p_token_hash, p_email, p_name, p_password_hash, p_tenant_name, p_slug, now() + p_lifetime);
+  perform app.write_mail(null, case when v_is_free then p_token else p_notice end, p_lifetime,
+                         case when v_is_free then v_this_hour < 5 else v_this_day = 0 and v_holder.status = 'active' end);
+  perform app.note_security('registration_asked', null, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
+end $function$;
+alter function app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.assign_personal_key(p_subject_id uuid, p_person_id uuid)
  RETURNS void
@@ -2786,17 +2855,12 @@ grant execute on function app.begin_attempt(p_kind text, p_name text, p_free int
 
 CREATE OR REPLACE FUNCTION app.begin_email_verification(p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
- LANGUAGE plpgsql
+ LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-begin
-  if not exists (select from app.users u where u.id = p_user_id and u.email = p_email and u.email_verified_at is null) then
-    return;
-  end if;
-  perform app.mail_token(p_user_id, 'email_verification', p_email, p_token_hash, p_lifetime, p_mail);
-  perform app.log_security('email_verification_asked', p_user_id, null, null, p_request_id, p_address, p_user_agent, null);
-end $function$;
+    select app.mail_verification(p_user_id, null, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+  $function$;
 alter function app.begin_email_verification(p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.begin_email_verification(p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
@@ -3855,6 +3919,7 @@ begin
   end loop;
 
   delete from app.sessions s where s.user_id = v_me.user_id;
+  delete from app.registrations r where r.email = (select u.email from app.users u where u.id = v_me.user_id);  -- (0034)
   delete from app.users u where u.id = v_me.user_id;
   perform app.destroy_personal_key(v_me.user_id);
   -- not from where: that is one of the things that go
@@ -4329,14 +4394,22 @@ begin
 end $function$;
 alter function app.find_access(p_secret bytea, p_grant_id uuid, p_permission text, OUT found_grant app.access_grants, OUT session_id uuid) owner to app_gate;
 
-CREATE OR REPLACE FUNCTION app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text)
+CREATE OR REPLACE FUNCTION app.find_credential(p_email text, p_verified boolean DEFAULT false, OUT user_id uuid, OUT password_hash text)
  RETURNS record
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select u.id, u.password_hash from app.users u where u.email = p_email and u.status = 'active' $function$;
-alter function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) owner to app_gate;
-grant execute on function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) to app_auth;
+AS $function$
+declare
+  v_holder app.users := app.find_holder(p_email);
+begin
+  if v_holder.status = 'active' then
+    find_credential.user_id := v_holder.id;
+    find_credential.password_hash := case when v_holder.email_verified_at is not null or not p_verified then v_holder.password_hash end;
+  end if;
+end $function$;
+alter function app.find_credential(p_email text, p_verified boolean, OUT user_id uuid, OUT password_hash text) owner to app_gate;
+grant execute on function app.find_credential(p_email text, p_verified boolean, OUT user_id uuid, OUT password_hash text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.find_deletion_certificate(p_tenant_id uuid)
  RETURNS TABLE(tenant_id uuid, slug text, marked_at timestamp with time zone, began_at timestamp with time zone, erased_at timestamp with time zone, counts jsonb, certificate text, key_id text, signature bytea, audit_until timestamp with time zone)
@@ -4362,6 +4435,20 @@ AS $function$
   $function$;
 alter function app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
 grant execute on function app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.find_holder(p_email text)
+ RETURNS app.users
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_nearest app.users;
+begin
+  select u.* into v_nearest from app.users u where u.email >= p_email order by u.email limit 1;
+  return case when v_nearest.email = p_email then v_nearest end;
+end $function$;
+alter function app.find_holder(p_email text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.find_invitation(p_token_hash bytea, OUT email text, OUT name text, OUT tenant_names text[], OUT user_id uuid, OUT password_hash text, OUT is_unused boolean)
  RETURNS record
@@ -4559,6 +4646,46 @@ alter function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) own
 comment on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Completes a job in the transaction of its last effect. Raises BH009.';
 grant execute on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_wanted     app.registrations;
+  v_user_id    uuid;
+  v_constraint text;
+begin
+  select * into v_wanted from app.registrations r
+   where r.token_hash = p_token_hash and r.expires_at > clock_timestamp() for update;
+  if not found then
+    return false;
+  end if;
+  -- two at once may wish for one slug: the second then sees that it is taken
+  for v_attempt in 1 .. 2 loop
+    begin
+      select made.user_id into v_user_id
+        from app.register(v_wanted.email, v_wanted.password_hash, v_wanted.name, v_wanted.tenant_name, v_wanted.slug, true,
+                          p_request_id, p_address, p_user_agent) made;
+      exit;
+    exception when unique_violation then
+      get stacked diagnostics v_constraint = constraint_name;
+      if v_constraint = 'users_email_key' then
+        return false;
+      elsif v_attempt = 2 then
+        raise;
+      end if;
+    end;
+  end loop;
+  update app.users u set email_verified_at = now() where u.id = v_user_id;
+  delete from app.registrations r where r.email = v_wanted.email;
+  perform app.log_security('email_verified', v_user_id, null, null, p_request_id, p_address, p_user_agent, null);
+  return true;
+end $function$;
+alter function app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.forget_attempts(p_limit integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -4599,6 +4726,7 @@ AS $function$
 declare
   v_mails  int;
   v_tokens int;
+  v_wanted int;
 begin
   delete from app.mails where id in (
     select m.id from app.mails m
@@ -4610,7 +4738,10 @@ begin
   delete from app.person_tokens where token_hash in (
     select k.token_hash from app.person_tokens k where k.expires_at < now() - interval '1 day' limit p_limit for update skip locked);
   get diagnostics v_tokens = row_count;
-  return v_mails + v_tokens;
+  delete from app.registrations where token_hash in (
+    select r.token_hash from app.registrations r where r.expires_at < now() - interval '1 day' limit p_limit for update skip locked);
+  get diagnostics v_wanted = row_count;
+  return v_mails + v_tokens + v_wanted;
 end $function$;
 alter function app.forget_mails(p_limit integer) owner to app_gate;
 grant execute on function app.forget_mails(p_limit integer) to app_worker;
@@ -5432,7 +5563,7 @@ begin
   if p_event !~ '_(failed|refused)$' then
     raise exception '% is no refusal', p_event using errcode = 'insufficient_privilege';
   end if;
-  perform app.log_security(p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, p_detail);
+  perform app.note_security(p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, p_detail);
 end $function$;
 alter function app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
 grant execute on function app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) to app_auth;
@@ -5455,17 +5586,14 @@ CREATE OR REPLACE FUNCTION app.log_security(p_event text, p_user_id uuid, p_tena
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
-  values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'));
-
+  perform app.note_security(p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, p_detail);
   perform app.audit_event(m.tenant_id, m.user_id,
                           case when p_event in ('person_deactivated', 'person_activated', 'mfa_forgotten') then 'system' else m.role end,
                           p_session_id, p_request_id, p_address, p_event)
      from app.memberships m
     where m.user_id = p_user_id and m.status = 'active'
       and case when p_event in ('logged_in', 'logged_out', 'tenant_switched', 'session_ended', 'refresh_reused') then m.tenant_id = p_tenant_id
-               else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified', 'mfa_enabled', 'mfa_disabled',
-                                'recovery_code_used', 'recovery_codes_replaced', 'person_deactivated', 'person_activated', 'mfa_forgotten') end
+               else p_tenant_id is null and p_event <> 'person_erased' end
     order by m.tenant_id;
 end $function$;
 alter function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
@@ -5527,6 +5655,20 @@ begin
   perform app.write_mail(p_user_id, p_mail, p_lifetime, p_user_id is not null and not v_enough);
 end $function$;
 alter function app.mail_token(p_user_id uuid, p_purpose text, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.mail_verification(p_user_id uuid, p_session_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not exists (select from app.users u where u.id = p_user_id and u.email = p_email and u.email_verified_at is null) then
+    return;
+  end if;
+  perform app.mail_token(p_user_id, 'email_verification', p_email, p_token_hash, p_lifetime, p_mail);
+  perform app.log_security('email_verification_asked', p_user_id, null, p_session_id, p_request_id, p_address, p_user_agent, null);
+end $function$;
+alter function app.mail_verification(p_user_id uuid, p_session_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.make_context_key(p_replace boolean)
  RETURNS void
@@ -5712,6 +5854,18 @@ AS $function$
 alter function app.note_key_use(p_key_hash bytea) owner to app_gate;
 grant execute on function app.note_key_use(p_key_hash bytea) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.note_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
+  values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'));
+end $function$;
+alter function app.note_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval)
  RETURNS void
  LANGUAGE plpgsql
@@ -5719,7 +5873,8 @@ CREATE OR REPLACE FUNCTION app.notify_holder(p_email text, p_mail app.sealed_mai
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+  v_holder  app.users := app.find_holder(p_email);
+  v_user_id uuid      := case when v_holder.status = 'active' then v_holder.id end;
 begin
   perform app.write_mail(v_user_id, p_mail, interval '2 days', v_user_id is not null and not exists (
     select from app.mails m where m.user_id = v_user_id and m.kind = p_mail.kind and m.state <> 'void' and m.created_at > now() - p_apart));
@@ -6442,15 +6597,24 @@ CREATE OR REPLACE FUNCTION app.settle_mail(p_id uuid, p_attempt integer, p_sent 
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_mail       app.mails;
+  v_is_current boolean;
 begin
   if p_again is not null and not p_sent then
     update app.mails m set due_at = now() + p_again, failure = p_failure
      where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   else
     update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = '', failure = p_failure, settled_at = now()
-     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
+     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting'
+    returning * into v_mail;
   end if;
-  return found;
+  v_is_current := found;
+  if v_mail.state = 'sent' and v_mail.kind = 'password_reset' then
+    perform app.audit_event(m.tenant_id, m.user_id, 'system', null, v_mail.request_id, null, 'password_forgotten')
+       from app.memberships m where m.user_id = v_mail.user_id and m.status = 'active' order by m.tenant_id;
+  end if;
+  return v_is_current;
 end $function$;
 alter function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) owner to app_gate;
 grant execute on function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) to app_worker;
@@ -6806,22 +6970,26 @@ alter function app.unsealed_audit_entries(p_limit integer) owner to app_audit;
 comment on function app.unsealed_audit_entries(p_limit integer) is 'Hands out what is to be sealed, under the lock that makes the sealer one.';
 grant execute on function app.unsealed_audit_entries(p_limit integer) to app_worker;
 
-CREATE OR REPLACE FUNCTION app.update_profile(p_secret bytea, p_name text, p_version integer)
+CREATE OR REPLACE FUNCTION app.update_profile(p_secret bytea, p_name text, p_version integer, p_request_id text, p_address inet, p_user_agent text)
  RETURNS integer
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
+  v_me      record;
   v_changed int;
 begin
-  update app.users u set name = p_name
-   where u.id = (select f.user_id from app.find_profile(p_secret) f) and (p_version is null or u.version = p_version);
+  select * into v_me from app.find_profile(p_secret);
+  update app.users u set name = p_name where u.id = v_me.user_id and (p_version is null or u.version = p_version);
   get diagnostics v_changed = row_count;
+  if v_changed > 0 then
+    perform app.log_security('profile_changed', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+  end if;
   return v_changed;
 end $function$;
-alter function app.update_profile(p_secret bytea, p_name text, p_version integer) owner to app_gate;
-grant execute on function app.update_profile(p_secret bytea, p_name text, p_version integer) to app_auth;
+alter function app.update_profile(p_secret bytea, p_name text, p_version integer, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.update_profile(p_secret bytea, p_name text, p_version integer, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.uuidv7()
  RETURNS uuid
@@ -6833,12 +7001,14 @@ begin
   if current_setting('server_version_num')::int >= 180000 then
     return pg_catalog.uuidv7();
   end if;
-  return encode(
-    set_bit(set_bit(
+  declare
+    v_us constant int8 := extract(epoch from clock_timestamp()) * 1000000;
+  begin
+    return encode(
       overlay(uuid_send(gen_random_uuid())
-        placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::int8) from 3)
-        from 1 for 6),
-      52, 1), 53, 1), 'hex')::uuid;
+        placing substring(int8send(v_us / 1000) from 3) || int2send((28672 + v_us % 1000 * 4096 / 1000)::int2)
+        from 1 for 8), 'hex')::uuid;
+  end;
 end $function$;
 alter function app.uuidv7() owner to app_gate;
 grant execute on function app.uuidv7() to app_api;

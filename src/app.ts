@@ -33,6 +33,7 @@ import { mfa } from './modules/auth/mfa.ts'
 import { own } from './modules/auth/own.ts'
 import { profile } from './modules/auth/profile.ts'
 import { ownEmail, recovery as recoveryRoutes } from './modules/auth/recovery.ts'
+import { registration } from './modules/auth/registration.ts'
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
@@ -108,6 +109,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     encryptionKeys: config.encryptionKeys,
     idleMs: config.sessions.refreshIdleMs,
     maxMs: config.sessions.maxMs,
+    verifiedOnly: config.registration !== 'open',
   })
   const keysInUse = makeApiKeys({
     pool: pools.auth,
@@ -126,6 +128,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     ...{ mails, issuer: config.mfaIssuer },
   }
   const secondFactors = makeSecondFactors(factors)
+  const codes = { sessions, secondFactors }
   const invited = makeInvitations({
     pool: pools.auth,
     mails,
@@ -175,7 +178,9 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
             ...{ maxAgeMs: config.sessions.refreshIdleMs, origins: config.corsOrigins },
           })
 
-          anybody.register(signIn, { sessions, recovery, secondFactors, attempts, devices })
+          const { registration: mode } = config
+          anybody.register(registration, { mode, sessions, recovery, attempts, devices })
+          anybody.register(signIn, { ...codes, attempts, devices })
           anybody.register(tokens, { sessions })
           anybody.register(recoveryRoutes, { sessions, recovery, devices })
 
@@ -184,7 +189,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
             person.register(profile, { sessions })
             person.register(account, { sessions, own: ownRows, attempts })
             person.register(own, { sessions, own: ownRows })
-            person.register(ownEmail, { sessions, recovery, own: ownRows, attempts })
+            person.register(ownEmail, { ...codes, recovery, own: ownRows, attempts })
             person.register(mfa, { sessions, own: ownRows, secondFactors, attempts })
             person.register(erasure, { sessions, own: ownRows, secondFactors, attempts })
           })
@@ -192,7 +197,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         { prefix: '/auth' },
       )
 
-      api.register(acceptInvitation, { prefix: '/invitations', sessions, invitations: invited, attempts })
+      api.register(acceptInvitation, { prefix: '/invitations', ...codes, invitations: invited, attempts })
 
       api.register(async (tenant) => {
         tenant.register(auth, { apiKeys: keysInUse, verifyAccess: operatorTokens?.verifyAccess })
@@ -204,7 +209,10 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
         tenant.register(projects, { prefix: '/projects' })
         tenant.register(ownTenant, { prefix: '/tenant' })
-        tenant.register(users, { prefix: '/users', invitations: invited })
+        tenant.register(users, {
+          ...{ prefix: '/users', invitations: invited },
+          makesPeople: config.registration === 'open',
+        })
         tenant.register(invitations, { prefix: '/invitations', invitations: invited })
         tenant.register(roles, { prefix: '/roles' })
         tenant.register(apiKeys, { prefix: '/api-keys' })

@@ -18,6 +18,7 @@ export const problems = {
   session_expired: [401, 'This tenant asks you to sign in again.'],
   forbidden: [403, 'You may not do this.'],
   cross_site: [403, 'A page of another site may not use this session.'],
+  registration_closed: [403, 'Nobody registers here. Ask whoever runs this service, or to be invited.'],
   not_a_member: [403, 'You are not a member of this tenant.'],
   tenant_suspended: [403, 'This tenant is suspended.'],
   network_not_allowed: [403, 'This tenant is not reached from your network.'],

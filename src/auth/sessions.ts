@@ -7,8 +7,8 @@ import type pg from 'pg'
 import type { EncryptionKey } from '../config.ts'
 import { statement } from '../db/pool.ts'
 import { isDatabaseError, Problem } from '../errors.ts'
-import { mailFrom, notifying } from '../mail/notices.ts'
-import type { Verification } from './recovery.ts'
+import { mailFrom, noNotice, notifying } from '../mail/notices.ts'
+import type { Registration, Verification } from './recovery.ts'
 import type { ShownCode } from './second-factors.ts'
 import { logSecurity, originOf, type Refusal, type SecurityEvent } from './security-log.ts'
 import { makeSessionTokens, type Opened, type Rotated } from './session-tokens.ts'
@@ -30,12 +30,7 @@ type SignedIn = {
 /** A session that was just begun or refreshed, with what its person may carry away. */
 export type OpenSession = Opened<SignedIn>
 
-export type Registration = {
-  email: string
-  passwordHash: string
-  name: string
-  tenantName: string
-  tenantSlug: string
+export type SlugRegistration = Registration & {
   /** The slug was made from the name, so it gives way when it is taken. */
   slugIsWish: boolean
 }
@@ -58,11 +53,13 @@ type Options = {
   /** How long a session lives without being refreshed, and how long at most, in milliseconds. */
   idleMs: number
   maxMs: number
+  /** Whether a password opens nothing before its address was verified. */
+  verifiedOnly: boolean
 }
 
 export type Sessions = ReturnType<typeof makeSessions>
 
-export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) => {
+export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs, verifiedOnly }: Options) => {
   const idle = `${idleMs} milliseconds`
   const max = `${maxMs} milliseconds`
 
@@ -84,7 +81,7 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
 
     /** A new person with a new tenant of their own, signed in to it, and a mail to them: all of it, or nothing. */
     async register(
-      registration: Registration,
+      registration: SlugRegistration,
       verification: Verification,
       request: FastifyRequest,
     ): Promise<OpenSession> {
@@ -107,9 +104,12 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
       return tokens.open(row, session)
     },
 
-    /** The person with this address, if they can sign in, and the password that was kept. */
+    /** The person with this address, if they can sign in, and the password that was kept; none that opens nothing yet. */
     findCredential: (email: string) =>
-      ask<{ user_id: string | null; password_hash: string | null }>('select * from app.find_credential($1)', email),
+      ask<{ user_id: string | null; password_hash: string | null }>(
+        'select * from app.find_credential($1, $2)',
+        ...[email, verifiedOnly],
+      ),
 
     /**
      * Signs a person in whose password was verified, and tells them of a recovery code that was used. Throws a DatabaseError: BH001 when they were deactivated meanwhile,
@@ -128,7 +128,7 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
                 lateral ${notifying(14, '$15 is not null')}`,
         ...[userId, tenantId ?? null, tenantSlug ?? null, session.secretHash, session.seed, session.keyId],
         ...[idle, max, ...originOf(request), shown?.step ?? null, shown?.hash ?? null],
-        ...(shown?.notice ?? [userId, null, null, null, null]),
+        ...(shown?.notice ?? noNotice(userId)),
       )
       return tokens.open(row, session)
     },
@@ -161,12 +161,14 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
     },
 
     /** Whether it was changed: not when the session has ended, or the version is another by now. */
-    async changeName(secret: Buffer, name: string, version: number | null): Promise<boolean> {
+    async changeName(
+      secret: Buffer,
+      { name, version }: { name: string; version: number | null },
+      request: FastifyRequest,
+    ): Promise<boolean> {
       const { changed } = await ask<{ changed: number }>(
-        'select app.update_profile($1, $2, $3) as changed',
-        secret,
-        name,
-        version,
+        'select app.update_profile($1, $2, $3, $4, $5, $6) as changed',
+        ...[secret, name, version, ...originOf(request)],
       )
       return changed > 0
     },

@@ -23,6 +23,9 @@ export const notifying = (n: number, condition: string, holder: Holder = 'person
 /** The parameters that `notifying` speaks of. */
 export type Notice = [userId: string, ...mail: MailValues]
 
+/** The same for no mail, of which the condition is false: its id is null. */
+export const noNotice = (userId: string | null) => [userId, null, null, null, null] as const
+
 export const noticeTo = (mails: MailKeys, { userId, email, name }: Addressee, kind: string): Notice => [
   userId,
   ...valuesOf(mails.seal({ kind, to: email, name })),

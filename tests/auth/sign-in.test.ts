@@ -468,7 +468,7 @@ describe('profile', () => {
     expect(answer.json()).toEqual({
       id: person.userId,
       email: person.email,
-      email_verified: false,
+      email_verified: true,
       name: expect.any(String),
       created_at: expect.stringMatching(/Z$/),
       updated_at: expect.stringMatching(/Z$/),

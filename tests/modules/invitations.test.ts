@@ -571,7 +571,7 @@ describe('nobody gives what they do not have, also later', () => {
       ['select * from first_sign_ins', '42501'],
       ['select * from invitation_mails', '42501'],
       [`select app.make_invited_person('${id}', 'hash', null)`, 'BH004'],
-      [`select app.accept_invitation(sha256('x'), null, 'x', 'x', null, null, null)`, '42501'],
+      [`select app.accept_invitation(sha256('x'), null, 'x', 'x', false, null, null, null, null, null)`, '42501'],
     ] as const) {
       await expect(
         asRole('owner', (db) => run(db, text)),
