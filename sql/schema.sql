@@ -714,22 +714,24 @@ CREATE INDEX invitation_mails_membership ON app.invitation_mails USING btree (me
 -- app.mails -----------------------------------------------------------------------------------------------------------
 
 create table app.mails (
-  id          uuid                      not null,
-  kind        text                      not null,
-  user_id     uuid,
-  key_id      text                      not null,
-  sealed      bytea                     not null default '\x'::bytea,
-  state       text                      not null default 'waiting'::text,
-  attempts    integer                   not null default 0,
-  due_at      timestamp with time zone  not null default now(),
-  expires_at  timestamp with time zone  not null default (now() + '2 days'::interval),
-  failure     text,
-  request_id  text,
-  created_at  timestamp with time zone  not null default now(),
-  settled_at  timestamp with time zone,
+  id           uuid                      not null,
+  kind         text                      not null,
+  user_id      uuid,
+  operator_id  uuid,
+  key_id       text                      not null,
+  sealed       bytea                     not null default '\x'::bytea,
+  state        text                      not null default 'waiting'::text,
+  attempts     integer                   not null default 0,
+  due_at       timestamp with time zone  not null default now(),
+  expires_at   timestamp with time zone  not null default (now() + '2 days'::interval),
+  failure      text,
+  request_id   text,
+  created_at   timestamp with time zone  not null default now(),
+  settled_at   timestamp with time zone,
   constraint mails_pkey PRIMARY KEY (id),
   constraint mails_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id) ON DELETE CASCADE,
   constraint mails_attempts_check CHECK ((attempts >= 0)),
+  constraint mails_check CHECK (((operator_id IS NULL) OR (user_id IS NULL))),
   constraint mails_failure_check CHECK ((char_length(failure) <= 80)),
   constraint mails_kind_check CHECK ((kind ~ '^[a-z_]{1,50}$'::text)),
   constraint mails_sealed_check CHECK ((length(sealed) <= 8192)),
@@ -739,7 +741,8 @@ create table app.mails (
 alter table app.mails owner to app_owner;
 comment on table app.mails is 'One row: one mail to one person, until a while after it was sent.';
 comment on column app.mails.id is 'Made by whoever sealed it, and sealed with it; the Message-ID is made from it.';
-comment on column app.mails.user_id is 'Whom it is about. Null: somebody who is nobody here yet.';
+comment on column app.mails.user_id is 'Whom it is about. Null: an operator, or somebody who is nobody here yet.';
+comment on column app.mails.operator_id is 'Of app.operators (0027), when it is about one.';
 comment on column app.mails.key_id is 'The entry of ENCRYPTION_KEYS under which it is sealed.';
 comment on column app.mails.sealed is 'Empty once it was sent, or will not be.';
 comment on column app.mails.state is 'void: one for nobody, which is written so that writing takes as long as for somebody.';
@@ -758,6 +761,7 @@ grant delete, insert, select on app.mails to app_gate;
 grant update (sealed, state, attempts, due_at, failure, request_id, settled_at) on app.mails to app_gate;
 
 CREATE INDEX mails_due ON app.mails USING btree (due_at) WHERE (state = 'waiting'::text);
+CREATE INDEX mails_operator ON app.mails USING btree (operator_id, kind, created_at) WHERE (operator_id IS NOT NULL);
 CREATE INDEX mails_settled ON app.mails USING btree (settled_at) WHERE (state <> 'waiting'::text);
 CREATE INDEX mails_user ON app.mails USING btree (user_id, kind, created_at);
 
@@ -823,6 +827,8 @@ create policy change on app.memberships as permissive for update to app_api
 create policy erase on app.memberships as permissive for all to app_gate
   using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
   with check (false);
+create policy expire on app.memberships as permissive for delete to app_worker
+  using (((status = 'invited'::text) AND (expires_at <= (now() - '30 days'::interval))));
 create policy gate on app.memberships as permissive for all to app_gate
   using (true)
   with check (true);
@@ -835,6 +841,7 @@ create policy work on app.memberships as permissive for select to app_worker
 
 grant delete on app.memberships to app_api;
 grant delete, insert, select on app.memberships to app_gate;
+grant delete on app.memberships to app_worker;
 grant insert (role, status, email, name, token_hash, expires_at), select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at), update (role, status, token_hash, expires_at) on app.memberships to app_api;
 grant select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at) on app.memberships to app_auditor;
 grant select (tenant_id, id), update (user_id, status, email, name, token_hash, expires_at) on app.memberships to app_gate;
@@ -1125,10 +1132,10 @@ alter table app.projects enable always trigger version;
 -- app.recovery_codes --------------------------------------------------------------------------------------------------
 
 create table app.recovery_codes (
-  user_id    uuid   not null,
+  holder_id  uuid   not null,
   code_hash  bytea  not null,
-  constraint recovery_codes_pkey PRIMARY KEY (user_id, code_hash),
-  constraint recovery_codes_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.second_factors(user_id) ON DELETE CASCADE,
+  constraint recovery_codes_pkey PRIMARY KEY (holder_id, code_hash),
+  constraint recovery_codes_holder_id_fkey FOREIGN KEY (holder_id) REFERENCES app.second_factors(holder_id) ON DELETE CASCADE,
   constraint recovery_codes_code_hash_check CHECK ((length(code_hash) = 32))
 );
 alter table app.recovery_codes owner to app_owner;
@@ -1255,6 +1262,8 @@ CREATE TRIGGER audit_insert AFTER INSERT ON app.roles REFERENCING NEW TABLE AS a
 alter table app.roles enable always trigger audit_insert;
 CREATE TRIGGER audit_update AFTER UPDATE ON app.roles REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.roles enable always trigger audit_update;
+CREATE TRIGGER keep_few BEFORE INSERT ON app.roles FOR EACH ROW EXECUTE FUNCTION app.keep_roles_few();
+alter table app.roles enable always trigger keep_few;
 CREATE TRIGGER version BEFORE UPDATE ON app.roles FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.roles enable always trigger version;
 
@@ -1262,19 +1271,25 @@ alter table app.roles enable always trigger version;
 -- app.second_factors --------------------------------------------------------------------------------------------------
 
 create table app.second_factors (
-  user_id       uuid                      not null,
+  holder_id     uuid                      not null,
+  user_id       uuid,
+  operator_id   uuid,
   key_id        text                      not null,
   sealed        bytea                     not null,
   confirmed_at  timestamp with time zone,
   last_step     bigint                    not null default 0,
   created_at    timestamp with time zone  not null default now(),
-  constraint second_factors_pkey PRIMARY KEY (user_id),
+  constraint second_factors_pkey PRIMARY KEY (holder_id),
+  constraint second_factors_user_id_key UNIQUE (user_id),
+  constraint second_factors_operator_id_fkey FOREIGN KEY (operator_id) REFERENCES app.operators(id),
   constraint second_factors_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id) ON DELETE CASCADE,
+  constraint second_factors_check CHECK (((num_nonnulls(user_id, operator_id) = 1) AND (holder_id = COALESCE(user_id, operator_id)))),
   constraint second_factors_last_step_check CHECK ((last_step >= 0)),
   constraint second_factors_sealed_check CHECK (((length(sealed) >= 1) AND (length(sealed) <= 256)))
 );
 alter table app.second_factors owner to app_owner;
-comment on table app.second_factors is 'One row: the authenticator of one person.';
+comment on table app.second_factors is 'One row: the authenticator of one person, or one operator.';
+comment on column app.second_factors.operator_id is 'Of app.operators (0027), who have the same.';
 comment on column app.second_factors.key_id is 'The entry of ENCRYPTION_KEYS under which the secret is sealed.';
 comment on column app.second_factors.confirmed_at is 'Since when it is asked for: a code of it was shown. Null: it is not asked for yet.';
 comment on column app.second_factors.last_step is 'The time step of the last code that was taken: neither it nor one before it is taken again (RFC 6238, 5.2).';
@@ -1287,6 +1302,8 @@ create policy gate on app.second_factors as permissive for all to app_gate
 
 grant delete, insert, select on app.second_factors to app_gate;
 grant update (key_id, sealed, confirmed_at, last_step, created_at) on app.second_factors to app_gate;
+
+CREATE INDEX second_factors_operator ON app.second_factors USING btree (operator_id) WHERE (operator_id IS NOT NULL);
 
 
 -- app.security_log ----------------------------------------------------------------------------------------------------
@@ -2063,12 +2080,13 @@ alter function app.advance_audit_stream(p_name text, p_from bigint, p_to bigint)
 grant execute on function app.advance_audit_stream(p_name text, p_from bigint, p_to bigint) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.all_operators()
- RETURNS TABLE(id uuid, email text, name text, status text, created_at timestamp with time zone, last_seen_at timestamp with time zone)
+ RETURNS TABLE(id uuid, email text, name text, status text, second_factor boolean, created_at timestamp with time zone, last_seen_at timestamp with time zone)
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select o.id, o.email, o.name, o.status, o.created_at, max(s.refreshed_at)
+    select o.id, o.email, o.name, o.status,
+           exists (select from app.second_factors f where f.operator_id = o.id and f.confirmed_at is not null), o.created_at, max(s.refreshed_at)
       from app.operators o left join app.operator_sessions s on s.operator_id = o.id
      group by o.id order by o.created_at, o.id
   $function$;
@@ -2874,6 +2892,28 @@ grant execute on function app.can(p_permission text) to app_auditor;
 grant execute on function app.can(p_permission text) to app_owner;
 grant execute on function app.can(p_permission text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.change_operator_password(p_secret bytea, p_old_hash text, p_new_hash text, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me record;
+begin
+  select * into v_me from app.operator_of(p_secret);
+  update app.operators o set password_hash = p_new_hash where o.id = v_me.operator_id and o.password_hash = p_old_hash;
+  if not found then
+    return false;
+  end if;
+  perform app.log_operator('password_changed', v_me.operator_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
+                           jsonb_build_object('sessions_ended', app.end_other_operator_sessions(v_me.operator_id, v_me.session_id)));
+  perform app.notify_operator(v_me.operator_id, p_notice, true);
+  return true;
+end $function$;
+alter function app.change_operator_password(p_secret bytea, p_old_hash text, p_new_hash text, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.change_operator_password(p_secret bytea, p_old_hash text, p_new_hash text, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.change_password(p_secret bytea, p_old_hash text, p_new_hash text, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3034,29 +3074,31 @@ begin
 end $function$;
 alter function app.conceal_address(p_context text[], p_entry_id uuid) owner to app_audit;
 
-CREATE OR REPLACE FUNCTION app.confirm_second_factor(p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.confirm_second_factor(p_holder text, p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_me record;
+  v_me     record;
+  v_factor app.second_factors;
 begin
-  select * into v_me from app.person_of(p_secret);
+  select * into v_me from app.holder_of(p_holder, p_secret);
   update app.second_factors f set confirmed_at = now(), last_step = p_step
-   where f.user_id = v_me.user_id and f.confirmed_at is null and f.sealed = p_sealed;
+   where f.holder_id = v_me.holder_id and f.confirmed_at is null and f.sealed = p_sealed
+  returning * into v_factor;
   if not found then
     return false;
   end if;
-  insert into app.recovery_codes (user_id, code_hash) select v_me.user_id, unnest(p_code_hashes);
+  insert into app.recovery_codes (holder_id, code_hash) select v_me.holder_id, unnest(p_code_hashes);
   update app.sessions s set mfa_at = clock_timestamp() where s.id = v_me.session_id;
-  perform app.log_security('mfa_enabled', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
-                           jsonb_build_object('sessions_ended', app.end_other_sessions(v_me.user_id, v_me.session_id)));
+  perform app.log_second_factor('mfa_enabled', v_factor, v_me.session_id, p_request_id, p_address, p_user_agent,
+                                jsonb_build_object('sessions_ended', app.end_sessions_beside(v_factor, v_me.session_id)));
   return true;
 end $function$;
-alter function app.confirm_second_factor(p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.confirm_second_factor(p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.confirm_second_factor(p_holder text, p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.confirm_second_factor(p_holder text, p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.context()
  RETURNS text[]
@@ -3261,17 +3303,17 @@ AS $function$
   $function$;
 alter function app.describe_operator_session(p_session_id uuid) owner to app_gate;
 
-CREATE OR REPLACE FUNCTION app.describe_second_factor(p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer)
+CREATE OR REPLACE FUNCTION app.describe_second_factor(p_holder text, p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer)
  RETURNS record
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select f.confirmed_at, (select count(*)::int from app.recovery_codes c where c.user_id = me.user_id)
-      from app.person_of(p_secret) me left join app.second_factors f on f.user_id = me.user_id
+    select f.confirmed_at, (select count(*)::int from app.recovery_codes c where c.holder_id = me.holder_id)
+      from app.holder_of(p_holder, p_secret) me left join app.second_factors f on f.holder_id = me.holder_id
   $function$;
-alter function app.describe_second_factor(p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer) owner to app_gate;
-grant execute on function app.describe_second_factor(p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer) to app_auth;
+alter function app.describe_second_factor(p_holder text, p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer) owner to app_gate;
+grant execute on function app.describe_second_factor(p_holder text, p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.describe_session(p_session_id uuid)
  RETURNS app.signed_in
@@ -3427,6 +3469,22 @@ end $function$;
 alter function app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) to app_operator;
 
+CREATE OR REPLACE FUNCTION app.end_other_operator_sessions(p_operator_id uuid, p_session_id uuid)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_ended int;
+begin
+  update app.operator_sessions s set revoked_at = clock_timestamp()
+   where s.operator_id = p_operator_id and s.id <> p_session_id and s.revoked_at is null;
+  get diagnostics v_ended = row_count;
+  return v_ended;
+end $function$;
+alter function app.end_other_operator_sessions(p_operator_id uuid, p_session_id uuid) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.end_other_sessions(p_user_id uuid, p_session_id uuid)
  RETURNS integer
  LANGUAGE plpgsql
@@ -3442,6 +3500,26 @@ begin
   return v_ended;
 end $function$;
 alter function app.end_other_sessions(p_user_id uuid, p_session_id uuid) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.end_own_operator_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_operator_id uuid := (app.operator_of(p_secret)).operator_id;
+begin
+  update app.operator_sessions s set revoked_at = now()
+   where s.id = p_session_id and s.operator_id = v_operator_id and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now();
+  if not found then
+    return false;
+  end if;
+  perform app.log_operator('session_ended', v_operator_id, null, p_session_id, p_request_id, p_address, p_user_agent, null);
+  return true;
+end $function$;
+alter function app.end_own_operator_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.end_own_operator_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.end_own_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
@@ -3504,28 +3582,45 @@ begin
 end $function$;
 alter function app.end_sessions(p_user_id uuid) owner to app_gate;
 
-CREATE OR REPLACE FUNCTION app.enroll_second_factor(p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.end_sessions_beside(p_factor app.second_factors, p_session_id uuid)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_factor.operator_id is not null then
+    return app.end_other_operator_sessions(p_factor.operator_id, p_session_id);  -- (0027)
+  end if;
+  return app.end_other_sessions(p_factor.user_id, p_session_id);
+end $function$;
+alter function app.end_sessions_beside(p_factor app.second_factors, p_session_id uuid) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.enroll_second_factor(p_holder text, p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_me record;
+  v_me     record;
+  v_factor app.second_factors;
 begin
-  select * into v_me from app.person_of(p_secret);
-  insert into app.second_factors as f (user_id, key_id, sealed) values (v_me.user_id, p_key_id, p_sealed)
-  on conflict (user_id) do update
+  select * into v_me from app.holder_of(p_holder, p_secret);
+  insert into app.second_factors as f (holder_id, user_id, operator_id, key_id, sealed)
+  values (v_me.holder_id, v_me.user_id, v_me.operator_id, p_key_id, p_sealed)
+  on conflict (holder_id) do update
      set key_id = excluded.key_id, sealed = excluded.sealed, last_step = 0, created_at = excluded.created_at
-   where f.confirmed_at is null;
+   where f.confirmed_at is null
+  returning * into v_factor;
   if not found then
     return false;
   end if;
-  perform app.log_security('mfa_enrolled', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+  perform app.log_second_factor('mfa_enrolled', v_factor, v_me.session_id, p_request_id, p_address, p_user_agent, null);
   return true;
 end $function$;
-alter function app.enroll_second_factor(p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.enroll_second_factor(p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.enroll_second_factor(p_holder text, p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.enroll_second_factor(p_holder text, p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid)
  RETURNS record
@@ -3787,12 +3882,7 @@ begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has been entered already' using errcode = 'BH006';
   end if;
-  select s.id, o.id into session_id, operator_id
-    from app.operator_sessions s join app.operators o on o.id = s.operator_id
-   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
-  if not found then
-    raise exception 'no such session' using errcode = 'BH001';
-  end if;
+  select o.session_id, o.operator_id into session_id, operator_id from app.operator_of(p_secret) o;
   perform app.seal(null, 'operator', operator_id, 'operator', session_id, p_request_id, p_address);
 end $function$;
 alter function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) owner to app_gate;
@@ -4286,12 +4376,7 @@ begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
   end if;
-  select s.id, o.id into session_id, v_operator_id
-    from app.operator_sessions s join app.operators o on o.id = s.operator_id
-   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
-  if not found then
-    raise exception 'no such session' using errcode = 'BH001';
-  end if;
+  select o.session_id, o.operator_id into session_id, v_operator_id from app.operator_of(p_secret) o;
   -- who granted it is an owner still
   select g.* into found_grant from app.access_grants g
     join app.memberships m on m.tenant_id = g.tenant_id and m.user_id = g.granted_by and m.role = 'owner' and m.status = 'active'
@@ -4445,17 +4530,29 @@ AS $function$
 alter function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT password_hash text, OUT tenant_names text[]) owner to app_gate;
 grant execute on function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT password_hash text, OUT tenant_names text[]) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea)
+CREATE OR REPLACE FUNCTION app.find_own_operator_credential(p_secret bytea, OUT operator_id uuid, OUT email text, OUT name text, OUT password_hash text)
  RETURNS record
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select u.id, u.email, u.name, f.confirmed_at is not null, f.key_id, f.sealed
-      from app.person_of(p_secret) me join app.users u on u.id = me.user_id left join app.second_factors f on f.user_id = me.user_id
+    select o.id, o.email, o.name, o.password_hash
+      from app.operator_of(p_secret) me join app.operators o on o.id = me.operator_id
   $function$;
-alter function app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) owner to app_gate;
-grant execute on function app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) to app_auth;
+alter function app.find_own_operator_credential(p_secret bytea, OUT operator_id uuid, OUT email text, OUT name text, OUT password_hash text) owner to app_gate;
+grant execute on function app.find_own_operator_credential(p_secret bytea, OUT operator_id uuid, OUT email text, OUT name text, OUT password_hash text) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.find_own_second_factor(p_holder text, p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select me.holder_id, me.email, me.name, f.confirmed_at is not null, f.key_id, f.sealed
+      from app.holder_of(p_holder, p_secret) me left join app.second_factors f on f.holder_id = me.holder_id
+  $function$;
+alter function app.find_own_second_factor(p_holder text, p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) owner to app_gate;
+grant execute on function app.find_own_second_factor(p_holder text, p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.find_password_reset(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT tenant_names text[])
  RETURNS record
@@ -4487,14 +4584,14 @@ AS $function$
 alter function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) owner to app_gate;
 grant execute on function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.find_second_factor(p_user_id uuid, OUT key_id text, OUT sealed bytea)
+CREATE OR REPLACE FUNCTION app.find_second_factor(p_holder_id uuid, OUT key_id text, OUT sealed bytea)
  RETURNS record
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select f.key_id, f.sealed from app.second_factors f where f.user_id = p_user_id and f.confirmed_at is not null $function$;
-alter function app.find_second_factor(p_user_id uuid, OUT key_id text, OUT sealed bytea) owner to app_gate;
-grant execute on function app.find_second_factor(p_user_id uuid, OUT key_id text, OUT sealed bytea) to app_auth;
+AS $function$ select f.key_id, f.sealed from app.second_factors f where f.holder_id = p_holder_id and f.confirmed_at is not null $function$;
+alter function app.find_second_factor(p_holder_id uuid, OUT key_id text, OUT sealed bytea) owner to app_gate;
+grant execute on function app.find_second_factor(p_holder_id uuid, OUT key_id text, OUT sealed bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.find_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text)
  RETURNS record
@@ -4649,6 +4746,34 @@ begin
 end $function$;
 alter function app.forget_mails(p_limit integer) owner to app_gate;
 grant execute on function app.forget_mails(p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.forget_operator_factor(p_email text, p_notice app.sealed_mail)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_operator app.operators;
+  v_ended    int;
+begin
+  select * into v_operator from app.operators o where o.email = lower(p_email) for update;
+  if not found then
+    raise exception 'no operator has this address' using errcode = '02000';
+  end if;
+  delete from app.second_factors f where f.operator_id = v_operator.id and f.confirmed_at is not null;
+  if not found then
+    return false;
+  end if;
+  update app.operator_sessions s set revoked_at = clock_timestamp() where s.operator_id = v_operator.id and s.revoked_at is null;
+  get diagnostics v_ended = row_count;
+  perform app.log_operator('mfa_forgotten', v_operator.id, null, null, 'cli', null, null,
+                           jsonb_build_object('by', session_user, 'sessions_ended', v_ended));
+  perform app.notify_operator(v_operator.id, p_notice, (p_notice).id is not null);
+  return true;
+end $function$;
+alter function app.forget_operator_factor(p_email text, p_notice app.sealed_mail) owner to app_gate;
+grant execute on function app.forget_operator_factor(p_email text, p_notice app.sealed_mail) to app_owner;
 
 CREATE OR REPLACE FUNCTION app.forget_operator_sessions(p_limit integer)
  RETURNS integer
@@ -4945,6 +5070,24 @@ end $function$;
 alter function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text, p_versions integer[]) owner to app_gate;
 grant execute on function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text, p_versions integer[]) to app_operator;
 
+CREATE OR REPLACE FUNCTION app.holder_of(p_holder text, p_secret bytea, OUT session_id uuid, OUT holder_id uuid, OUT user_id uuid, OUT operator_id uuid, OUT email text, OUT name text)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+  if p_holder = 'operator' then
+    select o.session_id, o.operator_id, o.email, o.name into session_id, operator_id, email, name from app.operator_of(p_secret) o;  -- (0027)
+  else
+    select me.session_id, u.id, u.email, u.name into session_id, user_id, email, name
+      from app.person_of(p_secret) me join app.users u on u.id = me.user_id;
+  end if;
+  holder_id := coalesce(user_id, operator_id);
+end $function$;
+alter function app.holder_of(p_holder text, p_secret bytea, OUT session_id uuid, OUT holder_id uuid, OUT user_id uuid, OUT operator_id uuid, OUT email text, OUT name text) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.inviter_may(p_tenant_id uuid, p_inviter_id uuid, p_role text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -5101,6 +5244,22 @@ end $function$;
 alter function app.keep_previous_secret() owner to app_gate;
 grant execute on function app.keep_previous_secret() to app_owner;
 
+CREATE OR REPLACE FUNCTION app.keep_roles_few()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform from app.tenants t where t.tenant_id = new.tenant_id for no key update;
+  if (select count(*) from app.roles r where r.tenant_id = new.tenant_id) >= 100 then
+    raise exception 'a tenant has 100 roles of its own' using errcode = '23514', constraint = 'roles_few';
+  end if;
+  return new;
+end $function$;
+alter function app.keep_roles_few() owner to app_gate;
+grant execute on function app.keep_roles_few() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.key_used_at(p_key_id uuid)
  RETURNS timestamp with time zone
  LANGUAGE sql
@@ -5180,6 +5339,21 @@ AS $function$
   $function$;
 alter function app.list_memberships(p_secret bytea) owner to app_gate;
 grant execute on function app.list_memberships(p_secret bytea) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.list_operator_sessions(p_secret bytea)
+ RETURNS TABLE(id uuid, current boolean, address inet, user_agent text, created_at timestamp with time zone, refreshed_at timestamp with time zone, idle_expires_at timestamp with time zone, expires_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select s.id, s.id = me.session_id, s.address, s.user_agent, s.created_at, s.refreshed_at, s.idle_expires_at, s.expires_at
+      from app.operator_of(p_secret) me
+      join app.operator_sessions s on s.operator_id = me.operator_id
+     where s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now()
+     order by s.created_at desc, s.id desc
+  $function$;
+alter function app.list_operator_sessions(p_secret bytea) owner to app_gate;
+grant execute on function app.list_operator_sessions(p_secret bytea) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.list_operators()
  RETURNS TABLE(id uuid, email text, name text, status text, created_by uuid, created_at timestamp with time zone, updated_at timestamp with time zone, version integer)
@@ -5365,17 +5539,20 @@ AS $function$
   $function$;
 alter function app.log_operator(p_event text, p_operator_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
 
-CREATE OR REPLACE FUNCTION app.log_operator_refusal(p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.log_operator_refusal(p_event text, p_operator_id uuid, p_detail jsonb, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
- LANGUAGE sql
+ LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select app.log_operator('operator_login_failed', p_operator_id, null, null, p_request_id, p_address, p_user_agent,
-                            jsonb_build_object('email', p_email))
-  $function$;
-alter function app.log_operator_refusal(p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.log_operator_refusal(p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text) to app_operator;
+begin
+  if p_event !~ '_(failed|refused)$' then
+    raise exception '% is no refusal', p_event using errcode = 'insufficient_privilege';
+  end if;
+  perform app.log_operator(p_event, p_operator_id, null, null, p_request_id, p_address, p_user_agent, p_detail);
+end $function$;
+alter function app.log_operator_refusal(p_event text, p_operator_id uuid, p_detail jsonb, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.log_operator_refusal(p_event text, p_operator_id uuid, p_detail jsonb, p_request_id text, p_address inet, p_user_agent text) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
  RETURNS void
@@ -5391,6 +5568,17 @@ begin
 end $function$;
 alter function app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
 grant execute on function app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.log_second_factor(p_event text, p_factor app.second_factors, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select app.log_security(p_event, p_factor.user_id, null, p_session_id, p_request_id, p_address, p_user_agent,
+                            jsonb_strip_nulls(jsonb_build_object('operator_id', p_factor.operator_id)) || coalesce(p_detail, '{}'))
+  $function$;
+alter function app.log_second_factor(p_event text, p_factor app.second_factors, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
  RETURNS void
@@ -5695,6 +5883,19 @@ end $function$;
 alter function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) owner to app_gate;
 grant execute on function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.notify_operator(p_operator_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval DEFAULT '00:00:00'::interval)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    insert into app.mails (id, kind, operator_id, key_id, sealed)
+    select p_mail.id, p_mail.kind, p_operator_id, p_mail.key_id, p_mail.sealed
+     where p_goes and not exists (select from app.mails m where m.operator_id = p_operator_id and m.kind = p_mail.kind and m.created_at > now() - p_apart)
+  $function$;
+alter function app.notify_operator(p_operator_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval) owner to app_gate;
+grant execute on function app.notify_operator(p_operator_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.notify_person(p_user_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval DEFAULT '00:00:00'::interval)
  RETURNS void
  LANGUAGE plpgsql
@@ -5739,6 +5940,23 @@ begin
 end $function$;
 alter function app.operator_context() owner to app_gate;
 
+CREATE OR REPLACE FUNCTION app.operator_of(p_secret bytea, OUT session_id uuid, OUT operator_id uuid, OUT email text, OUT name text)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+  select s.id, o.id, o.email, o.name into session_id, operator_id, email, name
+    from app.operator_sessions s join app.operators o on o.id = s.operator_id
+   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
+  if not found then
+    raise exception 'no such session' using errcode = 'BH001';
+  end if;
+end $function$;
+alter function app.operator_of(p_secret bytea, OUT session_id uuid, OUT operator_id uuid, OUT email text, OUT name text) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.owner_context()
  RETURNS text[]
  LANGUAGE plpgsql
@@ -5762,14 +5980,8 @@ CREATE OR REPLACE FUNCTION app.owners_to_tell(p_secret bytea, p_tenant_id uuid)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_operator text;
+  v_operator text := (app.operator_of(p_secret)).name;
 begin
-  select o.name into v_operator
-    from app.operator_sessions s join app.operators o on o.id = s.operator_id
-   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
-  if not found then
-    raise exception 'no such session' using errcode = 'BH001';
-  end if;
   return query
     select u.id, u.email, u.name, t.name, v_operator
       from app.tenants t
@@ -5960,27 +6172,28 @@ AS $function$ update app.audit_streams set held_by = null, held_until = clock_ti
 alter function app.release_audit_stream(p_name text, p_holder uuid) owner to app_audit;
 grant execute on function app.release_audit_stream(p_name text, p_holder uuid) to app_worker;
 
-CREATE OR REPLACE FUNCTION app.remove_second_factor(p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.remove_second_factor(p_holder text, p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_me record;
+  v_me     record;
+  v_factor app.second_factors;
 begin
-  select * into v_me from app.person_of(p_secret);
-  if app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent) is null then
+  select * into v_me from app.holder_of(p_holder, p_secret);
+  if app.take_code(v_me.holder_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent) is null then
     return false;
   end if;
-  delete from app.second_factors f where f.user_id = v_me.user_id;
+  delete from app.second_factors f where f.holder_id = v_me.holder_id returning * into v_factor;
   update app.sessions s set mfa_at = null where s.user_id = v_me.user_id and s.mfa_at is not null;
-  perform app.log_security('mfa_disabled', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
-                           jsonb_build_object('sessions_ended', app.end_other_sessions(v_me.user_id, v_me.session_id)));
+  perform app.log_second_factor('mfa_disabled', v_factor, v_me.session_id, p_request_id, p_address, p_user_agent,
+                                jsonb_build_object('sessions_ended', app.end_sessions_beside(v_factor, v_me.session_id)));
   return true;
 end $function$;
-alter function app.remove_second_factor(p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.remove_second_factor(p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.remove_second_factor(p_holder text, p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.remove_second_factor(p_holder text, p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text)
  RETURNS jsonb
@@ -5999,37 +6212,39 @@ begin
 end $function$;
 alter function app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text) owner to app_audit;
 
-CREATE OR REPLACE FUNCTION app.replace_recovery_codes(p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.replace_recovery_codes(p_holder text, p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_me record;
+  v_me     record;
+  v_factor app.second_factors;
 begin
-  select * into v_me from app.person_of(p_secret);
-  if app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent) is null then
+  select * into v_me from app.holder_of(p_holder, p_secret);
+  if app.take_code(v_me.holder_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent) is null then
     return false;
   end if;
-  delete from app.recovery_codes c where c.user_id = v_me.user_id;
-  insert into app.recovery_codes (user_id, code_hash) select v_me.user_id, unnest(p_code_hashes);
-  perform app.log_security('recovery_codes_replaced', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+  select * into v_factor from app.second_factors f where f.holder_id = v_me.holder_id;
+  delete from app.recovery_codes c where c.holder_id = v_me.holder_id;
+  insert into app.recovery_codes (holder_id, code_hash) select v_me.holder_id, unnest(p_code_hashes);
+  perform app.log_second_factor('recovery_codes_replaced', v_factor, v_me.session_id, p_request_id, p_address, p_user_agent, null);
   return true;
 end $function$;
-alter function app.replace_recovery_codes(p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.replace_recovery_codes(p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.replace_recovery_codes(p_holder text, p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.replace_recovery_codes(p_holder text, p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.reseal_second_factor(p_user_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea)
+CREATE OR REPLACE FUNCTION app.reseal_second_factor(p_holder_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea)
  RETURNS void
  LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    update app.second_factors f set key_id = p_new_key_id, sealed = p_new_sealed where f.user_id = p_user_id and f.sealed = p_sealed
+    update app.second_factors f set key_id = p_new_key_id, sealed = p_new_sealed where f.holder_id = p_holder_id and f.sealed = p_sealed
   $function$;
-alter function app.reseal_second_factor(p_user_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea) owner to app_gate;
-grant execute on function app.reseal_second_factor(p_user_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea) to app_auth;
+alter function app.reseal_second_factor(p_holder_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea) owner to app_gate;
+grant execute on function app.reseal_second_factor(p_holder_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.reset_password(p_token_hash bytea, p_new_hash text, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
@@ -6428,7 +6643,7 @@ end $function$;
 alter function app.stamp_invitation() owner to app_gate;
 grant execute on function app.stamp_invitation() to app_owner;
 
-CREATE OR REPLACE FUNCTION app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text, p_step bigint DEFAULT NULL::bigint, p_code_hash bytea DEFAULT NULL::bytea, p_notice app.sealed_mail DEFAULT NULL::app.sealed_mail)
  RETURNS app.operator_signed_in
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -6441,14 +6656,16 @@ begin
   if not found then
     raise exception 'no such operator' using errcode = 'BH001';
   end if;
+  perform app.take_code(p_operator_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
+  perform app.notify_operator(p_operator_id, p_notice, p_code_hash is not null and (p_notice).id is not null);
   insert into app.operator_sessions (id, operator_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent)
   values (v_session_id, p_operator_id, p_secret_hash, p_seed, p_key_id, now() + least(p_idle, p_max), now() + p_max,
           p_address, left(p_user_agent, 500));
   perform app.log_operator('operator_logged_in', p_operator_id, null, v_session_id, p_request_id, p_address, p_user_agent, null);
   return app.describe_operator_session(v_session_id);
 end $function$;
-alter function app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) to app_operator;
+alter function app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text, p_step bigint, p_code_hash bytea, p_notice app.sealed_mail) owner to app_gate;
+grant execute on function app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text, p_step bigint, p_code_hash bytea, p_notice app.sealed_mail) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text, p_step bigint DEFAULT NULL::bigint, p_code_hash bytea DEFAULT NULL::bytea)
  RETURNS app.signed_in
@@ -6580,36 +6797,38 @@ end $function$;
 alter function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.take_code(p_user_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.take_code(p_holder_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
  RETURNS timestamp with time zone
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_factor app.second_factors;
 begin
   -- whoever is being confirmed this moment is waited for
-  perform from app.second_factors f where f.user_id = p_user_id for update;
-  if not exists (select from app.second_factors f where f.user_id = p_user_id and f.confirmed_at is not null) then
+  select * into v_factor from app.second_factors f where f.holder_id = p_holder_id for update;
+  if v_factor.confirmed_at is null then
     return null;
   end if;
   if p_step is null and p_code_hash is null then
     raise exception 'a code is needed' using errcode = 'BH026';
   end if;
   if p_step is not null then
-    update app.second_factors f set last_step = p_step where f.user_id = p_user_id and f.last_step < p_step;
+    update app.second_factors f set last_step = p_step where f.holder_id = p_holder_id and f.last_step < p_step;
   else
-    delete from app.recovery_codes c where c.user_id = p_user_id and c.code_hash = p_code_hash;
+    delete from app.recovery_codes c where c.holder_id = p_holder_id and c.code_hash = p_code_hash;
   end if;
   if not found then
     raise exception 'this code is not good' using errcode = 'BH027';
   end if;
   if p_step is null then
-    perform app.log_security('recovery_code_used', p_user_id, null, null, p_request_id, p_address, p_user_agent,
-                             jsonb_build_object('left', (select count(*) from app.recovery_codes c where c.user_id = p_user_id)));
+    perform app.log_second_factor('recovery_code_used', v_factor, null, p_request_id, p_address, p_user_agent,
+                                  jsonb_build_object('left', (select count(*) from app.recovery_codes c where c.holder_id = p_holder_id)));
   end if;
   return clock_timestamp();
 end $function$;
-alter function app.take_code(p_user_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+alter function app.take_code(p_holder_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.take_invitation(p_token_hash bytea)
  RETURNS app.memberships
@@ -6785,12 +7004,14 @@ begin
   if current_setting('server_version_num')::int >= 180000 then
     return pg_catalog.uuidv7();
   end if;
-  return encode(
-    set_bit(set_bit(
+  declare
+    v_us constant int8 := extract(epoch from clock_timestamp()) * 1000000;
+  begin
+    return encode(
       overlay(uuid_send(gen_random_uuid())
-        placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::int8) from 3)
-        from 1 for 6),
-      52, 1), 53, 1), 'hex')::uuid;
+        placing substring(int8send(v_us / 1000) from 3) || int2send((28672 + v_us % 1000 * 4096 / 1000)::int2)
+        from 1 for 8), 'hex')::uuid;
+  end;
 end $function$;
 alter function app.uuidv7() owner to app_gate;
 grant execute on function app.uuidv7() to app_api;

@@ -7,6 +7,7 @@ import { makeAttempts } from './auth/attempts.ts'
 import { makeDevices } from './auth/devices.ts'
 import { makeInvitations } from './auth/invitations.ts'
 import { makeNewOwner } from './auth/new-owner.ts'
+import { makeOperatorOwn } from './auth/operator-own.ts'
 import { makeOperatorTokens } from './auth/operator-tokens.ts'
 import { makeOperatorSessions } from './auth/operators.ts'
 import { makeOwn } from './auth/own.ts'
@@ -24,6 +25,8 @@ import { apiKeys } from './modules/api-keys.ts'
 import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
 import { auditSeals } from './modules/audit-seals.ts'
+import { account } from './modules/auth/account.ts'
+import { operators } from './modules/auth/audience.ts'
 import { erasure } from './modules/auth/erasure.ts'
 import { jwks } from './modules/auth/jwks.ts'
 import { mfa } from './modules/auth/mfa.ts'
@@ -60,7 +63,7 @@ import { makeIdempotency } from './plugins/idempotency.ts'
 import { methods } from './plugins/methods.ts'
 import { observability, RequestLog } from './plugins/observability.ts'
 import { openapi } from './plugins/openapi.ts'
-import { operatorRoutes } from './plugins/operator.ts'
+import { operatorAuth, operatorRoutes } from './plugins/operator.ts'
 import { pagination } from './plugins/pagination.ts'
 import { rateLimit } from './plugins/rate-limit.ts'
 import { refreshCookie } from './plugins/refresh-cookie.ts'
@@ -119,15 +122,14 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     ...config.mailedTokens,
   })
   const ownRows = makeOwn({ pool: pools.auth, mails })
-  const devices = makeDevices(config.encryptionKeys)
+  const devices = makeDevices(config.encryptionKeys, '/api/v1/auth')
   const attempts = makeAttempts({ pool: pools.auth, devices, ...config.failures })
-  const secondFactors = makeSecondFactors({
-    pool: pools.auth,
-    encryptionKeys: config.encryptionKeys,
-    mails,
-    issuer: config.mfaIssuer,
-  })
-  const codes = { sessions, secondFactors, recovery }
+  const factors = {
+    ...{ pool: pools.auth, encryptionKeys: config.encryptionKeys },
+    ...{ mails, issuer: config.mfaIssuer },
+  }
+  const secondFactors = makeSecondFactors(factors)
+  const codes = { sessions, secondFactors }
   const invited = makeInvitations({
     pool: pools.auth,
     mails,
@@ -189,8 +191,9 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
           anybody.register(async (person) => {
             person.register(auth)
             person.register(profile, { sessions })
-            person.register(own, { sessions, own: ownRows, attempts })
-            person.register(ownEmail, { ...codes, own: ownRows, attempts })
+            person.register(account, { sessions, own: ownRows, attempts })
+            person.register(own, { sessions, own: ownRows })
+            person.register(ownEmail, { ...codes, recovery, own: ownRows, attempts })
             person.register(mfa, { sessions, own: ownRows, secondFactors, attempts })
             person.register(erasure, { sessions, own: ownRows, secondFactors, attempts })
           })
@@ -226,21 +229,35 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
       const { operator: pool } = pools
       if (pool && operatorTokens) {
-        const { encryptionKeys, mailedTokens, operatorSessions } = config
-        const operators = makeOperatorSessions({ pool, encryptionKeys, ...operatorSessions })
-        api.register(operatorSignIn, { prefix: '/operators', sessions: operators, tokens: operatorTokens })
+        const { encryptionKeys, mailedTokens, operatorSessions, failures } = config
+        const tokens = operatorTokens
+        const known = makeDevices(encryptionKeys, '/api/v1/operators')
+        const own = {
+          sessions: makeOperatorSessions({ pool, encryptionKeys, ...operatorSessions }),
+          own: makeOperatorOwn({ pool, mails }),
+          secondFactors: makeSecondFactors({ ...factors, holder: 'operator' }),
+          attempts: makeAttempts({ pool: pools.auth, devices: known, ...failures }),
+          audience: operators,
+        }
+        api.register(operatorSignIn, { prefix: '/operators', ...own, devices: known, tokens })
 
         api.register(async (operator) => {
-          operator.register(operatorRoutes, { pool, tokens: operatorTokens, idempotency })
-          operator.register(pagination, { keys: cursorKeys })
+          operator.register(operatorAuth, { tokens })
+          operator.register(account, { prefix: '/operators', ...own })
+          operator.register(mfa, { prefix: '/operators', ...own })
 
-          operator.register(operatorAccounts, { prefix: '/operators' })
-          operator.register(statistics, { prefix: '/operators' })
-          const ownersNotice = makeOwnersNotice({ pool: pools.auth, mails })
-          operator.register(operatorAccess, { prefix: '/operators', tokens: operatorTokens, ownersNotice })
-          const newOwner = makeNewOwner({ mails, ...mailedTokens })
-          operator.register(tenants, { prefix: '/tenants', newOwner })
-          operator.register(tenantDeletion, { prefix: '/tenants', graceMs: config.tenantGraceMs })
+          operator.register(async (inTransaction) => {
+            inTransaction.register(operatorRoutes, { pool, idempotency })
+            inTransaction.register(pagination, { keys: cursorKeys })
+
+            inTransaction.register(operatorAccounts, { prefix: '/operators' })
+            inTransaction.register(statistics, { prefix: '/operators' })
+            const ownersNotice = makeOwnersNotice({ pool: pools.auth, mails })
+            inTransaction.register(operatorAccess, { prefix: '/operators', tokens, ownersNotice })
+            const newOwner = makeNewOwner({ mails, ...mailedTokens })
+            inTransaction.register(tenants, { prefix: '/tenants', newOwner })
+            inTransaction.register(tenantDeletion, { prefix: '/tenants', graceMs: config.tenantGraceMs })
+          })
         })
       }
     },

@@ -9,6 +9,7 @@ create table app.mails (
   id          uuid        primary key,
   kind        text        not null check (kind ~ '^[a-z_]{1,50}$'),
   user_id     uuid        references app.users (id) on delete cascade,
+  operator_id uuid        check (operator_id is null or user_id is null),
   key_id      text        not null,
   sealed      bytea       not null default '' check (length(sealed) <= 8192),
   state       text        not null default 'waiting' check (state in ('waiting', 'sent', 'dead', 'void')),
@@ -23,7 +24,8 @@ create table app.mails (
 );
 comment on table app.mails is 'One row: one mail to one person, until a while after it was sent.';
 comment on column app.mails.id is 'Made by whoever sealed it, and sealed with it; the Message-ID is made from it.';
-comment on column app.mails.user_id is 'Whom it is about. Null: somebody who is nobody here yet.';
+comment on column app.mails.user_id is 'Whom it is about. Null: an operator, or somebody who is nobody here yet.';
+comment on column app.mails.operator_id is 'Of app.operators (0027), when it is about one.';
 comment on column app.mails.key_id is 'The entry of ENCRYPTION_KEYS under which it is sealed.';
 comment on column app.mails.sealed is 'Empty once it was sent, or will not be.';
 comment on column app.mails.state is 'void: one for nobody, which is written so that writing takes as long as for somebody.';

@@ -47,6 +47,10 @@ alter policy remove on app.memberships
   using (((select app.can('users:write')) or status = 'invited' and (select app.can('users:invite')))
          and role = any ((select app.grantable_roles())::text[]));
 
+-- and what nobody took up goes, a month after it has ended (src/jobs/invitations.ts)
+create policy expire on app.memberships for delete to app_worker using (status = 'invited' and expires_at <= now() - interval '30 days');
+grant delete on app.memberships to app_worker;
+
 -- an invitation's address and name are kept under a key of its own, since there may be no person: a membership's id names it
 select app.audit_table('app.memberships', 'token_hash', 'personal', 'id', 'email', 'name');
 

@@ -3,11 +3,16 @@ import type { FastifyRequest } from 'fastify'
 import { isDatabaseError } from '../errors.ts'
 import type { Addressee } from '../mail/notices.ts'
 import { failedAs } from './attempts.ts'
-import type { Recovery } from './recovery.ts'
 import type { SecondFactors, ShownCode } from './second-factors.ts'
 import type { Sessions } from './sessions.ts'
 
-export type Codes = { sessions: Sessions; secondFactors: SecondFactors; recovery: Recovery }
+/** Of people, or of operators. */
+type Asking = {
+  sessions: { logRefusal(request: FastifyRequest, event: 'mfa_refused', of: { userId: string }): Promise<void> }
+  secondFactors: SecondFactors
+}
+
+export type Codes = Asking & { sessions: Sessions }
 
 /**
  * Runs `work`, which takes the code in the transaction of what it does, with what was shown. After the password only: that a
@@ -15,7 +20,7 @@ export type Codes = { sessions: Sessions; secondFactors: SecondFactors; recovery
  * FailedAttempt, invalid_code.
  */
 export async function showingCode<T>(
-  { sessions, secondFactors, recovery }: Codes,
+  { sessions, secondFactors }: Asking,
   { person, code }: { person: Addressee; code: string | undefined },
   request: FastifyRequest,
   work: (shown: ShownCode | undefined) => Promise<T>,
@@ -27,7 +32,7 @@ export async function showingCode<T>(
     if (!isDatabaseError(error) || error.code !== 'BH027') throw error
     const { userId, email } = person
     await sessions.logRefusal(request, 'mfa_refused', { userId })
-    await recovery.tellOfCode(userId, email)
+    await secondFactors.tellOfCode(userId, email)
     throw failedAs('invalid_code', error)
   }
 }

@@ -109,14 +109,6 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
       await ask(`select app.notify_holder($1, ${mailFrom(2)}, '1 day')`, email, ...valuesOf(mail))
     },
 
-    /** Somebody knew the password and no code: the person is told, once a day. */
-    async tellOfCode(userId: string, email: string): Promise<void> {
-      await ask(
-        `select app.notify_person($1, ${mailFrom(2)}, true, '1 day')`,
-        ...noticeTo(mails, { userId, email }, 'code_refused'),
-      )
-    },
-
     /** Throws a DatabaseError, BH001, when the session has ended. */
     async askVerification(secret: Buffer, email: string, name: string, request: FastifyRequest): Promise<void> {
       await ask(

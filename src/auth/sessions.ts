@@ -2,18 +2,16 @@
  * Sessions as the database functions keep them, and the secrets that open them. Everything here runs as app_auth, which
  * may call these functions and touches no table.
  */
-import { createHash, type KeyObject, randomBytes } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import type { EncryptionKey } from '../config.ts'
 import { statement } from '../db/pool.ts'
 import { isDatabaseError, Problem } from '../errors.ts'
 import { mailFrom, noNotice, notifying } from '../mail/notices.ts'
-import { sessionKeys } from './keys.ts'
 import type { Registration, Verification } from './recovery.ts'
-import { isGenuine, readRefreshToken, refreshToken, type SessionSeed, sessionSecret } from './refresh-tokens.ts'
 import type { ShownCode } from './second-factors.ts'
 import { logSecurity, originOf, type Refusal, type SecurityEvent } from './security-log.ts'
+import { makeSessionTokens, type Opened, type Rotated } from './session-tokens.ts'
 
 /** A row of app.signed_in. Tenant fields are null outside a tenant. */
 type SignedIn = {
@@ -30,7 +28,7 @@ type SignedIn = {
 }
 
 /** A session that was just begun or refreshed, with what its person may carry away. */
-export type OpenSession = SignedIn & { secret: Buffer; refreshToken: string }
+export type OpenSession = Opened<SignedIn>
 
 export type SlugRegistration = Registration & {
   /** The slug was made from the name, so it gives way when it is taken. */
@@ -59,13 +57,9 @@ type Options = {
   verifiedOnly: boolean
 }
 
-/** How long the refresh token before the current one is still answered: two tabs, or an answer that was lost. */
-const GRACE = '10 seconds'
-
 export type Sessions = ReturnType<typeof makeSessions>
 
 export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs, verifiedOnly }: Options) => {
-  const keys = sessionKeys(encryptionKeys)
   const idle = `${idleMs} milliseconds`
   const max = `${maxMs} milliseconds`
 
@@ -76,38 +70,10 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs, verifiedOnly
     return row
   }
 
-  /** A new session's random seed, and what the database is told of the secret derived from it: its hash. */
-  const newSeed = () => {
-    const seed = randomBytes(32)
-    const { id, key } = keys.newest
-    const secret = sessionSecret(seed, key)
-    return { seed, key, keyId: id, secret, secretHash: createHash('sha256').update(secret).digest() }
-  }
-
-  const open = (
-    row: SignedIn,
-    { seed, key, secret }: { seed: Buffer; key: KeyObject; secret: Buffer },
-  ): OpenSession => ({
-    ...row,
-    secret,
-    refreshToken: refreshToken({ sessionId: row.session_id, seed, key }, row.counter),
+  const tokens = makeSessionTokens<SignedIn>({
+    encryptionKeys,
+    findSeed: (sessionId) => ask('select * from app.find_session_seed($1)', sessionId),
   })
-
-  /** Whose token it is; undefined when it was not made by us. Of a session that has ended nothing can be verified. */
-  const identify = async (token: string) => {
-    const claim = readRefreshToken(token)
-    if (!claim) return undefined
-    const { sessionId, counter } = claim
-    const { seed, key_id } = await ask<{ seed: Buffer | null; key_id: string | null }>(
-      'select * from app.find_session_seed($1)',
-      sessionId,
-    )
-    if (!seed || !key_id) return 'ended'
-    const key = keys.find(key_id)
-    if (!key) return undefined
-    const session: SessionSeed = { sessionId, seed, key }
-    return isGenuine(claim, session) ? { ...session, counter } : undefined
-  }
 
   return {
     logRefusal: (request: FastifyRequest, event: SecurityEvent, refusal: Refusal) =>
@@ -120,7 +86,7 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs, verifiedOnly
       request: FastifyRequest,
     ): Promise<OpenSession> {
       const { email, passwordHash, name, tenantName, tenantSlug, slugIsWish } = registration
-      const session = newSeed()
+      const session = tokens.newSeed()
       const attempt = () =>
         ask<SignedIn>(
           `select signed_in.*
@@ -135,7 +101,7 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs, verifiedOnly
         if (slugIsWish && isDatabaseError(error) && error.constraint === 'tenants_slug_key') return attempt()
         throw error
       })
-      return open(row, session)
+      return tokens.open(row, session)
     },
 
     /** The person with this address, if they can sign in, and the password that was kept; none that opens nothing yet. */
@@ -156,7 +122,7 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs, verifiedOnly
       request: FastifyRequest,
       shown?: ShownCode,
     ): Promise<OpenSession> {
-      const session = newSeed()
+      const session = tokens.newSeed()
       const row = await ask<SignedIn>(
         `select s.* from app.start_session($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) s,
                 lateral ${notifying(14, '$15 is not null')}`,
@@ -164,30 +130,24 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs, verifiedOnly
         ...[idle, max, ...originOf(request), shown?.step ?? null, shown?.hash ?? null],
         ...(shown?.notice ?? noNotice(userId)),
       )
-      return open(row, session)
+      return tokens.open(row, session)
     },
 
-    /**
-     * Takes a refresh token for its successor. The immediately preceding one is answered with the current one for a short
-     * while; an older one has been stolen, or its successor has, and ends the session. Throws `invalid_token`.
-     */
-    async refresh(token: string, request: FastifyRequest): Promise<OpenSession> {
-      const found = await identify(token)
-      if (!found || found === 'ended') throw new Problem('invalid_token')
-      const { verdict, ...row } = await ask<SignedIn & { verdict: 'rotated' | 'repeated' | 'reused' | 'ended' }>(
-        'select verdict, (signed_in).* from app.rotate_refresh($1, $2, $3, $4, $5, $6, $7)',
-        ...[found.sessionId, found.counter, idle, GRACE, ...originOf(request)],
-      )
-      if (verdict === 'reused' || verdict === 'ended') throw new Problem('invalid_token')
-      return open(row, { ...found, secret: sessionSecret(found.seed, found.key) })
-    },
+    /** See makeSessionTokens. Throws `invalid_token`. */
+    refresh: (token: string, request: FastifyRequest): Promise<OpenSession> =>
+      tokens.refresh(token, (sessionId, counter, grace) =>
+        ask<Rotated<SignedIn>>(
+          'select verdict, (signed_in).* from app.rotate_refresh($1, $2, $3, $4, $5, $6, $7)',
+          ...[sessionId, counter, idle, grace, ...originOf(request)],
+        ),
+      ),
 
     /**
      * The session a refresh token belongs to, null when there is none to end any more; undefined when the token was not
      * made by us.
      */
     async findByRefreshToken(token: string): Promise<string | null | undefined> {
-      const found = await identify(token)
+      const found = await tokens.identify(token)
       return found === 'ended' ? null : found?.sessionId
     },
 
@@ -223,9 +183,9 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs, verifiedOnly
                 lateral app.find_session_seed(signed_in.session_id) found`,
         ...[secret, tenantId, ...originOf(request)],
       )
-      const key = keys.find(key_id)
+      const key = tokens.keyOf(key_id)
       if (!key) throw new Problem('unauthenticated') // it was made under a key that is not among ENCRYPTION_KEYS any more
-      return open(row, { seed, key, secret })
+      return tokens.open(row, { seed, key })
     },
 
     /** Ends a session, or all sessions of its person. Ending what has ended is no error. */

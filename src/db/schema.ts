@@ -282,6 +282,10 @@ export interface Mails {
   key_id: string;
   kind: string;
   /**
+   * Of app.operators (0027), when it is about one.
+   */
+  operator_id: string | null;
+  /**
    * Of what is told to tenants only when it was sent.
    */
   request_id: string | null;
@@ -295,7 +299,7 @@ export interface Mails {
    */
   state: Generated<"waiting" | "sent" | "dead" | "void">;
   /**
-   * Whom it is about. Null: somebody who is nobody here yet.
+   * Whom it is about. Null: an operator, or somebody who is nobody here yet.
    */
   user_id: string | null;
 }
@@ -450,7 +454,7 @@ export interface Projects {
 
 export interface RecoveryCodes {
   code_hash: Buffer;
-  user_id: string;
+  holder_id: string;
 }
 
 export interface Registrations {
@@ -489,6 +493,7 @@ export interface SecondFactors {
    */
   confirmed_at: string | null;
   created_at: Generated<string>;
+  holder_id: string;
   /**
    * The entry of ENCRYPTION_KEYS under which the secret is sealed.
    */
@@ -497,8 +502,12 @@ export interface SecondFactors {
    * The time step of the last code that was taken: neither it nor one before it is taken again (RFC 6238, 5.2).
    */
   last_step: Generated<Int8>;
+  /**
+   * Of app.operators (0027), who have the same.
+   */
+  operator_id: string | null;
   sealed: Buffer;
-  user_id: string;
+  user_id: string | null;
 }
 
 export interface SecurityLog {

@@ -25,30 +25,31 @@ declare module 'fastify' {
   }
 }
 
-type Options = {
-  /** As app_operator. */
-  pool: pg.Pool
-  tokens: OperatorTokens
-  idempotency: Idempotency
-}
-
-/**
- * Operators: every route of this scope asks for a token of theirs, which no person's is, and runs its handler in one
- * transaction as app_operator, in no tenant. Returning commits, throwing rolls back; GET and HEAD cannot write.
- */
-export const operatorRoutes = fp<Options>(
-  async (app, { pool, tokens, idempotency }) => {
-    const wrapped = new WeakSet<object>()
+/** Who: every route of this scope asks for a token of an operator, which no person's is. Its claims are read as a person's are. */
+export const operatorAuth = fp<{ tokens: OperatorTokens }>(
+  async (app, { tokens }) => {
     app.decorateRequest('operator')
-    app.decorateRequest('operatorDb')
-
+    app.decorateRequest('claims')
     app.addHook('onRequest', (request, _reply, done) => {
       const token = tokenOf(request)
       const claims = token === undefined ? undefined : tokens.verify(token)
       if (!claims) return done(new Problem('unauthenticated'))
       request.operator = claims
+      request.claims = claims
       done()
     })
+  },
+  { name: 'operator-auth', dependencies: ['errors'] },
+)
+
+/**
+ * Every route of this scope runs its handler in one transaction as app_operator, in no tenant. Returning commits, throwing
+ * rolls back; GET and HEAD cannot write. `pool` is of app_operator.
+ */
+export const operatorRoutes = fp<{ pool: pg.Pool; idempotency: Idempotency }>(
+  async (app, { pool, idempotency }) => {
+    const wrapped = new WeakSet<object>()
+    app.decorateRequest('operatorDb')
 
     app.addHook('onRoute', (route) => {
       const { handler } = route
@@ -72,7 +73,7 @@ export const operatorRoutes = fp<Options>(
       wrapped.add(route.handler)
     })
   },
-  { name: 'operator', dependencies: ['errors'] },
+  { name: 'operator', dependencies: ['operator-auth'] },
 )
 
 const operatorOf = ({ operator }: FastifyRequest): AccessToken => {

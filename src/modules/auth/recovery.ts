@@ -150,7 +150,7 @@ export const recovery: FastifyPluginAsyncTypebox<Options> = async (app, parts) =
   )
 }
 
-type OwnOptions = Codes & { own: Own; attempts: Attempts }
+type OwnOptions = Codes & { recovery: Recovery; own: Own; attempts: Attempts }
 
 /** Registered where an access token is needed. */
 export const ownEmail: FastifyPluginAsyncTypebox<OwnOptions> = async (app, parts) => {
