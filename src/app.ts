@@ -21,6 +21,7 @@ import { deriveKeys } from './lib/derived-keys.ts'
 import { type Logger, makeLogger } from './log.ts'
 import { makeMailKeys } from './mail/seal.ts'
 import { accessGrants } from './modules/access-grants.ts'
+import { actors } from './modules/actors.ts'
 import { apiKeys } from './modules/api-keys.ts'
 import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
@@ -45,6 +46,7 @@ import { operatorSignIn } from './modules/operators/sign-in.ts'
 import { statistics } from './modules/operators/statistics.ts'
 import { tenants } from './modules/operators/tenants.ts'
 import { problemKinds } from './modules/problems.ts'
+import { projectStatistics } from './modules/project-statistics.ts'
 import { projects } from './modules/projects.ts'
 import { roles } from './modules/roles.ts'
 import { taskBulk } from './modules/tasks/bulk.ts'
@@ -216,10 +218,12 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         })
 
         tenant.register(projects, { prefix: '/projects' })
+        tenant.register(projectStatistics, { prefix: '/projects' })
         tenant.register(tasks, { prefix: '/tasks' })
         tenant.register(taskBulk, { prefix: '/tasks' })
         tenant.register(tasksOfProject, { prefix: '/projects' })
         tenant.register(documents, { prefix: '/documents' })
+        tenant.register(actors, { prefix: '/actors' })
         tenant.register(ownTenant, { prefix: '/tenant' })
         tenant.register(users, {
           ...{ prefix: '/users', invitations: invited },

@@ -49,6 +49,18 @@ export interface AccessGrants {
   version: Generated<number>;
 }
 
+export interface Actors {
+  attributes: Generated<Json>;
+  created_at: Generated<string>;
+  display_name: Generated<string>;
+  external_id: string;
+  id: Generated<string>;
+  kind: "user" | "service" | "device" | "external";
+  tenant_id: Generated<string>;
+  updated_at: Generated<string>;
+  version: Generated<number>;
+}
+
 export interface ApiKeys {
   created_at: Generated<string>;
   /**
@@ -688,6 +700,7 @@ export interface Users {
 /** The tables of the schema app. */
 export interface Database {
   access_grants: AccessGrants;
+  actors: Actors;
   api_key_uses: ApiKeyUses;
   api_keys: ApiKeys;
   asked_resets: AskedResets;
@@ -733,6 +746,9 @@ export interface Database {
 export type Permission = 
   | "access_grants:read"
   | "access_grants:write"
+  | "actors:delete"
+  | "actors:read"
+  | "actors:write"
   | "api_keys:read"
   | "api_keys:write"
   | "audit:read"
