@@ -600,6 +600,77 @@ grant insert, select on app.deletion_certificates to app_gate;
 grant update (erased_at, certificate, key_id, signature, audit_until) on app.deletion_certificates to app_gate;
 
 
+-- app.documents -------------------------------------------------------------------------------------------------------
+
+create table app.documents (
+  tenant_id     uuid                      not null default app.tenant_id(),
+  id            uuid                      not null default app.uuidv7(),
+  project_id    uuid,
+  title         text                      not null,
+  content       text                      not null default ''::text,
+  content_type  text                      not null default 'text/plain'::text,
+  created_at    timestamp with time zone  not null default now(),
+  updated_at    timestamp with time zone  not null default now(),
+  version       integer                   not null default 1,
+  words         tsvector                  not null default ''::tsvector,
+  constraint documents_pkey PRIMARY KEY (tenant_id, id),
+  constraint documents_project_id_fkey FOREIGN KEY (tenant_id, project_id) REFERENCES app.projects(tenant_id, id),
+  constraint documents_content_check CHECK ((char_length(content) <= 200000)),
+  constraint documents_content_type_check CHECK ((content_type ~ '^[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,62}$'::text)),
+  constraint documents_title_check CHECK (((char_length(title) >= 1) AND (char_length(title) <= 200)))
+);
+alter table app.documents owner to app_owner;
+comment on table app.documents is 'One row: one document of one tenant, of a project or of none.';
+comment on column app.documents.words is 'What it is found by, made of title and content; so it stays out of the audit log.';
+alter table app.documents enable row level security;
+alter table app.documents force row level security;
+
+create policy wall on app.documents as restrictive for all to app_api, app_audit, app_auditor, app_auth, app_gate, app_jobs, app_operator, app_owner, app_worker
+  using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
+  with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy add on app.documents as permissive for insert to app_api
+  with check (true);
+create policy audit on app.documents as permissive for select to app_auditor
+  using (true);
+create policy change on app.documents as permissive for update to app_api
+  using (true)
+  with check (true);
+create policy erase on app.documents as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
+create policy read on app.documents as permissive for select to app_api, app_worker
+  using (true);
+create policy remove on app.documents as permissive for delete to app_api
+  using (( SELECT app.can('documents:delete'::text) AS can));
+create policy search on app.documents as permissive for select to app_search
+  using (true);
+
+grant delete on app.documents to app_api;
+grant delete on app.documents to app_gate;
+grant insert (project_id, title, content, content_type), select (tenant_id, id, project_id, title, content, content_type, created_at, updated_at, version), update (project_id, title, content, content_type) on app.documents to app_api;
+grant select (tenant_id, id, project_id, title, content, content_type, created_at, updated_at, version) on app.documents to app_auditor;
+grant select (tenant_id, id) on app.documents to app_gate;
+grant select (tenant_id, id, project_id, words) on app.documents to app_search;
+grant select (tenant_id, id, project_id, title, content, content_type, created_at, updated_at, version) on app.documents to app_worker;
+
+CREATE INDEX documents_created ON app.documents USING btree (tenant_id, created_at, id);
+CREATE INDEX documents_project ON app.documents USING btree (tenant_id, project_id, created_at, id);
+CREATE INDEX documents_title ON app.documents USING btree (tenant_id, title, id);
+CREATE INDEX documents_updated ON app.documents USING btree (tenant_id, updated_at, id);
+CREATE INDEX documents_words ON app.documents USING gin (words) WITH (fastupdate=off);
+
+CREATE TRIGGER audit_delete AFTER DELETE ON app.documents REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('words');
+alter table app.documents enable always trigger audit_delete;
+CREATE TRIGGER audit_insert AFTER INSERT ON app.documents REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('words');
+alter table app.documents enable always trigger audit_insert;
+CREATE TRIGGER audit_update AFTER UPDATE ON app.documents REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('words');
+alter table app.documents enable always trigger audit_update;
+CREATE TRIGGER version BEFORE UPDATE ON app.documents FOR EACH ROW EXECUTE FUNCTION app.count_version();
+alter table app.documents enable always trigger version;
+CREATE TRIGGER words BEFORE INSERT OR UPDATE OF title, content ON app.documents FOR EACH ROW EXECUTE FUNCTION app.keep_words();
+alter table app.documents enable always trigger words;
+
+
 -- app.first_sign_ins --------------------------------------------------------------------------------------------------
 
 create table app.first_sign_ins (
@@ -1409,6 +1480,86 @@ create policy gate on app.statistics as permissive for all to app_gate
   with check (true);
 
 grant delete, insert, select on app.statistics to app_gate;
+
+
+-- app.tasks -----------------------------------------------------------------------------------------------------------
+
+create table app.tasks (
+  tenant_id     uuid                      not null default app.tenant_id(),
+  id            uuid                      not null default app.uuidv7(),
+  project_id    uuid                      not null,
+  title         text                      not null,
+  description   text                      not null default ''::text,
+  status        text                      not null default 'todo'::text,
+  priority      text                      not null default 'normal'::text,
+  assignee_id   uuid,
+  due_at        timestamp with time zone,
+  completed_at  timestamp with time zone,
+  created_at    timestamp with time zone  not null default now(),
+  updated_at    timestamp with time zone  not null default now(),
+  version       integer                   not null default 1,
+  constraint tasks_pkey PRIMARY KEY (tenant_id, id),
+  constraint tasks_assignee_id_fkey FOREIGN KEY (tenant_id, assignee_id) REFERENCES app.memberships(tenant_id, user_id) ON DELETE SET NULL (assignee_id),
+  constraint tasks_project_id_fkey FOREIGN KEY (tenant_id, project_id) REFERENCES app.projects(tenant_id, id),
+  constraint tasks_completed_at_check CHECK (((status = 'done'::text) = (completed_at IS NOT NULL))),
+  constraint tasks_description_check CHECK ((char_length(description) <= 10000)),
+  constraint tasks_priority_check CHECK ((priority = ANY (ARRAY['low'::text, 'normal'::text, 'high'::text]))),
+  constraint tasks_status_check CHECK ((status = ANY (ARRAY['todo'::text, 'in_progress'::text, 'done'::text]))),
+  constraint tasks_title_check CHECK (((char_length(title) >= 1) AND (char_length(title) <= 200)))
+);
+alter table app.tasks owner to app_owner;
+comment on table app.tasks is 'One row: one task of one project.';
+comment on column app.tasks.assignee_id is 'The person, who is a member of this tenant.';
+alter table app.tasks enable row level security;
+alter table app.tasks force row level security;
+
+create policy wall on app.tasks as restrictive for all to public
+  using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
+  with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy add on app.tasks as permissive for insert to app_api
+  with check (true);
+create policy audit on app.tasks as permissive for select to app_auditor
+  using (true);
+create policy change on app.tasks as permissive for update to app_api
+  using (true)
+  with check (true);
+create policy erase on app.tasks as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
+create policy read on app.tasks as permissive for select to app_api, app_worker
+  using (true);
+create policy remove on app.tasks as permissive for delete to app_api
+  using (( SELECT app.can('tasks:delete'::text) AS can));
+
+grant delete, select on app.tasks to app_api;
+grant select on app.tasks to app_auditor;
+grant delete on app.tasks to app_gate;
+grant select on app.tasks to app_worker;
+grant insert (project_id, title, description, status, priority, assignee_id, due_at, completed_at), update (project_id, title, description, status, priority, assignee_id, due_at, completed_at) on app.tasks to app_api;
+grant select (tenant_id, id) on app.tasks to app_gate;
+
+CREATE INDEX tasks_assignee ON app.tasks USING btree (tenant_id, assignee_id, created_at, id);
+CREATE INDEX tasks_created ON app.tasks USING btree (tenant_id, created_at, id);
+CREATE INDEX tasks_due ON app.tasks USING btree (tenant_id, (
+CASE
+    WHEN (due_at IS NULL) THEN 'infinity'::timestamp with time zone
+    ELSE due_at
+END), id);
+CREATE INDEX tasks_priority ON app.tasks USING btree (tenant_id, priority, created_at, id);
+CREATE INDEX tasks_project ON app.tasks USING btree (tenant_id, project_id, created_at, id);
+CREATE INDEX tasks_status ON app.tasks USING btree (tenant_id, status, created_at, id);
+CREATE INDEX tasks_updated ON app.tasks USING btree (tenant_id, updated_at, id);
+
+CREATE TRIGGER audit_delete AFTER DELETE ON app.tasks REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.tasks enable always trigger audit_delete;
+CREATE TRIGGER audit_insert AFTER INSERT ON app.tasks REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.tasks enable always trigger audit_insert;
+CREATE TRIGGER audit_update AFTER UPDATE ON app.tasks REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.tasks enable always trigger audit_update;
+CREATE TRIGGER keep_completion BEFORE INSERT OR UPDATE ON app.tasks FOR EACH ROW EXECUTE FUNCTION app.keep_completion();
+alter table app.tasks enable always trigger keep_completion;
+CREATE TRIGGER version BEFORE UPDATE ON app.tasks FOR EACH ROW EXECUTE FUNCTION app.count_version();
+alter table app.tasks enable always trigger version;
 
 
 -- app.tenant_counts ---------------------------------------------------------------------------------------------------
@@ -5228,6 +5379,23 @@ end $function$;
 alter function app.keep_an_owner() owner to app_gate;
 grant execute on function app.keep_an_owner() to app_owner;
 
+CREATE OR REPLACE FUNCTION app.keep_completion()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if new.status = 'done' then
+    new.completed_at := coalesce(new.completed_at, now());
+  elsif tg_op = 'UPDATE' and new.completed_at is not distinct from old.completed_at then
+    new.completed_at := null;
+  end if;
+  return new;
+end $function$;
+alter function app.keep_completion() owner to app_gate;
+grant execute on function app.keep_completion() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.keep_operator_answer(p_key text, p_fingerprint bytea, p_status integer, p_headers jsonb, p_body text)
  RETURNS void
  LANGUAGE sql
@@ -5280,6 +5448,25 @@ begin
 end $function$;
 alter function app.keep_roles_few() owner to app_gate;
 grant execute on function app.keep_roles_few() to app_owner;
+
+CREATE OR REPLACE FUNCTION app.keep_words()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_words tsvector := setweight(to_tsvector('simple', new.title), 'A') || to_tsvector('simple', new.content);
+begin
+  -- what is longer than anything that may be asked for
+  v_words   := ts_delete(v_words, array(select word from unnest(tsvector_to_array(v_words)) word where octet_length(word) > 1000));
+  new.words := app.words_of(new.tenant_id, v_words::text)::tsvector;
+  return new;
+exception when program_limit_exceeded then
+  raise exception 'more words than fit into a tsvector' using errcode = '23514', constraint = 'documents_words_check';
+end $function$;
+alter function app.keep_words() owner to app_gate;
+grant execute on function app.keep_words() to app_owner;
 
 CREATE OR REPLACE FUNCTION app.key_used_at(p_key_id uuid)
  RETURNS timestamp with time zone
@@ -5807,6 +5994,18 @@ begin
   return coalesce(app.permissions_of(p_tenant_id, p_role) <@ p_held, false);
 end $function$;
 alter function app.may_give(p_tenant_id uuid, p_own_role text, p_held text[], p_role text) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.members_among(p_user_ids uuid[])
+ RETURNS SETOF uuid
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select m.user_id from app.memberships m
+     where m.tenant_id = (select app.tenant_id()) and m.user_id = any (p_user_ids) and (select app.can('tasks:write'))
+  $function$;
+alter function app.members_among(p_user_ids uuid[]) owner to app_gate;
+grant execute on function app.members_among(p_user_ids uuid[]) to app_api;
 
 CREATE OR REPLACE FUNCTION app.mind_audit_era()
  RETURNS void
@@ -6577,6 +6776,29 @@ end $function$;
 alter function app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer) owner to app_audit;
 grant execute on function app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.search_documents(p_query text, p_project_id uuid)
+ RETURNS TABLE(document_id uuid, rank real)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_custom_plan'
+AS $function$
+declare
+  v_tenant uuid    := app.tenant_id();
+  v_query  tsquery := app.words_of(v_tenant, websearch_to_tsquery('simple', p_query)::text)::tsquery;
+begin
+  if v_query is null or querytree(v_query) in ('', 'T') then
+    return;
+  end if;
+  return query
+    select d.id, ts_rank(d.words, v_query)
+      from app.documents d
+     where d.tenant_id = v_tenant and d.words @@ v_query and (p_project_id is null or d.project_id = p_project_id)
+     order by d.id desc limit 1000;
+end $function$;
+alter function app.search_documents(p_query text, p_project_id uuid) owner to app_search;
+grant execute on function app.search_documents(p_query text, p_project_id uuid) to app_api;
+
 CREATE OR REPLACE FUNCTION app.set_audit_retention(p_slug text, p_days integer)
  RETURNS void
  LANGUAGE plpgsql
@@ -7182,6 +7404,15 @@ begin
 end $function$;
 alter function app.why_tenants_keep(p_tenant_ids uuid[], p_end timestamp with time zone) owner to app_gate;
 grant execute on function app.why_tenants_keep(p_tenant_ids uuid[], p_end timestamp with time zone) to app_audit;
+
+CREATE OR REPLACE FUNCTION app.words_of(p_tenant_id uuid, p_words text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select regexp_replace(p_words, '''((?:[^'']|'''')*)''', '''' || right(p_tenant_id::text, 12) || '\1''', 'g') $function$;
+alter function app.words_of(p_tenant_id uuid, p_words text) owner to app_gate;
+grant execute on function app.words_of(p_tenant_id uuid, p_words text) to app_search;
 
 CREATE OR REPLACE FUNCTION app.write_mail(p_user_id uuid, p_mail app.sealed_mail, p_lifetime interval, p_goes boolean)
  RETURNS void

@@ -37,6 +37,7 @@ import { registration } from './modules/auth/registration.ts'
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
+import { documents } from './modules/documents.ts'
 import { operatorAccess } from './modules/operators/access.ts'
 import { operatorAccounts } from './modules/operators/accounts.ts'
 import { tenantDeletion } from './modules/operators/deletion.ts'
@@ -46,6 +47,9 @@ import { tenants } from './modules/operators/tenants.ts'
 import { problemKinds } from './modules/problems.ts'
 import { projects } from './modules/projects.ts'
 import { roles } from './modules/roles.ts'
+import { taskBulk } from './modules/tasks/bulk.ts'
+import { tasksOfProject } from './modules/tasks/of-project.ts'
+import { tasks } from './modules/tasks/tasks.ts'
 import { ownTenant } from './modules/tenant.ts'
 import { acceptInvitation } from './modules/users/accept.ts'
 import { invitations } from './modules/users/invitations.ts'
@@ -208,6 +212,10 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         })
 
         tenant.register(projects, { prefix: '/projects' })
+        tenant.register(tasks, { prefix: '/tasks' })
+        tenant.register(taskBulk, { prefix: '/tasks' })
+        tenant.register(tasksOfProject, { prefix: '/projects' })
+        tenant.register(documents, { prefix: '/documents' })
         tenant.register(ownTenant, { prefix: '/tenant' })
         tenant.register(users, {
           ...{ prefix: '/users', invitations: invited },

@@ -40,6 +40,7 @@ export const problems = {
   already_member: [409, 'This person is a member of this tenant.'],
   already_invited: [409, 'This address is invited to this tenant.'],
   role_in_use: [409, 'Somebody has this role.'],
+  project_not_empty: [409, 'The project has tasks or documents.'],
   idempotency_in_progress: [409, 'A request with this idempotency key is still running.'],
   precondition_failed: [412, 'The resource has changed since it was read.'],
   too_large: [413, 'The request body is too large.'],
@@ -186,6 +187,21 @@ const constraints: Readonly<Record<string, ProblemCode>> = {
   operators_email_key: 'email_taken',
 }
 
+/** What is still referred to, by the reference that says so; of any other it is a conflict. */
+const referred: Readonly<Record<string, ProblemCode>> = {
+  documents_project_id_fkey: 'project_not_empty',
+  tasks_project_id_fkey: 'project_not_empty',
+}
+
+/** A constraint that is about one field of the body: which. */
+const fields: Readonly<Record<string, FieldError>> = {
+  documents_project_id_fkey: { path: '/project_id', message: 'names no project of this tenant' },
+  documents_words_check: { path: '/content', message: 'has too many different words' },
+  tasks_assignee_id_fkey: { path: '/assignee_id', message: 'names no member of this tenant' },
+  tasks_completed_at_check: { path: '/completed_at', message: 'is of tasks that are done' },
+  tasks_project_id_fkey: { path: '/project_id', message: 'names no project of this tenant' },
+}
+
 /** What only tampering, or a fault of the wall itself, can cause: answered as internal, and somebody is woken. */
 const alarms: Readonly<Record<string, string>> = {
   BH006: 'context_entered_twice',
@@ -259,7 +275,9 @@ export const alarmOf = (error: unknown): string | undefined => {
  */
 export const problemOf = (error: unknown, { reading }: { reading: boolean }): Problem => {
   if (error instanceof Problem) return error
-  return new Problem(codeOf(error, reading), { cause: error })
+  const code = codeOf(error, reading)
+  const field = isDatabaseError(error) && problems[code][0] === 422 ? fields[error.constraint ?? ''] : undefined
+  return new Problem(code, { cause: error, ...(field && { errors: [field] }) })
 }
 
 const codeOf = (error: unknown, reading: boolean): ProblemCode => {
@@ -278,6 +296,6 @@ const databaseCodeOf = ({ code, constraint, message }: DatabaseError, reading: b
   if (constraint !== undefined && constraints[constraint]) return constraints[constraint]
   if (code === '42501' && reading) return 'not_found'
   // One SQLSTATE for two things: a reference to nothing, and removing what is still referred to
-  if (code === '23503' && message.startsWith('update or delete on')) return 'conflict'
+  if (code === '23503' && message.startsWith('update or delete on')) return referred[constraint ?? ''] ?? 'conflict'
   return sqlstates[code] ?? sqlstates[code.slice(0, 3)] ?? sqlstates[code.slice(0, 2)] ?? 'internal'
 }

@@ -117,6 +117,16 @@ export const faults: readonly Fault[] = [
     broken: [['a_listed_wall_names_every_role_that_has_a_privilege', 'app.tenants for app_reports']],
   },
   {
+    title: 'a wall around documents that leaves out the gate, and not the search alone',
+    sql: `alter policy wall on app.documents to ${wallRoles.replace('app_search, ', '')}`,
+    broken: [['a_listed_wall_names_every_role_that_has_a_privilege', 'app.documents for app_gate']],
+  },
+  {
+    title: 'no wall around documents',
+    sql: 'drop policy wall on app.documents',
+    broken: [['every_tenant_table_has_the_wall', 'app.documents']],
+  },
+  {
     title: 'a policy that asks once for each row',
     sql: `create policy wide on app.projects for select to app_api using (app.can('projects:read'))`,
     broken: [['policies_ask_the_context_once', 'wide on app.projects']],

@@ -16,6 +16,8 @@ export type Sabotage = {
   andMore?: boolean
   /** Why no attack gets through. */
   noAttack?: string
+  /** What is not attacked, since nothing can be made to attack it with. */
+  gaps?: readonly (readonly [rule: string, object: string])[]
 }
 
 const reads = 'no_role_reads_a_row_of_another_tenant'
@@ -372,6 +374,8 @@ export const sabotages: readonly Sabotage[] = [
     ...planted('an audit trigger that is not shown the rows, and one that is shown half of them'),
     attacks: [],
     noAttack: 'it fails, and the write with it',
+    // no task without a project
+    gaps: [['every_table_is_attacked_with_rows', 'app.tasks']],
   },
 ]
 

@@ -2,30 +2,36 @@ import { randomUUID } from 'node:crypto'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Answer, Person, World } from './harness.ts'
 
+type Body = Record<string, unknown>
+
 /**
  * What every resource must pass: another tenant's row is neither listed, read, changed, deleted nor told from one that
- * does not exist. `body` makes one row; `change` is a valid patch of it, or null where rows are not changed; `replacement`
- * is what PUT takes, where that is not what POST does.
+ * does not exist. `made` is a body that makes one row, or what gives one for a person's tenant, where it refers to others;
+ * `change` is a valid patch of it, or null where rows are not changed; `replacement` is what PUT takes, where that is not
+ * what POST does.
  */
 export function walled(
   it: World,
   path: string,
-  body: Record<string, unknown>,
-  change: Record<string, unknown> | null = {},
-  replacement: Record<string, unknown> = body,
+  made: Body | ((person: Person) => Promise<Body>),
+  change: Body | null = {},
+  replacement?: Body,
 ): void {
   describe(`${path} is walled`, () => {
     let acme: Person
     let globex: Person
     let theirs: { id: string; version: number }
+    let body: Body
 
     beforeAll(async () => {
       acme = await it.as('owner', 'acme')
       globex = await it.as('owner', 'globex')
-      const made = await acme.post(path, body)
-      expect(made.statusCode, made.body).toBe(201)
+      const bodyOf = async (person: Person) => (typeof made === 'function' ? made(person) : made)
+      const first = await acme.post(path, await bodyOf(acme))
+      expect(first.statusCode, first.body).toBe(201)
       // as it is read: what is said once is not said again
-      theirs = (await acme.get(`${path}/${made.json().id}`)).json()
+      theirs = (await acme.get(`${path}/${first.json().id}`)).json()
+      body = await bodyOf(globex)
     })
 
     /** Byte for byte but for the request id, which may also stand in a header. */
@@ -40,7 +46,7 @@ export function walled(
     const asks: [string, (id: string, headers?: Record<string, string>) => Promise<Answer>][] = [
       ['GET', (id) => globex.get(`${path}/${id}`)],
       ['HEAD', (id) => globex.head(`${path}/${id}`)],
-      ['PUT', (id, headers) => globex.put(`${path}/${id}`, replacement, headers)],
+      ['PUT', (id, headers) => globex.put(`${path}/${id}`, replacement ?? body, headers)],
       ['PATCH', (id, headers) => globex.patch(`${path}/${id}`, change ?? {}, headers)],
       ['DELETE', (id, headers) => globex.delete(`${path}/${id}`, headers)],
     ]

@@ -14,7 +14,7 @@ import { withTenant } from '../../src/db/door.ts'
 import { makePool, statement } from '../../src/db/pool.ts'
 import { ById, Page } from '../../src/lib/schemas.ts'
 import { makeLogger } from '../../src/log.ts'
-import { NewProject, Project, ProjectList } from '../../src/modules/projects.ts'
+import { NewProject, Project, projectList } from '../../src/modules/projects.ts'
 import { accessTokens } from '../../src/plugins/access-tokens.ts'
 import { auth } from '../../src/plugins/auth.ts'
 import { errors } from '../../src/plugins/errors.ts'
@@ -85,11 +85,15 @@ async function buildControl(settings: ServerConfig, pool: pg.Pool): Promise<Fast
         const text = `select ${columns} from bench.projects where tenant_id = $1 and id = $2`
         return (await pool.query(statement(text, [request.claims.tenantId, id]))).rows[0]
       })
-      routes.get('/', { schema: { querystring: ProjectList, response: { 200: Page(Project) } } }, async (request) => {
-        const text = `select ${columns} from bench.projects where tenant_id = $1 order by created_at desc, id desc limit $2`
-        const { rows } = await pool.query(statement(text, [request.claims.tenantId, 20]))
-        return { data: rows, next_cursor: null }
-      })
+      routes.get(
+        '/',
+        { schema: { querystring: projectList.query, response: { 200: Page(Project) } } },
+        async (request) => {
+          const text = `select ${columns} from bench.projects where tenant_id = $1 order by created_at desc, id desc limit $2`
+          const { rows } = await pool.query(statement(text, [request.claims.tenantId, 20]))
+          return { data: rows, next_cursor: null }
+        },
+      )
       routes.post('/', { schema: { body: NewProject, response: { 201: Project } } }, async (request, reply) => {
         const { name } = request.body as { name: string }
         const text = `insert into bench.projects (tenant_id, name) values ($1, $2) returning ${columns}`

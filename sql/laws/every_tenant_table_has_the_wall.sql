@@ -22,8 +22,8 @@ with walls as (
            case when not w.bounds_what_is_seen then 'the wall''s USING differs' end,
            case when not w.bounds_what_is_written then 'the wall''s WITH CHECK differs' end,
            case when not w.asks_the_context then 'the wall does not ask app.tenant_id()' end), '') as detail,
-         -- where app_gate has a policy of its own (not that by which it erases, in a tenant), it reads before there is a tenant:
-         -- the wall lists everybody else
+         -- where app_gate has a policy of its own (not that by which it erases, in a tenant), it reads before there is a tenant,
+         -- and where app_search has one it compares the tenant itself: the wall lists everybody else
          case when c.relkind = 'f'
               then format(E'-- decide: a foreign table cannot have policies, so make it a table, or let it go:\n'
                            'drop foreign table %I.%I;', n.nspname, c.relname)
@@ -31,12 +31,10 @@ with walls as (
                            'create policy wall on %1$I.%2$I as restrictive to %3$s '
                            'using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()));',
                           n.nspname, c.relname,
-                          case when exists (select from pg_policy p
-                                             where p.polrelid = c.oid and p.polname not in ('wall', 'erase')
-                                               and p.polpermissive and to_regrole('app_gate')::oid = any (p.polroles))
+                          case when unbound.role is not null
                                then (select string_agg(quote_ident(r.rolname), ', ' order by r.rolname)
                                        from pg_roles r
-                                      where r.rolname in ('app_owner', 'app_audit', 'app_search')
+                                      where r.rolname in ('app_owner', 'app_audit', 'app_search', 'app_gate') and r.rolname <> unbound.role
                                          or r.rolcanlogin and r.rolname like 'app\_%'
                                             and r.oid in (select a.grantee from pg_database d, aclexplode(d.datacl) a
                                                            where d.datname = current_database()))
@@ -44,6 +42,10 @@ with walls as (
     from pg_class c
     join pg_namespace n on n.oid = c.relnamespace
     left join walls w on w.polrelid = c.oid
+    left join lateral (select r.rolname as role from pg_policy p, pg_roles r
+                        where p.polrelid = c.oid and p.polname not in ('wall', 'erase') and p.polpermissive
+                          and r.rolname in ('app_gate', 'app_search') and r.oid = any (p.polroles)
+                        order by r.rolname limit 1) unbound on true
    where c.relkind in ('r', 'p', 'f')
      and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
      and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped)

@@ -227,6 +227,22 @@ export interface DeletionCertificates {
   slug: string;
 }
 
+export interface Documents {
+  content: Generated<string>;
+  content_type: Generated<string>;
+  created_at: Generated<string>;
+  id: Generated<string>;
+  project_id: string | null;
+  tenant_id: Generated<string>;
+  title: string;
+  updated_at: Generated<string>;
+  version: Generated<number>;
+  /**
+   * What it is found by, made of title and content; so it stays out of the audit log.
+   */
+  words: Generated<string>;
+}
+
 export interface FirstSignIns {
   membership_id: string;
   of_tenant: string;
@@ -560,6 +576,25 @@ export interface Statistics {
   numbers: Json;
 }
 
+export interface Tasks {
+  /**
+   * The person, who is a member of this tenant.
+   */
+  assignee_id: string | null;
+  completed_at: string | null;
+  created_at: Generated<string>;
+  description: Generated<string>;
+  due_at: string | null;
+  id: Generated<string>;
+  priority: Generated<"low" | "normal" | "high">;
+  project_id: string;
+  status: Generated<"todo" | "in_progress" | "done">;
+  tenant_id: Generated<string>;
+  title: string;
+  updated_at: Generated<string>;
+  version: Generated<number>;
+}
+
 export interface TenantAccounts {
   created_at: string | null;
   deletion_marked_at: string | null;
@@ -659,6 +694,7 @@ export interface Database {
   audit_streams: AuditStreams;
   context_key: ContextKey;
   deletion_certificates: DeletionCertificates;
+  documents: Documents;
   first_sign_ins: FirstSignIns;
   idempotency_keys: IdempotencyKeys;
   invitation_mails: InvitationMails;
@@ -681,6 +717,7 @@ export interface Database {
   security_log: SecurityLog;
   sessions: Sessions;
   statistics: Statistics;
+  tasks: Tasks;
   tenant_accounts: TenantAccounts;
   tenant_counts: TenantCounts;
   tenants: Tenants;
@@ -695,11 +732,17 @@ export type Permission =
   | "api_keys:write"
   | "audit:read"
   | "authz:read"
+  | "documents:delete"
+  | "documents:read"
+  | "documents:write"
   | "projects:delete"
   | "projects:read"
   | "projects:write"
   | "roles:read"
   | "roles:write"
+  | "tasks:delete"
+  | "tasks:read"
+  | "tasks:write"
   | "tenant:read"
   | "tenant:write"
   | "users:invite"

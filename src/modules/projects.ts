@@ -1,8 +1,10 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
+import { sql } from 'kysely'
 import type { TenantDb } from '../db/door.ts'
 import { Problem } from '../errors.ts'
+import { between, defineList, equals } from '../lib/lists.ts'
 import { mergePatch } from '../lib/merge-patch.ts'
-import { ById, ListQuery, Nullable, OneOf, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
+import { ById, Nullable, OneOf, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
 import { expectedVersions, inVersions, stale, unchanged } from '../plugins/concurrency.ts'
 
 // What a project looks like
@@ -38,11 +40,13 @@ const ProjectPatch = Type.Partial(
 /** What PUT leaves out, and what null in a PATCH goes back to. */
 const defaults = { description: '', status: 'active' } as const
 
-export const ProjectList = ListQuery(['created_at', 'updated_at', 'name'], {
-  status: Type.Optional(Status),
-  name: Type.Optional(Type.String({ maxLength: 200 })),
-  created_at_gte: Type.Optional(Timestamp),
-  created_at_lt: Type.Optional(Timestamp),
+export const projectList = defineList('projects', {
+  sort: { created_at: 'projects_created', updated_at: 'projects_updated', name: 'projects_name_key' },
+  filters: {
+    status: equals('status', Status, 'projects_status'),
+    name: equals('name', Type.String({ maxLength: 200 }), 'projects_name_key'),
+    ...between('created_at', 'projects_created'),
+  },
 })
 
 // What we ask of the database
@@ -56,14 +60,7 @@ export const findProject = (db: TenantDb, id: string) =>
     .where('id', '=', id)
     .executeTakeFirstOrThrow(() => new Problem('not_found'))
 
-const listProjects = (db: TenantDb, filter: Static<typeof ProjectList>) => {
-  let list = db.selectFrom('projects').select(columns)
-  if (filter.status !== undefined) list = list.where('status', '=', filter.status)
-  if (filter.name !== undefined) list = list.where('name', '=', filter.name)
-  if (filter.created_at_gte !== undefined) list = list.where('created_at', '>=', filter.created_at_gte)
-  if (filter.created_at_lt !== undefined) list = list.where('created_at', '<', filter.created_at_lt)
-  return list
-}
+const allProjects = (db: TenantDb) => db.selectFrom('projects').select(columns)
 
 const addProject = (db: TenantDb, project: Static<typeof NewProject>) =>
   db.insertInto('projects').values(project).returning(columns).executeTakeFirstOrThrow()
@@ -95,6 +92,24 @@ async function removeProject(db: TenantDb, id: string, versions?: number[]) {
   if (!removed) stale(await findProject(db, id))
 }
 
+/** With its tasks and documents. While the project is held, nobody adds another. */
+async function removeWithAll(db: TenantDb, id: string, versions?: number[]) {
+  const project = await db
+    .selectFrom('projects')
+    .select(['version', sql<boolean>`app.can('tasks:delete') and app.can('documents:delete')`.as('may_all')])
+    .where('id', '=', id)
+    .forUpdate()
+    .executeTakeFirstOrThrow(() => new Problem('not_found'))
+  if (!project.may_all)
+    throw new Problem('forbidden', {
+      detail: 'What it holds goes with it, which takes tasks:delete and documents:delete.',
+    })
+  unchanged(project, versions)
+  await db.deleteFrom('tasks').where('project_id', '=', id).execute()
+  await db.deleteFrom('documents').where('project_id', '=', id).execute()
+  await db.deleteFrom('projects').where('id', '=', id).execute()
+}
+
 // What the world may ask of us
 
 export const projects: FastifyPluginAsyncTypebox = async (app) => {
@@ -104,12 +119,12 @@ export const projects: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'listProjects',
         summary: 'List projects',
-        querystring: ProjectList,
+        querystring: projectList.query,
         response: { 200: Page(Project) },
       },
       config: { permission: 'projects:read' },
     },
-    async (request) => request.page(listProjects(request.db, request.query), request.query),
+    async (request) => request.page(projectList.narrow(allProjects(request.db), request.query), request.query),
   )
 
   app.post(
@@ -181,13 +196,25 @@ export const projects: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'deleteProject',
         summary: 'Delete a project',
+        description: 'One that has tasks or documents is deleted only together with them, which is to be asked for.',
         params: ById,
+        querystring: Type.Object(
+          {
+            cascade: Type.Boolean({
+              default: false,
+              description:
+                'With its tasks and documents, in one step; this takes `tasks:delete` and `documents:delete` as well.',
+            }),
+          },
+          { additionalProperties: false },
+        ),
         response: { 204: Type.Null() },
       },
-      config: { permission: 'projects:delete' },
+      config: { permission: 'projects:delete', problems: ['project_not_empty'] },
     },
     async (request, reply) => {
-      await removeProject(request.db, request.params.id, expectedVersions(request))
+      const remove = request.query.cascade ? removeWithAll : removeProject
+      await remove(request.db, request.params.id, expectedVersions(request))
       reply.code(204)
       return null
     },

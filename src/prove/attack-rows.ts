@@ -293,17 +293,25 @@ export async function recordShots(world: World, battle: Battle, identity: Identi
   const { catalog, attacker, attackerRows, observer, spare } = world
   if (!catalog.relations.some(({ name }) => name === 'app.audit_log')) return
   const own = pg.escapeLiteral(attacker.tenantId)
-  const after = { role: observer.log, sql: `select count(*) from app.audit_log where tenant_id = ${own}` }
+  const after = {
+    role: observer.log,
+    sql: `select jsonb_object_agg(table_name, lines)::text
+            from (select table_name, count(*) as lines from app.audit_log where tenant_id = ${own} group by 1) log`,
+  }
+  const linesOf = ({ name }: Relation, log: string | null): number =>
+    (JSON.parse(log ?? '{}') as Record<string, number>)[name.replace(/^.*\./, '')] ?? 0
 
-  let before: string | null = null
+  let before: { log: string | null } | undefined
   const first: Judge = (outcome) => {
-    before = outcome.ok ? outcome.after : null
+    before = outcome.ok ? { log: outcome.after } : undefined
     return 'allowed'
   }
-  const recorded: Judge = (outcome) =>
-    before !== null && outcome.ok && outcome.rows > 0 && outcome.after === before
-      ? { leak: 'it wrote, and the audit log has no line of it' }
-      : 'allowed'
+  const recorded =
+    (relation: Relation): Judge =>
+    (outcome) =>
+      before && outcome.ok && outcome.rows > 0 && linesOf(relation, outcome.after) === linesOf(relation, before.log)
+        ? { leak: 'it wrote, and the audit log has no line of it' }
+        : 'allowed'
   const shots = catalog.relations
     .filter((relation) => isTenantTable(relation) && mayTouch(relation, identity))
     .flatMap((relation): Shot[] => {
@@ -312,7 +320,7 @@ export async function recordShots(world: World, battle: Battle, identity: Identi
       const row = anotherRow(catalog, relation, attackerRows, attacker, spare)
       const set = assignment(relation, identity.as, row)
       const write = (command: string, sql: string) => ({
-        ...shot(relation, 'no_write_goes_unrecorded', command, sql, recorded),
+        ...shot(relation, 'no_write_goes_unrecorded', command, sql, recorded(relation)),
         after,
       })
       return [
@@ -322,10 +330,31 @@ export async function recordShots(world: World, battle: Battle, identity: Identi
         ...(may?.update.length
           ? [write('update of its own', `update ${name} set ${set} where tenant_id = ${own}`)]
           : []),
-        ...(may?.delete ? [write('delete of its own', `delete from ${name} where tenant_id = ${own}`)] : []),
+        ...(may?.delete
+          ? [
+              write(
+                'delete of its own',
+                `${withReferring(world, relation, identity, own)} delete from ${name} where tenant_id = ${own}`,
+              ),
+            ]
+          : []),
       ]
     })
   const [some] = shots
   if (some)
     await battle.fire(identity, 'own', [{ ...some, command: 'nothing', sql: 'select 1', judge: first }, ...shots])
+}
+
+/** In the same statement, at whose end references are looked at: what refers to the rows that go. */
+const withReferring = ({ catalog }: World, relation: Relation, { as }: Identity, own: string): string => {
+  const going = new Set([relation])
+  for (const { oid } of going) {
+    for (const other of catalog.relations) {
+      const refers = other.foreignKeys.some(({ target }) => target === oid)
+      if (refers && isTenantTable(other) && other.privileges[as]?.delete) going.add(other)
+    }
+  }
+  going.delete(relation)
+  const deletes = [...going].map(({ name }, n) => `gone_${n} as (delete from ${name} where tenant_id = ${own})`)
+  return deletes.length > 0 ? `with ${deletes.join(', ')}` : ''
 }

@@ -264,7 +264,8 @@ export function planRow(
   }
   for (const { columns, target, targetColumns } of relation.foreignKeys) {
     const parent = target === relation.oid ? undefined : rows.get(target)
-    const isThere = parent !== undefined && 'row' in parent
+    // one that was found may be another tenant's
+    const isThere = parent !== undefined && 'row' in parent && ['', tenantId].includes(parent.tenantId)
     for (const [at, name] of columns.entries()) {
       if (name === 'tenant_id') continue
       const isNotNull = relation.columns.find((column) => column.name === name)?.notNull

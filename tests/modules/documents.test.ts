@@ -1,0 +1,290 @@
+import { randomUUID } from 'node:crypto'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { type Person, world } from '../harness.ts'
+import { makeProject } from '../projects.ts'
+import { walled } from '../walled.ts'
+
+const it = world()
+let acme: Person
+let globex: Person
+let member: Person
+let project: string
+let theirProject: string
+
+beforeAll(async () => {
+  acme = await it.as('owner', 'acme')
+  globex = await it.as('owner', 'globex')
+  member = await it.as('member', 'acme')
+  project = await makeProject(acme)
+  theirProject = await makeProject(globex)
+})
+
+walled(it, '/documents', { title: 'walled', content: 'within' }, { title: 'changed' })
+
+const make = async (body: object = {}, person = acme) => {
+  const made = await person.post('/documents', { title: 'made', ...body })
+  expect(made.statusCode, made.body).toBe(201)
+  return made.json()
+}
+
+describe('creating', () => {
+  test('201: the row with its defaults, its ETag and its location', async () => {
+    const made = await acme.post('/documents', { title: 'Flight plan' })
+
+    expect(made.statusCode, made.body).toBe(201)
+    expect(made.json()).toEqual({
+      ...{ id: expect.stringMatching(/^[0-9a-f-]{14}7/), project_id: null, title: 'Flight plan', content: '' },
+      ...{ content_type: 'text/plain', version: 1 },
+      ...{ created_at: expect.any(String), updated_at: made.json().created_at },
+    })
+    expect(made.headers.etag).toBe('"1"')
+    expect(made.headers.location).toBe(`/api/v1/documents/${made.json().id}`)
+    expect((await acme.get(`/documents/${made.json().id}`)).json()).toEqual(made.json())
+  })
+
+  test('201: as much as may be in one, in any script', async () => {
+    const words = Array.from({ length: 22_000 }, (_, n) => `𐌰${n.toString(36)}${n % 7}`).join(' ')
+    const content = words.slice(0, 190_000)
+    const { id } = await make({ project_id: project, content, content_type: 'text/markdown' })
+
+    expect((await acme.get(`/documents/${id}`)).json()).toMatchObject({ content, content_type: 'text/markdown' })
+    expect((await make({ content: '字'.repeat(200_000) })).version).toBe(1)
+    expect((await make({ content: `short ${'x'.repeat(2_040)} words` })).version).toBe(1)
+  })
+
+  test('422: more different words than can be kept apart', async () => {
+    const wordOf = (n: number) => String.fromCodePoint(0x20000 + (n >> 8), 0x20000 + (n & 255))
+    const content = Array.from({ length: 66_000 }, (_, n) => wordOf(n)).join(' ')
+    const refused = await acme.post('/documents', { title: 'a dictionary', content })
+
+    expect(refused.statusCode).toBe(422)
+    expect(refused.json()).toMatchObject({ code: 'unprocessable', errors: [{ path: '/content' }] })
+  })
+
+  test.each([
+    ['no title', {}, '/title'],
+    ['an empty title', { title: '' }, '/title'],
+    ['a long title', { title: 'x'.repeat(201) }, '/title'],
+    ['a long content', { title: 'x', content: 'x'.repeat(200_001) }, '/content'],
+    ['a media type that is none', { title: 'x', content_type: 'markdown' }, '/content_type'],
+    ['a media type in capitals', { title: 'x', content_type: 'Text/Plain' }, '/content_type'],
+    ['words', { title: 'x', words: "'x':1" }, '/words'],
+  ])('400: %s', async (_what, body, path) => {
+    const refused = await acme.post('/documents', body)
+
+    expect(refused.statusCode, refused.body).toBe(400)
+    expect(refused.json().errors[0].path).toBe(path)
+  })
+
+  test('422: another tenant’s project and one that nobody has are refused alike', async () => {
+    const { id } = await make()
+    for (const ask of [
+      (project_id: string) => acme.post('/documents', { project_id, title: 'x' }),
+      (project_id: string) => acme.patch(`/documents/${id}`, { project_id }),
+    ]) {
+      const [foreign, absent] = [await ask(theirProject), await ask(randomUUID())]
+      expect(foreign.json()).toMatchObject({
+        ...{ status: 422, code: 'reference_not_found', errors: [{ path: '/project_id' }] },
+      })
+      expect({ ...foreign.json(), request_id: '' }).toEqual({ ...absent.json(), request_id: '' })
+    }
+  })
+})
+
+describe('changing', () => {
+  test('200: PUT replaces, PATCH merges, null goes back to the default', async () => {
+    const { id } = await make({ project_id: project, content: 'old', content_type: 'text/html' })
+
+    const patched = await acme.patch(`/documents/${id}`, { content: 'new' })
+    const replaced = await acme.put(`/documents/${id}`, { title: 'other' })
+    const again = await acme.patch(`/documents/${id}`, { content: 'x', content_type: 'text/csv' })
+    const reset = await acme.patch(`/documents/${id}`, { content: null, content_type: null })
+
+    expect(patched.json()).toMatchObject({ project_id: project, content: 'new', content_type: 'text/html', version: 2 })
+    expect(replaced.json()).toMatchObject({ title: 'other', project_id: null, content: '', content_type: 'text/plain' })
+    expect(again.json()).toMatchObject({ content: 'x', content_type: 'text/csv' })
+    expect(reset.json()).toMatchObject({ content: '', content_type: 'text/plain', version: 5 })
+    expect((await acme.patch(`/documents/${id}`, { title: 'x' }, { 'if-match': '"1"' })).statusCode).toBe(412)
+  })
+
+  test('403: a member writes and does not delete', async () => {
+    const { id } = await make({}, member)
+    expect((await member.delete(`/documents/${id}`)).statusCode).toBe(403)
+    expect((await acme.delete(`/documents/${id}`)).statusCode).toBe(204)
+  })
+
+  test('the audit log keeps what was written, and not the words made of it', async () => {
+    const { id } = await make({ content: 'for the record' })
+    const [entry] = (await acme.get(`/audit/logs?row_id=${id}`)).json().data
+    expect(entry.new_row).toMatchObject({ content: 'for the record', words: '[redacted]' })
+  })
+
+  test('a project with documents is deleted together with them, or not at all', async () => {
+    const doomed = await makeProject(acme)
+    const { id } = await make({ project_id: doomed })
+
+    expect((await acme.delete(`/projects/${doomed}`)).json()).toMatchObject({ status: 409, code: 'project_not_empty' })
+    expect((await acme.get(`/documents/${id}`)).statusCode).toBe(200)
+    expect((await acme.delete(`/projects/${doomed}?cascade=true`)).statusCode).toBe(204)
+    expect((await acme.get(`/documents/${id}`)).statusCode).toBe(404)
+  })
+})
+
+describe('listing', () => {
+  test('200: without content, by project under either name, sorted', async () => {
+    const own = await makeProject(acme)
+    const [b, a] = [await make({ project_id: own, title: 'b' }), await make({ project_id: own, title: 'a' })]
+    const titles = async (query: string) =>
+      (await acme.get(`/documents?${query}`)).json().data.map(({ title }: { title: string }) => title)
+
+    const { content: _, ...summary } = a
+    expect((await acme.get(`/documents?project_id=${own}&limit=1`)).json().data).toEqual([summary])
+    expect(await titles(`project=${own}`)).toEqual(['a', 'b'])
+    expect(await titles(`project=${own}&project_id=${own}&sort=-title`)).toEqual(['b', 'a'])
+    expect(await titles(`project=${own}&created_at_lt=${a.created_at}`)).toEqual([b.title])
+    expect(await titles(`project_id=${theirProject}`)).toEqual([])
+  })
+
+  test('400: a project under two names', async () => {
+    const refused = await acme.get(`/documents?project=${project}&project_id=${randomUUID()}`)
+    expect(refused.json()).toMatchObject({ status: 400, code: 'invalid', errors: [{ path: '/project' }] })
+  })
+})
+
+describe('searching', () => {
+  const found = async (q: string, person = acme, more = ''): Promise<string[]> => {
+    const answer = await person.get(`/documents?q=${encodeURIComponent(q)}${more}`)
+    expect(answer.statusCode, answer.body).toBe(200)
+    return answer.json().data.map(({ title }: { title: string }) => title)
+  }
+  let place: string
+
+  beforeAll(async () => {
+    place = await makeProject(acme)
+    await make({ title: 'kestrel', content: 'a bird of prey' })
+    await make({ title: 'birds', content: 'the kestrel hovers, and the heron waits', project_id: place })
+    await make({ title: 'fish', content: 'the heron waits for it' })
+    await make({ title: 'Ünïcode', content: `Žluťoučký kůň, 北京 and l’été; it's the o'clock` })
+    await make({ title: 'kestrel of theirs', content: 'kestrel kestrel heron sparrowhawk' }, globex)
+  })
+
+  test('200: what has the words, whichever case; the title weighs more', async () => {
+    expect(await found('kestrel')).toEqual(['kestrel', 'birds'])
+    expect(await found('HERON waits')).toEqual(expect.arrayContaining(['birds', 'fish']))
+    expect(await found('heron kestrel')).toEqual(['birds'])
+    expect(await found('žluťoučký')).toEqual(['Ünïcode'])
+    expect(await found('北京')).toEqual(['Ünïcode'])
+    expect(await found('nothing')).toEqual([])
+  })
+
+  test('200: phrases, alternatives and what is not to be there', async () => {
+    expect(await found('"heron waits"')).toEqual(expect.arrayContaining(['birds', 'fish']))
+    expect(await found('"waits heron"')).toEqual([])
+    expect(await found('heron -kestrel')).toEqual(['fish'])
+    expect(await found('prey or fish')).toEqual(expect.arrayContaining(['kestrel', 'fish']))
+    expect(await found('-kestrel')).toEqual([])
+  })
+
+  test.each(["'", '"', '\\', "it's", "o''clock", '& | !', '<->', ':*', '()', '*', ' ', '🚀', 'a:b', '%', '-', 'or'])(
+    '200: %j is a question, too',
+    async (q) => {
+      await found(q)
+    },
+  )
+
+  test('200: within a project, and with other filters', async () => {
+    expect(await found('kestrel', acme, `&project_id=${place}`)).toEqual(['birds'])
+    expect(await found('kestrel', acme, `&project=${place}`)).toEqual(['birds'])
+    expect(await found('kestrel', acme, `&project_id=${theirProject}`)).toEqual([])
+    expect(await found('kestrel', acme, '&created_at_lt=2020-01-01T00:00:00Z')).toEqual([])
+  })
+
+  test('another tenant’s words are not found, nor counted, nor ranked by', async () => {
+    expect(await found('sparrowhawk')).toEqual([])
+    expect(await found('kestrel', globex)).toEqual(['kestrel of theirs'])
+    expect((await acme.get('/documents?q=kestrel&count=exact')).json().total).toBe(2)
+  })
+
+  test('what is changed is found by its new words, and not by its old', async () => {
+    const { id } = await make({ title: 'passing', content: 'quicksilver' })
+    await acme.patch(`/documents/${id}`, { content: 'wolfram' })
+    expect(await found('quicksilver')).toEqual([])
+    expect(await found('wolfram')).toEqual(['passing'])
+    await acme.delete(`/documents/${id}`)
+    expect(await found('wolfram')).toEqual([])
+  })
+
+  test('200: page by page, each once, best first', async () => {
+    const made = await Promise.all(
+      Array.from({ length: 12 }, (_, n) => make({ title: `page ${n}`, content: 'paginated '.repeat((n % 4) + 1) })),
+    )
+    const seen: string[] = []
+    let cursor: string | null = ''
+    while (cursor !== null) {
+      const page: { data: { id: string }[]; next_cursor: string | null } = (
+        await acme.get(`/documents?q=paginated&limit=5${cursor && `&cursor=${cursor}`}`)
+      ).json()
+      seen.push(...page.data.map(({ id }) => id))
+      cursor = page.next_cursor
+    }
+    const whole = (await acme.get('/documents?q=paginated&limit=100')).json().data
+    expect(seen).toEqual(whole.map(({ id }: { id: string }) => id))
+    expect(new Set(seen)).toEqual(new Set(made.map(({ id }) => id)))
+
+    const { next_cursor } = (await acme.get('/documents?q=paginated&limit=5')).json()
+    for (const query of ['q=kestrel', 'limit=5', `q=paginated&project_id=${project}`]) {
+      expect((await acme.get(`/documents?${query}&cursor=${next_cursor}`)).json().code, query).toBe('invalid_cursor')
+    }
+  })
+
+  test.each(['q=', `q=${'x'.repeat(201)}`, 'q=a&q=b', 'q=%00', 'search=x'])('400: ?%s', async (query) => {
+    expect((await acme.get(`/documents?${query}`)).statusCode).toBe(400)
+  })
+})
+
+describe('the function that searches', () => {
+  test('asks the index for the words of this tenant, and for no others’', async () => {
+    const client = await it.superuser.connect()
+    try {
+      await client.query('begin')
+      await client.query(`select app.seal($1, 'system', null, 'system', null, 'test', null)`, [acme.tenantId])
+      await client.query(
+        `insert into app.documents (title, content) select 'many ' || n, 'word' || n % 500 from generate_series(1, 5000) n`,
+      )
+      await client.query('analyze app.documents')
+      const { rows } = await client.query(
+        `select prosrc from pg_proc where oid = 'app.search_documents(text, uuid)'::regprocedure`,
+      )
+      const [, body = ''] = /return query\s+(select[^;]+);/.exec(rows[0].prosrc) ?? []
+      const text = body
+        .replaceAll('v_tenant', `'${acme.tenantId}'::uuid`)
+        .replaceAll('v_query', `'${acme.tenantId.slice(-12)}word7'::tsquery`)
+        .replaceAll('p_project_id', 'null::uuid')
+      await client.query('set local role app_search')
+      const plan = (await client.query(`explain ${text}`)).rows.map((row) => row['QUERY PLAN']).join('\n')
+      const lexemes = await client.query(
+        `select bool_and(lexeme like $1 || '%') as own from app.documents d, unnest(d.words) where d.tenant_id = $2`,
+        [acme.tenantId.slice(-12), acme.tenantId],
+      )
+
+      expect(body).not.toBe('')
+      expect(plan).toContain('Bitmap Index Scan on documents_words')
+      expect(plan).not.toContain('Seq Scan')
+      expect(lexemes.rows).toEqual([{ own: true }])
+    } finally {
+      await client.query('rollback')
+      client.release()
+    }
+  })
+
+  test('answers nothing without a context, and runs as a role that may do nothing else', async () => {
+    const { rows } = await it.superuser.query('select * from app.search_documents($1, null)', ['kestrel'])
+    const owner = await it.superuser.query(
+      `select pg_get_userbyid(proowner) as owner, has_table_privilege('app_search', 'app.documents', 'insert') as inserts,
+              has_column_privilege('app_search', 'app.documents', 'content', 'select') as reads
+         from pg_proc where oid = 'app.search_documents(text, uuid)'::regprocedure`,
+    )
+    expect(rows).toEqual([])
+    expect(owner.rows).toEqual([{ owner: 'app_search', inserts: false, reads: false }])
+  })
+})
