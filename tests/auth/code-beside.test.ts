@@ -117,7 +117,7 @@ describe('in a database that asks for no code', () => {
     const { person: two } = await newPerson()
     const ways = [await accepting(one), await changing(two)]
     await it.superuser.query(`
-      create or replace function app.take_code(p_user_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+      create or replace function app.take_code(p_holder_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
         returns timestamptz language sql as $$ select null::timestamptz $$`)
     for (const { go, done } of ways) {
       expect((await go()).statusCode).toBeLessThan(300)

@@ -76,7 +76,7 @@ const tamperings = (token: string): string[] => [
 ]
 
 describe('a password that was forgotten', () => {
-  test('202: for somebody and for nobody the same answer, and the same is written; a mail is for somebody only', async () => {
+  test('202: for somebody and for nobody the same answer, and the same is written, a mail for somebody only', async () => {
     const person = await newPerson()
     const unknown = `nobody.${count}@example.com`
     const answers = [await forgot(person.email), await forgot(unknown), await forgot(person.email.toUpperCase())]
