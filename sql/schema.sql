@@ -203,6 +203,72 @@ CREATE TRIGGER version BEFORE UPDATE ON app.access_grants FOR EACH ROW EXECUTE F
 alter table app.access_grants enable always trigger version;
 
 
+-- app.actors ----------------------------------------------------------------------------------------------------------
+
+create table app.actors (
+  tenant_id     uuid                      not null default app.tenant_id(),
+  id            uuid                      not null default app.uuidv7(),
+  kind          text                      not null,
+  external_id   text                      not null,
+  display_name  text                      not null default ''::text,
+  attributes    jsonb                     not null default '{}'::jsonb,
+  created_at    timestamp with time zone  not null default now(),
+  updated_at    timestamp with time zone  not null default now(),
+  version       integer                   not null default 1,
+  constraint actors_pkey PRIMARY KEY (tenant_id, id),
+  constraint actors_external_id_key UNIQUE (tenant_id, external_id, kind),
+  constraint actors_attributes_check CHECK ((jsonb_typeof(attributes) = 'object'::text)),
+  constraint actors_attributes_depth_check CHECK ((NOT jsonb_path_exists(attributes, '$.**{9 to last}'::jsonpath))),
+  constraint actors_attributes_size_check CHECK ((octet_length((attributes)::text) <= 16384)),
+  constraint actors_display_name_check CHECK ((char_length(display_name) <= 200)),
+  constraint actors_external_id_check CHECK (((char_length(external_id) >= 1) AND (char_length(external_id) <= 200))),
+  constraint actors_kind_check CHECK ((kind = ANY (ARRAY['user'::text, 'service'::text, 'device'::text, 'external'::text])))
+);
+alter table app.actors owner to app_owner;
+comment on table app.actors is 'One row: one person, service or device that events are about, as another system knows it.';
+alter table app.actors enable row level security;
+alter table app.actors force row level security;
+
+create policy wall on app.actors as restrictive for all to public
+  using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
+  with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy add on app.actors as permissive for insert to app_api
+  with check (true);
+create policy audit on app.actors as permissive for select to app_auditor
+  using (true);
+create policy change on app.actors as permissive for update to app_api
+  using (true)
+  with check (true);
+create policy erase on app.actors as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
+create policy read on app.actors as permissive for select to app_api, app_worker
+  using (true);
+create policy remove on app.actors as permissive for delete to app_api
+  using (( SELECT app.can('actors:delete'::text) AS can));
+
+grant delete, select on app.actors to app_api;
+grant select on app.actors to app_auditor;
+grant delete on app.actors to app_gate;
+grant select on app.actors to app_worker;
+grant insert (kind, external_id, display_name, attributes), update (kind, external_id, display_name, attributes) on app.actors to app_api;
+grant select (tenant_id, id) on app.actors to app_gate;
+
+CREATE INDEX actors_created ON app.actors USING btree (tenant_id, created_at, id);
+CREATE INDEX actors_kind ON app.actors USING btree (tenant_id, kind, created_at, id);
+CREATE INDEX actors_name ON app.actors USING btree (tenant_id, display_name, id);
+CREATE INDEX actors_updated ON app.actors USING btree (tenant_id, updated_at, id);
+
+CREATE TRIGGER audit_delete AFTER DELETE ON app.actors REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.actors enable always trigger audit_delete;
+CREATE TRIGGER audit_insert AFTER INSERT ON app.actors REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.actors enable always trigger audit_insert;
+CREATE TRIGGER audit_update AFTER UPDATE ON app.actors REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.actors enable always trigger audit_update;
+CREATE TRIGGER version BEFORE UPDATE ON app.actors FOR EACH ROW EXECUTE FUNCTION app.count_version();
+alter table app.actors enable always trigger version;
+
+
 -- app.api_key_uses ----------------------------------------------------------------------------------------------------
 
 create table app.api_key_uses (
@@ -715,7 +781,7 @@ create table app.idempotency_keys (
 );
 alter table app.idempotency_keys owner to app_owner;
 comment on table app.idempotency_keys is 'One row: the answer to one POST, kept so that asking again repeats the answer and not the work.';
-comment on column app.idempotency_keys.fingerprint is 'SHA-256 of method, path and body: the same key for another request is refused.';
+comment on column app.idempotency_keys.fingerprint is 'HMAC-SHA256 of method, path and body, under a key that is not in the database: the same key for another request is refused.';
 alter table app.idempotency_keys enable row level security;
 alter table app.idempotency_keys force row level security;
 
@@ -6975,7 +7041,9 @@ begin
       raise exception 'the tenant is suspended' using errcode = 'BH003';
     end if;
   end if;
-  v_tenant_id := case when array_length(v_tenants, 1) = 1 then v_tenants[1] end;
+  -- into one that is suspended nobody is signed in, but to the service: to leave it, or to erase themselves
+  v_tenant_id := (select t.tenant_id from app.tenants t
+                   where array_length(v_tenants, 1) = 1 and t.tenant_id = v_tenants[1] and t.status = 'active');
 
   insert into app.sessions
          (id, user_id, selected_tenant_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent, mfa_at)

@@ -21,6 +21,7 @@ import { deriveKeys } from './lib/derived-keys.ts'
 import { type Logger, makeLogger } from './log.ts'
 import { makeMailKeys } from './mail/seal.ts'
 import { accessGrants } from './modules/access-grants.ts'
+import { actors } from './modules/actors.ts'
 import { apiKeys } from './modules/api-keys.ts'
 import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
@@ -45,6 +46,7 @@ import { operatorSignIn } from './modules/operators/sign-in.ts'
 import { statistics } from './modules/operators/statistics.ts'
 import { tenants } from './modules/operators/tenants.ts'
 import { problemKinds } from './modules/problems.ts'
+import { projectStatistics } from './modules/project-statistics.ts'
 import { projects } from './modules/projects.ts'
 import { roles } from './modules/roles.ts'
 import { taskBulk } from './modules/tasks/bulk.ts'
@@ -63,6 +65,7 @@ import { drift } from './plugins/drift.ts'
 import { answerClientError, errors, refuse } from './plugins/errors.ts'
 import { health } from './plugins/health.ts'
 import { https } from './plugins/https.ts'
+import { makeIdempotency } from './plugins/idempotency.ts'
 import { methods } from './plugins/methods.ts'
 import { observability, RequestLog } from './plugins/observability.ts'
 import { openapi } from './plugins/openapi.ts'
@@ -139,10 +142,13 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     ttlMs: config.invitationMs,
   })
   const operatorTokens = pools.operator && makeOperatorTokens({ ...config.jwt, ttlMs: config.sessions.accessTokenMs })
-  const cursorKeys = deriveKeys(
-    config.encryptionKeys.map(({ key }) => key),
-    'bulkhead cursors',
-  )
+  const keysFor = (purpose: string) =>
+    deriveKeys(
+      config.encryptionKeys.map(({ key }) => key),
+      purpose,
+    )
+  const cursorKeys = keysFor('bulkhead cursors')
+  const idempotency = makeIdempotency(keysFor('bulkhead idempotency keys'))
 
   // How every request is met, and how every one is answered
   await app.register(observability)
@@ -207,15 +213,17 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         tenant.register(auth, { apiKeys: keysInUse, verifyAccess: operatorTokens?.verifyAccess })
         tenant.register(pagination, { keys: cursorKeys })
         tenant.register(tenantRoutes, {
-          ...{ pool: pools.api, authPool: pools.auth, apiKeys: keysInUse },
+          ...{ pool: pools.api, authPool: pools.auth, apiKeys: keysInUse, idempotency },
           baseDomain: config.baseDomain,
         })
 
         tenant.register(projects, { prefix: '/projects' })
+        tenant.register(projectStatistics, { prefix: '/projects' })
         tenant.register(tasks, { prefix: '/tasks' })
         tenant.register(taskBulk, { prefix: '/tasks' })
         tenant.register(tasksOfProject, { prefix: '/projects' })
         tenant.register(documents, { prefix: '/documents' })
+        tenant.register(actors, { prefix: '/actors' })
         tenant.register(ownTenant, { prefix: '/tenant' })
         tenant.register(users, {
           ...{ prefix: '/users', invitations: invited },
@@ -251,7 +259,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
           operator.register(mfa, { prefix: '/operators', ...own })
 
           operator.register(async (inTransaction) => {
-            inTransaction.register(operatorRoutes, { pool })
+            inTransaction.register(operatorRoutes, { pool, idempotency })
             inTransaction.register(pagination, { keys: cursorKeys })
 
             inTransaction.register(operatorAccounts, { prefix: '/operators' })

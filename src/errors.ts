@@ -29,6 +29,7 @@ export const problems = {
   not_acceptable: [406, 'No acceptable representation exists.'],
   conflict: [409, 'The request conflicts with what exists.'],
   name_taken: [409, 'This name is taken in this tenant.'],
+  external_id_taken: [409, 'There is an actor of this kind with this external id.'],
   email_taken: [409, 'This e-mail address is registered.'],
   slug_taken: [409, 'This tenant slug is taken.'],
   mfa_enabled: [409, 'The second factor is on.'],
@@ -176,6 +177,7 @@ const sqlstates: Readonly<Record<string, ProblemCode>> = {
 
 /** A constraint whose breach has a name of its own. Constraint names never leave; these codes do. */
 const constraints: Readonly<Record<string, ProblemCode>> = {
+  actors_external_id_key: 'external_id_taken',
   memberships_email_key: 'already_invited',
   memberships_role_fkey: 'role_in_use',
   memberships_user_key: 'already_member',
@@ -195,6 +197,8 @@ const referred: Readonly<Record<string, ProblemCode>> = {
 
 /** A constraint that is about one field of the body: which. */
 const fields: Readonly<Record<string, FieldError>> = {
+  actors_attributes_depth_check: { path: '/attributes', message: 'is nested more than 8 deep' },
+  actors_attributes_size_check: { path: '/attributes', message: 'is larger than 16 KiB' },
   documents_project_id_fkey: { path: '/project_id', message: 'names no project of this tenant' },
   documents_words_check: { path: '/content', message: 'has too many different words' },
   tasks_assignee_id_fkey: { path: '/assignee_id', message: 'names no member of this tenant' },

@@ -74,7 +74,8 @@ create function app.describe_session(p_session_id uuid) returns app.signed_in
      where s.id = p_session_id
   $$;
 
--- Signs a person in, whose password was verified. Without a tenant named, the only membership is chosen; among several, none.
+-- Signs a person in, whose password was verified. Without a tenant named, the only membership is chosen, unless its tenant is
+-- suspended; among several, none.
 -- Who has a second factor shows a code of it (0026): its time step, or the hash of a recovery code.
 -- Raises BH001 for a deactivated person, BH002 when the named tenant is not theirs, BH003 when it is suspended, BH026 without
 -- a code, BH027 for one that is not good.
@@ -112,7 +113,9 @@ begin
       raise exception 'the tenant is suspended' using errcode = 'BH003';
     end if;
   end if;
-  v_tenant_id := case when array_length(v_tenants, 1) = 1 then v_tenants[1] end;
+  -- into one that is suspended nobody is signed in, but to the service: to leave it, or to erase themselves
+  v_tenant_id := (select t.tenant_id from app.tenants t
+                   where array_length(v_tenants, 1) = 1 and t.tenant_id = v_tenants[1] and t.status = 'active');
 
   insert into app.sessions
          (id, user_id, selected_tenant_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent, mfa_at)

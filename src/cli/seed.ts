@@ -2,29 +2,28 @@
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { sql } from 'kysely'
 import type pg from 'pg'
 import { hashPassword } from '../auth/passwords.ts'
 import { readConfig } from '../config.ts'
-import { withTenant } from '../db/door.ts'
 import { makePool } from '../db/pool.ts'
 import { type Command, UsageError } from './command.ts'
 import { unreachable, withClient } from './database.ts'
 import { type DeveloperConfig, makeToken } from './developer.ts'
 import { mustBeDevelopment } from './production.ts'
+import { type Amounts, addRows, nameOf, type Random } from './seed-rows.ts'
 
 const PASSWORD = 'correct horse battery staple'
 const FILE = join('.data', 'test_tokens.json')
-/** Projects of one statement. */
-const BATCH = 1_000
 
 export const seedCommand: Command = {
-  usage: '[--tenants N] [--projects N] [--seed N]',
-  summary: 'Makes tenants with projects to develop with, and tokens for them. Not in production.',
+  usage: '[--tenants N] [--projects N] [--tasks N] [--documents N] [--seed N]',
+  summary: 'Makes tenants with projects, tasks and documents to develop with, and tokens for them. Not in production.',
   help: `As DATABASE_OWNER_URL and DATABASE_URL, with the JWT_KEYS and ENCRYPTION_KEYS of the API; while \`npm start\` runs, it finds all
-of these. The same seed makes the same names; what is there already is left as it is, and gets new tokens.
+of these. The same seed makes the same names and texts; a tenant that is there already is left as it is, and gets a new token.
   --tenants N    how many, 10 unless it says otherwise, 10000 at most
   --projects N   in each, 20 unless it says otherwise, 100000 at most
+  --tasks N      in each, spread over its projects, none unless it says so, 100000 at most
+  --documents N  in each, the same
   --seed N       another seed, other tenants beside those; 1 unless it says otherwise
 Writes ${FILE}: { "tenants": [{ "id", "slug", "email", "access_token" }] }, tokens good for 24 hours. The password of every
 owner is "${PASSWORD}".`,
@@ -39,7 +38,7 @@ owner is "${PASSWORD}".`,
       try {
         const tenants = await seedAll({ client, pool, config }, wanted)
         write({ tenants })
-        console.log(`${tenants.length} tenants, ${tenants.length * wanted.projects} projects: ${FILE}`)
+        console.log(`${tenants.length} tenants, with ${describe(wanted.amounts)} each: ${FILE}`)
         return 0
       } finally {
         await pool.end()
@@ -48,37 +47,44 @@ owner is "${PASSWORD}".`,
   },
 }
 
-type Wanted = { tenants: number; projects: number; seed: number }
+type Wanted = { tenants: number; amounts: Amounts; seed: number }
 type Seeded = { id: string; slug: string; email: string; access_token: string }
 type Means = { client: pg.Client; pool: pg.Pool; config: DeveloperConfig }
 
-const seedAll = async (means: Means, { tenants, projects, seed }: Wanted): Promise<Seeded[]> => {
+const seedAll = async (means: Means, { tenants, amounts, seed }: Wanted): Promise<Seeded[]> => {
   const hash = await hashPassword(PASSWORD)
   const seeded: Seeded[] = []
+  const each = 1 + amounts.projects + amounts.tasks + amounts.documents
   for (let n = 0; n < tenants; n += 1) {
-    seeded.push(await seedTenant(means, { random: randomOf(seed * 1_000_003 + n), seed, n, projects, hash }))
-    progress(n + 1, tenants)
+    let rows = n * each
+    const written = (more: number) => {
+      rows += more
+      progress(rows, tenants * each)
+    }
+    seeded.push(await seedTenant(means, { random: randomOf(seed * 1_000_003 + n), seed, n, amounts, hash, written }))
+    progress((n + 1) * each, tenants * each)
   }
   return seeded
 }
 
-type Recipe = { random: () => number; seed: number; n: number; projects: number; hash: string }
+type Recipe = {
+  random: Random
+  seed: number
+  n: number
+  amounts: Amounts
+  hash: string
+  written: (rows: number) => void
+}
 
 const seedTenant = async ({ client, pool, config }: Means, recipe: Recipe): Promise<Seeded> => {
-  const { random, seed, n, projects, hash } = recipe
-  const name = `${pick(random, FIRST)} ${pick(random, SECOND)}`
+  const { random, seed, n, amounts, hash, written } = recipe
+  const name = nameOf(random)
   const slug = `${name.toLowerCase().replace(' ', '-')}-${seed}-${n}`
   const email = `owner@${slug}.test`
   const known = await client.query<{ id: string }>('select id from app.users where email = $1', [email])
   const userId = known.rows[0]?.id ?? (await register(client, { email, hash, name, slug }))
   const { accessToken, tenantId, secret } = await makeToken(client, config, { userId, tenantSlug: slug })
-  if (known.rows.length === 0) {
-    const names = Array.from(
-      { length: projects },
-      (_, at) => `${pick(random, FIRST)} ${pick(random, SECOND)} ${at + 1}`,
-    )
-    await addProjects(pool, secret, tenantId ?? '', names)
-  }
+  if (known.rows.length === 0) await addRows({ pool, secret, tenantId: tenantId ?? '' }, amounts, random, written)
   return { id: tenantId ?? '', slug, email, access_token: accessToken }
 }
 
@@ -93,31 +99,8 @@ const register = async (
   return rows[0]?.user_id ?? ''
 }
 
-/** Through the door of everybody's requests. */
-const addProjects = (pool: pg.Pool, secret: Buffer, tenantId: string, names: string[]): Promise<void> =>
-  withTenant(
-    pool,
-    {
-      ...{ secret, tenantId, tenantSlug: undefined, permission: 'projects:write', requestId: 'seed', address: null },
-    },
-    { readOnly: false },
-    async (db) => {
-      for (let from = 0; from < names.length; from += BATCH) {
-        await sql`insert into app.projects (name) select unnest(${names.slice(from, from + BATCH)}::text[])`.execute(db)
-      }
-    },
-  )
-
-// The same for the same seed
-
-const FIRST = 'Amber Brisk Cedar Dusky Ember Frosty Golden Hazel Ivory Jolly Keen Lunar Misty Noble Ocean Polar'.split(
-  ' ',
-)
-const SECOND =
-  'Anchor Bridge Comet Delta Engine Falcon Garden Harbor Island Junction Kettle Lantern Meadow Needle'.split(' ')
-
 /** Mulberry32: 32 bits of state are enough for names. */
-const randomOf = (seed: number) => {
+const randomOf = (seed: number): Random => {
   let state = seed >>> 0
   return (): number => {
     state = (state + 0x6d2b79f5) >>> 0
@@ -127,14 +110,11 @@ const randomOf = (seed: number) => {
   }
 }
 
-const pick = (random: () => number, words: readonly string[]): string =>
-  words[Math.floor(random() * words.length)] ?? ''
-
 const progress = (done: number, all: number): void => {
   if (!process.stderr.isTTY) return
   const filled = Math.round((done / all) * 40)
   process.stderr.write(
-    `\r[${'='.repeat(filled)}${' '.repeat(40 - filled)}] ${done} of ${all}${done === all ? '\n' : ''}`,
+    `\r[${'='.repeat(filled)}${' '.repeat(40 - filled)}] ${done} of ${all} rows${done === all ? '\n' : ''}`,
   )
 }
 
@@ -145,14 +125,24 @@ const write = (content: object): void => {
   renameSync(`${FILE}.new`, FILE)
 }
 
+const describe = ({ projects, tasks, documents }: Amounts): string =>
+  `${projects} projects, ${tasks} tasks and ${documents} documents`
+
 const parse = (args: string[]): Wanted => {
   const text = { type: 'string' } as const
   try {
-    const { values } = parseArgs({ args, options: { tenants: text, projects: text, seed: text }, strict: true })
+    const options = { tenants: text, projects: text, tasks: text, documents: text, seed: text }
+    const { values } = parseArgs({ args, options, strict: true })
+    const amounts = {
+      projects: numberOf('--projects', values.projects ?? '20', 0, 100_000),
+      tasks: numberOf('--tasks', values.tasks ?? '0', 0, 100_000),
+      documents: numberOf('--documents', values.documents ?? '0', 0, 100_000),
+    }
+    if (amounts.tasks > 0 && amounts.projects === 0) throw new UsageError('--tasks need a project: --projects is 0')
     return {
       tenants: numberOf('--tenants', values.tenants ?? '10', 1, 10_000),
-      projects: numberOf('--projects', values.projects ?? '20', 0, 100_000),
       seed: numberOf('--seed', values.seed ?? '1', 0, 999_999),
+      amounts,
     }
   } catch (error) {
     throw error instanceof UsageError ? error : new UsageError((error as Error).message)

@@ -49,6 +49,18 @@ export interface AccessGrants {
   version: Generated<number>;
 }
 
+export interface Actors {
+  attributes: Generated<Json>;
+  created_at: Generated<string>;
+  display_name: Generated<string>;
+  external_id: string;
+  id: Generated<string>;
+  kind: "user" | "service" | "device" | "external";
+  tenant_id: Generated<string>;
+  updated_at: Generated<string>;
+  version: Generated<number>;
+}
+
 export interface ApiKeys {
   created_at: Generated<string>;
   /**
@@ -255,7 +267,7 @@ export interface IdempotencyKeys {
   created_at: Generated<string>;
   expires_at: Generated<string>;
   /**
-   * SHA-256 of method, path and body: the same key for another request is refused.
+   * HMAC-SHA256 of method, path and body, under a key that is not in the database: the same key for another request is refused.
    */
   fingerprint: Buffer;
   headers: Json;
@@ -684,6 +696,7 @@ export interface Users {
 /** The tables of the schema app. */
 export interface Database {
   access_grants: AccessGrants;
+  actors: Actors;
   api_key_uses: ApiKeyUses;
   api_keys: ApiKeys;
   attempts: Attempts;
@@ -728,6 +741,9 @@ export interface Database {
 export type Permission = 
   | "access_grants:read"
   | "access_grants:write"
+  | "actors:delete"
+  | "actors:read"
+  | "actors:write"
   | "api_keys:read"
   | "api_keys:write"
   | "audit:read"

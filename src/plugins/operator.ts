@@ -9,7 +9,7 @@ import { Problem } from '../errors.ts'
 import { inetOf } from '../lib/address.ts'
 import { tokenOf } from './auth.ts'
 import { tagVersion } from './concurrency.ts'
-import { onceFrom, type Shelf } from './idempotency.ts'
+import type { Idempotency, Shelf } from './idempotency.ts'
 import { hungUp } from './tenant.ts'
 
 declare module 'fastify' {
@@ -46,8 +46,8 @@ export const operatorAuth = fp<{ tokens: OperatorTokens }>(
  * Every route of this scope runs its handler in one transaction as app_operator, in no tenant. Returning commits, throwing
  * rolls back; GET and HEAD cannot write. `pool` is of app_operator.
  */
-export const operatorRoutes = fp<{ pool: pg.Pool }>(
-  async (app, { pool }) => {
+export const operatorRoutes = fp<{ pool: pg.Pool; idempotency: Idempotency }>(
+  async (app, { pool, idempotency }) => {
     const wrapped = new WeakSet<object>()
     app.decorateRequest('operatorDb')
 
@@ -65,7 +65,7 @@ export const operatorRoutes = fp<{ pool: pg.Pool }>(
           request.operatorDb = db
           // lists are everybody's who is an operator, and so are their cursors
           request.caller = Promise.resolve({ tenantId: 'operators', actorId: '', role: 'operator', sessionId: null })
-          return onceFrom(shelfOf(db), request, reply, async () =>
+          return idempotency.onceFrom(shelfOf(db), request, reply, async () =>
             tagVersion(request, reply, await handler.call(this, request, reply)),
           )
         })

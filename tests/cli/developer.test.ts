@@ -7,7 +7,9 @@ import { makeVerifier } from '../../src/auth/access-tokens.ts'
 import { seedCommand } from '../../src/cli/seed.ts'
 import { tokenCommand } from '../../src/cli/token.ts'
 import { readConfig } from '../../src/config.ts'
+import { withClient } from '../databases.ts'
 import { testEnvironment, world } from '../harness.ts'
+import { cloneDatabase } from '../servers.ts'
 import { runCommand } from './commands.ts'
 
 // NODE_ENV decides how old a token may be
@@ -81,6 +83,39 @@ test('seed: the same for the same seed, with tokens that open each tenant and no
   expect(tenants.map(({ slug }) => slug)).not.toContain(others[0]?.slug)
 })
 
+test('seed: tasks and documents, the same for the same seed', async () => {
+  const amounts = ['--tenants', '2', '--projects', '3', '--tasks', '30', '--documents', '12']
+  const all = async (token = '', path = '') => {
+    const list = await it.client({ authorization: `Bearer ${token}` }).get(`${path}?limit=100&count=exact`)
+    expect(list.statusCode, list.body).toBe(200)
+    return list.json()
+  }
+  const textsOf = async (superuserUrl: string) =>
+    withClient(superuserUrl, async (client) => {
+      const { rows } = await client.query(
+        `select s.slug, t.title, t.status, t.priority, t.due_at, p.name from app.tasks t join app.tenants s using (tenant_id) join app.projects p on p.id = t.project_id
+          where s.slug like '%-21-_' union all
+         select s.slug, d.title, d.content, null, null, p.name from app.documents d join app.tenants s using (tenant_id) left join app.projects p on p.id = d.project_id
+          where s.slug like '%-21-_' order by 1, 2, 3`,
+      )
+      return rows
+    })
+  const [one, other] = await seed(...amounts, '--seed', '21')
+  expect(await all(one?.access_token, '/tasks')).toMatchObject({ total: 30 })
+  expect(await all(other?.access_token, '/documents')).toMatchObject({ total: 12 })
+
+  const elsewhere = await cloneDatabase()
+  try {
+    const there = { ...testEnvironment(elsewhere.urls), NODE_ENV: 'development' }
+    expect((await runCommand(seedCommand, [...amounts, '--seed', '21'], there)).error).toBe('')
+    const texts = await textsOf(elsewhere.urls.superuser)
+    expect(texts).toHaveLength(84)
+    expect(texts).toEqual(await textsOf(it.database.urls.superuser))
+  } finally {
+    await elsewhere.drop()
+  }
+})
+
 test('neither in production', async () => {
   for (const [command, args] of [
     [tokenCommand, ['owner@acme.test']],
@@ -112,6 +147,9 @@ test.each([
   ['--tenants', 'many'],
   ['--projects', '-1'],
   ['--seed', '1.5'],
+  ['--tasks', '100001'],
+  ['--documents', 'x'],
+  ['--projects=0', '--tasks=1'],
   ['--users', '3'],
   ['acme'],
 ])('exit code 2: %s %s', async (...args) => {

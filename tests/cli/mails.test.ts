@@ -52,7 +52,9 @@ test('retry sends what was dead, under its old id, and says so in the security l
   const [id, other] = [await deadMail('mfa_enabled', { to: 'ada@example.com' }), await deadMail()]
   expect(await run('retry', id.toUpperCase())).toMatchObject({ code: 0, lines: [`${id}  mfa_enabled  is tried again`] })
   expect([await stateOf(id), await stateOf(other)]).toEqual(['waiting', 'dead'])
-  const { rows } = await it.superuser.query(`select detail from app.security_log where event = 'mails_retried' order by at desc limit 1`)
+  const { rows } = await it.superuser.query(
+    `select detail from app.security_log where event = 'mails_retried' order by at desc limit 1`,
+  )
   expect(rows).toEqual([{ detail: { mails: 1, by: 'app_operator' } }])
 
   const sent: { id: string; to: string }[] = []

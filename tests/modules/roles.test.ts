@@ -1,3 +1,4 @@
+import { createSecretKey, randomBytes } from 'node:crypto'
 import Fastify from 'fastify'
 import fp from 'fastify-plugin'
 import { sql } from 'kysely'
@@ -6,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { makeApiKeys } from '../../src/auth/api-keys.ts'
 import { type TenantDb, withTenant } from '../../src/db/door.ts'
 import { makePool } from '../../src/db/pool.ts'
+import { makeIdempotency } from '../../src/plugins/idempotency.ts'
 import { tenantRoutes } from '../../src/plugins/tenant.ts'
 import { type Answer, type Person, world } from '../harness.ts'
 import { newMember } from '../members.ts'
@@ -380,7 +382,8 @@ describe('every route', () => {
     const apiKeys = makeApiKeys({ pool: api, onError: () => {} })
     const app = Fastify()
     app.register(fp(async () => {}, { name: 'auth' }))
-    app.register(tenantRoutes, { pool: api, authPool: api, apiKeys, baseDomain: undefined })
+    const idempotency = makeIdempotency([createSecretKey(randomBytes(32))])
+    app.register(tenantRoutes, { pool: api, authPool: api, apiKeys, idempotency, baseDomain: undefined })
     app.register(async (scope) => {
       scope.get('/forgotten', async () => null)
     })

@@ -81,7 +81,7 @@ export const signIn: FastifyPluginAsyncTypebox<Options> = async (app, parts) => 
           operationId,
           summary,
           description:
-            'Without a tenant named, the only tenant of the person is chosen; among several none, and requests name it by header or subdomain. Who has a second factor sends a code of it in `totp`: without one the right password is answered 401 `mfa_required`. After many failures the next attempt waits (429 `too_many_failures`); a device on which the person has signed in before, known by its cookie, is counted apart.',
+            'Without a tenant named, the only tenant of the person is chosen, unless it is suspended; among several none, and requests name it by header or subdomain. One that is suspended is 403 `tenant_suspended` when it is named. Who has a second factor sends a code of it in `totp`: without one the right password is answered 401 `mfa_required`. After many failures the next attempt waits (429 `too_many_failures`); a device on which the person has signed in before, known by its cookie, is counted apart.',
           security: [],
           body: Credentials,
           response: { 200: TokenAnswer },

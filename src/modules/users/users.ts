@@ -213,7 +213,6 @@ export const users: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
       },
       config: {
         permission: 'users:invite',
-        notKept: ['password'],
         problems: ['already_invited', 'already_member', 'overloaded'],
       },
       // Hashing takes a while, for which no connection is held; but anybody can write down a key
