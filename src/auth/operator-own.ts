@@ -48,7 +48,7 @@ export const makeOperatorOwn = ({ pool, mails }: { pool: pg.Pool; mails: MailKey
     ): Promise<boolean> {
       const [row] = await ask<{ changed: boolean }>(
         `select app.change_operator_password($1, $2, $3, ${mailFrom(4)}, $8, $9, $10) as changed`,
-        ...[secret, oldHash, newHash, ...valuesOf(mails.seal({ kind: 'password_changed', to: email, name }))],
+        ...[secret, oldHash, newHash, ...valuesOf(mails.seal({ kind: 'operator_password_changed', to: email, name }))],
         ...originOf(request),
       )
       return row?.changed === true

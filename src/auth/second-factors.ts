@@ -154,7 +154,14 @@ export const makeSecondFactors = ({ pool, encryptionKeys, mails, issuer, holder 
       const { removed } = await ask<{ removed: boolean }>(
         `select removed from app.remove_second_factor($1, $2, $3, $4, $5, $6, $7) removed,
                 lateral ${notifying(8, 'removed', holder)}`,
-        ...[holder, sid, step, hash, ...originOf(request), ...noticeTo(mails, person, 'mfa_disabled')],
+        ...[
+          holder,
+          sid,
+          step,
+          hash,
+          ...originOf(request),
+          ...noticeTo(mails, person, holder === 'operator' ? 'operator_mfa_disabled' : 'mfa_disabled'),
+        ],
       )
       return removed
     },

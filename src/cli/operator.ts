@@ -85,7 +85,7 @@ const actions: Readonly<Record<string, (args: string[], env: Environment) => Pro
     const people = readConfig(env, 'people')
     mustBeSure('operator forget-factor', people, yes)
     const { encryptionKeys } = people
-    const notice = encryptionKeys && makeMailKeys(encryptionKeys).seal({ kind: 'mfa_disabled', to: email })
+    const notice = encryptionKeys && makeMailKeys(encryptionKeys).seal({ kind: 'operator_mfa_disabled', to: email })
     return onDatabase(env, async (client) => {
       const { rows } = await client.query<{ was: boolean }>(
         `select app.forget_operator_factor($1, ${mailFrom(2)}) as was`,

@@ -96,6 +96,22 @@ const kinds: Readonly<Record<string, Kind>> = {
     ],
     after: [],
   },
+  operator_password_changed: {
+    subject: 'Your password was changed',
+    before: [
+      'The password of your operator account was changed, and its other sessions have ended.',
+      'If it was not you, have the account deactivated now, by whoever has the command line.',
+    ],
+    after: [],
+  },
+  operator_mfa_disabled: {
+    subject: 'The second factor was turned off',
+    before: [
+      'Signing in to your operator account takes no code any more.',
+      'If it was not you, have the account deactivated now, by whoever has the command line.',
+    ],
+    after: [],
+  },
   recovery_code_used: {
     subject: 'A recovery code was used',
     before: [

@@ -129,6 +129,7 @@ test('each has its letter, without a link', () => {
   const kinds = [
     ...['password_changed', 'email_changed', 'mfa_enabled', 'mfa_disabled', 'recovery_code_used'],
     ...['recovery_codes_replaced', 'code_refused', 'registration_refused', 'account_erased', 'access_asked'],
+    ...['operator_password_changed', 'operator_mfa_disabled'],
   ]
   for (const kind of kinds) {
     const letter = write(

@@ -100,7 +100,7 @@ test('forget-factor takes a second factor away that was lost, and tells of it; i
   expect(await forget('--yes')).toEqual({ code: 0, stdout: told, stderr: '' })
   expect((await loginOperator(it, grace.email)).statusCode).toBe(200)
   expect(verdict(await grace.get('/tenants')), 'its session has ended').toEqual([401, 'unauthenticated'])
-  expect((await mailsTo(it.superuser, grace.email)).map(({ kind }) => kind)).toContain('mfa_disabled')
+  expect((await mailsTo(it.superuser, grace.email)).map(({ kind }) => kind)).toContain('operator_mfa_disabled')
   const { rows } = await it.superuser.query(`select detail from app.security_log where event = 'mfa_forgotten'`)
   expect(rows).toEqual([{ detail: { operator_id: grace.id, by: expect.any(String), sessions_ended: 1 } }])
 })

@@ -107,7 +107,7 @@ describe('a password', () => {
     expect(answer.statusCode, answer.body).toBe(204)
     expect([await isIn(operator), await isIn(other)]).toEqual([true, false])
     expect(await logged(answer)).toEqual([['password_changed', { operator_id: operator.id, sessions_ended: 1 }]])
-    expect(await told(operator)).toEqual(['password_changed'])
+    expect(await told(operator)).toEqual(['operator_password_changed'])
     expect(verdict(await login(operator))).toEqual([401, 'invalid_credentials'])
     expect((await login(operator, undefined, chosen)).statusCode).toBe(200)
   })
@@ -226,7 +226,7 @@ describe('a second factor', () => {
     expect((await login(operator)).statusCode).toBe(200)
     expect(verdict(await off(codeOf(secret, 1)))).toEqual([409, 'mfa_not_enabled'])
     expect((await told(operator)).sort()).toEqual([
-      ...['code_refused', 'mfa_disabled', 'mfa_enabled', 'recovery_code_used', 'recovery_codes_replaced'],
+      ...['code_refused', 'mfa_enabled', 'operator_mfa_disabled', 'recovery_code_used', 'recovery_codes_replaced'],
     ])
   })
 
