@@ -781,7 +781,7 @@ create table app.idempotency_keys (
 );
 alter table app.idempotency_keys owner to app_owner;
 comment on table app.idempotency_keys is 'One row: the answer to one POST, kept so that asking again repeats the answer and not the work.';
-comment on column app.idempotency_keys.fingerprint is 'SHA-256 of method, path and body: the same key for another request is refused.';
+comment on column app.idempotency_keys.fingerprint is 'HMAC-SHA256 of method, path and body, under a key that is not in the database: the same key for another request is refused.';
 alter table app.idempotency_keys enable row level security;
 alter table app.idempotency_keys force row level security;
 
@@ -851,21 +851,24 @@ CREATE INDEX invitation_mails_membership ON app.invitation_mails USING btree (me
 -- app.mails -----------------------------------------------------------------------------------------------------------
 
 create table app.mails (
-  id          uuid                      not null,
-  kind        text                      not null,
-  user_id     uuid,
-  key_id      text                      not null,
-  sealed      bytea                     not null default '\x'::bytea,
-  state       text                      not null default 'waiting'::text,
-  attempts    integer                   not null default 0,
-  due_at      timestamp with time zone  not null default now(),
-  expires_at  timestamp with time zone  not null default (now() + '2 days'::interval),
-  failure     text,
-  created_at  timestamp with time zone  not null default now(),
-  settled_at  timestamp with time zone,
+  id           uuid                      not null,
+  kind         text                      not null,
+  user_id      uuid,
+  operator_id  uuid,
+  key_id       text                      not null,
+  sealed       bytea                     not null default '\x'::bytea,
+  state        text                      not null default 'waiting'::text,
+  attempts     integer                   not null default 0,
+  due_at       timestamp with time zone  not null default now(),
+  expires_at   timestamp with time zone  not null default (now() + '2 days'::interval),
+  failure      text,
+  request_id   text,
+  created_at   timestamp with time zone  not null default now(),
+  settled_at   timestamp with time zone,
   constraint mails_pkey PRIMARY KEY (id),
   constraint mails_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id) ON DELETE CASCADE,
   constraint mails_attempts_check CHECK ((attempts >= 0)),
+  constraint mails_check CHECK (((operator_id IS NULL) OR (user_id IS NULL))),
   constraint mails_failure_check CHECK ((char_length(failure) <= 80)),
   constraint mails_kind_check CHECK ((kind ~ '^[a-z_]{1,50}$'::text)),
   constraint mails_sealed_check CHECK ((length(sealed) <= 8192)),
@@ -875,13 +878,15 @@ create table app.mails (
 alter table app.mails owner to app_owner;
 comment on table app.mails is 'One row: one mail to one person, until a while after it was sent.';
 comment on column app.mails.id is 'Made by whoever sealed it, and sealed with it; the Message-ID is made from it.';
-comment on column app.mails.user_id is 'Whom it is about. Null: somebody who is nobody here yet.';
+comment on column app.mails.user_id is 'Whom it is about. Null: an operator, or somebody who is nobody here yet.';
+comment on column app.mails.operator_id is 'Of app.operators (0027), when it is about one.';
 comment on column app.mails.key_id is 'The entry of ENCRYPTION_KEYS under which it is sealed.';
 comment on column app.mails.sealed is 'Empty once it was sent, or will not be.';
 comment on column app.mails.state is 'void: one for nobody, which is written so that writing takes as long as for somebody.';
 comment on column app.mails.due_at is 'When it is tried (again). While it is being sent: when whoever does so is given up.';
 comment on column app.mails.expires_at is 'Afterwards it is not worth sending.';
 comment on column app.mails.failure is 'Why the last attempt failed, as a code; what servers say may quote addresses.';
+comment on column app.mails.request_id is 'Of what is told to tenants only when it was sent.';
 alter table app.mails enable row level security;
 alter table app.mails force row level security;
 
@@ -890,9 +895,10 @@ create policy gate on app.mails as permissive for all to app_gate
   with check (true);
 
 grant delete, insert, select on app.mails to app_gate;
-grant update (sealed, state, attempts, due_at, failure, settled_at) on app.mails to app_gate;
+grant update (sealed, state, attempts, due_at, failure, request_id, settled_at) on app.mails to app_gate;
 
 CREATE INDEX mails_due ON app.mails USING btree (due_at) WHERE (state = 'waiting'::text);
+CREATE INDEX mails_operator ON app.mails USING btree (operator_id, kind, created_at) WHERE (operator_id IS NOT NULL);
 CREATE INDEX mails_settled ON app.mails USING btree (settled_at) WHERE (state <> 'waiting'::text);
 CREATE INDEX mails_user ON app.mails USING btree (user_id, kind, created_at);
 
@@ -958,6 +964,8 @@ create policy change on app.memberships as permissive for update to app_api
 create policy erase on app.memberships as permissive for all to app_gate
   using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
   with check (false);
+create policy expire on app.memberships as permissive for delete to app_worker
+  using (((status = 'invited'::text) AND (expires_at <= (now() - '30 days'::interval))));
 create policy gate on app.memberships as permissive for all to app_gate
   using (true)
   with check (true);
@@ -970,6 +978,7 @@ create policy work on app.memberships as permissive for select to app_worker
 
 grant delete on app.memberships to app_api;
 grant delete, insert, select on app.memberships to app_gate;
+grant delete on app.memberships to app_worker;
 grant insert (role, status, email, name, token_hash, expires_at), select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at), update (role, status, token_hash, expires_at) on app.memberships to app_api;
 grant select (tenant_id, id, user_id, role, status, created_at, updated_at, version, custom_role, email, name, expires_at, invited_by, invited_at) on app.memberships to app_auditor;
 grant select (tenant_id, id), update (user_id, status, email, name, token_hash, expires_at) on app.memberships to app_gate;
@@ -1260,10 +1269,10 @@ alter table app.projects enable always trigger version;
 -- app.recovery_codes --------------------------------------------------------------------------------------------------
 
 create table app.recovery_codes (
-  user_id    uuid   not null,
+  holder_id  uuid   not null,
   code_hash  bytea  not null,
-  constraint recovery_codes_pkey PRIMARY KEY (user_id, code_hash),
-  constraint recovery_codes_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.second_factors(user_id) ON DELETE CASCADE,
+  constraint recovery_codes_pkey PRIMARY KEY (holder_id, code_hash),
+  constraint recovery_codes_holder_id_fkey FOREIGN KEY (holder_id) REFERENCES app.second_factors(holder_id) ON DELETE CASCADE,
   constraint recovery_codes_code_hash_check CHECK ((length(code_hash) = 32))
 );
 alter table app.recovery_codes owner to app_owner;
@@ -1276,6 +1285,41 @@ create policy gate on app.recovery_codes as permissive for all to app_gate
   with check (true);
 
 grant delete, insert, select on app.recovery_codes to app_gate;
+
+
+-- app.registrations ---------------------------------------------------------------------------------------------------
+
+create table app.registrations (
+  token_hash     bytea                     not null,
+  email          text                      not null,
+  name           text                      not null,
+  password_hash  text                      not null,
+  tenant_name    text                      not null,
+  slug           text                      not null,
+  created_at     timestamp with time zone  not null default now(),
+  expires_at     timestamp with time zone  not null,
+  constraint registrations_pkey PRIMARY KEY (token_hash),
+  constraint registrations_email_check CHECK (((email = lower(email)) AND ((char_length(email) >= 3) AND (char_length(email) <= 254)))),
+  constraint registrations_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
+  constraint registrations_slug_check CHECK (((char_length(slug) >= 1) AND (char_length(slug) <= 63))),
+  constraint registrations_tenant_name_check CHECK (((char_length(tenant_name) >= 1) AND (char_length(tenant_name) <= 200))),
+  constraint registrations_token_hash_check CHECK ((length(token_hash) = 32))
+);
+alter table app.registrations owner to app_owner;
+comment on table app.registrations is 'One row: what somebody wants to register, until the token that was mailed to the address comes back. Each has its own password: that of whoever asked for it.';
+comment on column app.registrations.slug is 'As it is wished: it gives way to one that is taken by then.';
+alter table app.registrations enable row level security;
+alter table app.registrations force row level security;
+
+create policy gate on app.registrations as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.registrations to app_gate;
+grant update (expires_at) on app.registrations to app_gate;
+
+CREATE INDEX registrations_email ON app.registrations USING btree (email, created_at);
+CREATE INDEX registrations_expiry ON app.registrations USING btree (expires_at);
 
 
 -- app.role_permissions ------------------------------------------------------------------------------------------------
@@ -1355,6 +1399,8 @@ CREATE TRIGGER audit_insert AFTER INSERT ON app.roles REFERENCING NEW TABLE AS a
 alter table app.roles enable always trigger audit_insert;
 CREATE TRIGGER audit_update AFTER UPDATE ON app.roles REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.roles enable always trigger audit_update;
+CREATE TRIGGER keep_few BEFORE INSERT ON app.roles FOR EACH ROW EXECUTE FUNCTION app.keep_roles_few();
+alter table app.roles enable always trigger keep_few;
 CREATE TRIGGER version BEFORE UPDATE ON app.roles FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.roles enable always trigger version;
 
@@ -1362,19 +1408,25 @@ alter table app.roles enable always trigger version;
 -- app.second_factors --------------------------------------------------------------------------------------------------
 
 create table app.second_factors (
-  user_id       uuid                      not null,
+  holder_id     uuid                      not null,
+  user_id       uuid,
+  operator_id   uuid,
   key_id        text                      not null,
   sealed        bytea                     not null,
   confirmed_at  timestamp with time zone,
   last_step     bigint                    not null default 0,
   created_at    timestamp with time zone  not null default now(),
-  constraint second_factors_pkey PRIMARY KEY (user_id),
+  constraint second_factors_pkey PRIMARY KEY (holder_id),
+  constraint second_factors_user_id_key UNIQUE (user_id),
+  constraint second_factors_operator_id_fkey FOREIGN KEY (operator_id) REFERENCES app.operators(id),
   constraint second_factors_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id) ON DELETE CASCADE,
+  constraint second_factors_check CHECK (((num_nonnulls(user_id, operator_id) = 1) AND (holder_id = COALESCE(user_id, operator_id)))),
   constraint second_factors_last_step_check CHECK ((last_step >= 0)),
   constraint second_factors_sealed_check CHECK (((length(sealed) >= 1) AND (length(sealed) <= 256)))
 );
 alter table app.second_factors owner to app_owner;
-comment on table app.second_factors is 'One row: the authenticator of one person.';
+comment on table app.second_factors is 'One row: the authenticator of one person, or one operator.';
+comment on column app.second_factors.operator_id is 'Of app.operators (0027), who have the same.';
 comment on column app.second_factors.key_id is 'The entry of ENCRYPTION_KEYS under which the secret is sealed.';
 comment on column app.second_factors.confirmed_at is 'Since when it is asked for: a code of it was shown. Null: it is not asked for yet.';
 comment on column app.second_factors.last_step is 'The time step of the last code that was taken: neither it nor one before it is taken again (RFC 6238, 5.2).';
@@ -1387,6 +1439,8 @@ create policy gate on app.second_factors as permissive for all to app_gate
 
 grant delete, insert, select on app.second_factors to app_gate;
 grant update (key_id, sealed, confirmed_at, last_step, created_at) on app.second_factors to app_gate;
+
+CREATE INDEX second_factors_operator ON app.second_factors USING btree (operator_id) WHERE (operator_id IS NOT NULL);
 
 
 -- app.security_log ----------------------------------------------------------------------------------------------------
@@ -1403,7 +1457,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'person_deactivated'::text, 'person_activated'::text, 'mfa_forgotten'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registration_asked'::text, 'registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'profile_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'person_deactivated'::text, 'person_activated'::text, 'mfa_forgotten'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -1636,6 +1690,7 @@ alter table app.tenants owner to app_owner;
 comment on table app.tenants is 'One row: one customer, and the edge of everything that is theirs.';
 comment on column app.tenants.audit_retention_days is 'How long the audit log is kept, counted from the end of the month of an entry. Null: for ever.';
 comment on column app.tenants.legal_hold_since is 'While it is not null, nothing of this tenant''s audit log is dropped or erased.';
+comment on column app.tenants.legal_hold_reason is 'Whoever runs the service says it, and reads it; it may speak of others. The tenant''s own log does not show it, the security log does.';
 comment on column app.tenants.erase_after is 'Of a tenant that is marked: until then it can be activated again.';
 comment on column app.tenants.erasure_began_at is 'From then on it cannot.';
 comment on column app.tenants.mfa_required is 'People enter by sessions in which a second factor was shown.';
@@ -1662,19 +1717,19 @@ create policy gate on app.tenants as permissive for all to app_gate
 create policy read on app.tenants as permissive for select to app_api, app_worker
   using (true);
 
-grant select on app.tenants to app_auditor;
 grant delete, insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
-grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds), update (name, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_api;
+grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, legal_hold_since, mfa_required, session_idle_seconds, session_max_seconds), update (name, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_api;
+grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, legal_hold_since, deletion_marked_at, erase_after, erasure_began_at, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_auditor;
 grant select (id, tenant_id), update (slug, name, status, updated_at, audit_retention_days, legal_hold_since, legal_hold_reason, deletion_marked_at, erase_after, erasure_began_at, allowed_networks) on app.tenants to app_gate;
 
 CREATE INDEX tenants_erasure ON app.tenants USING btree (erase_after) WHERE (status = 'deleting'::text);
 
-CREATE TRIGGER audit_delete AFTER DELETE ON app.tenants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_delete AFTER DELETE ON app.tenants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('legal_hold_reason');
 alter table app.tenants enable always trigger audit_delete;
-CREATE TRIGGER audit_insert AFTER INSERT ON app.tenants REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_insert AFTER INSERT ON app.tenants REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('legal_hold_reason');
 alter table app.tenants enable always trigger audit_insert;
-CREATE TRIGGER audit_update AFTER UPDATE ON app.tenants REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+CREATE TRIGGER audit_update AFTER UPDATE ON app.tenants REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('legal_hold_reason');
 alter table app.tenants enable always trigger audit_update;
 CREATE TRIGGER version BEFORE UPDATE ON app.tenants FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.tenants enable always trigger version;
@@ -2042,7 +2097,7 @@ grant select on app.tenant_accounts to app_operator;
 
 -- functions -----------------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text)
+CREATE OR REPLACE FUNCTION app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_signed_in boolean, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text)
  RETURNS record
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2062,6 +2117,9 @@ begin
     returning app.users.id into v_user_id;
     perform app.log_security('registered', v_user_id, v_invitation.tenant_id, null, p_request_id, p_address, p_user_agent, null);
   else
+    if not p_signed_in then
+      perform app.take_code(p_user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
+    end if;
     update app.users u
        set email_verified_at = coalesce(u.email_verified_at, now()),
            password_hash = coalesce(p_password_hash, u.password_hash),
@@ -2082,8 +2140,8 @@ begin
          accept_invitation.tenant_name, accept_invitation.user_id, accept_invitation.email, accept_invitation.name
     from app.tenants t, app.users u where t.tenant_id = v_invitation.tenant_id and u.id = v_user_id;
 end $function$;
-alter function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
-grant execute on function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
+alter function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_signed_in boolean, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
+grant execute on function app.accept_invitation(p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_signed_in boolean, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text, OUT id uuid, OUT role text, OUT tenant_id uuid, OUT tenant_slug text, OUT tenant_name text, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.activate_person(p_email text, p_reason text)
  RETURNS boolean
@@ -2239,12 +2297,13 @@ alter function app.advance_audit_stream(p_name text, p_from bigint, p_to bigint)
 grant execute on function app.advance_audit_stream(p_name text, p_from bigint, p_to bigint) to app_worker;
 
 CREATE OR REPLACE FUNCTION app.all_operators()
- RETURNS TABLE(id uuid, email text, name text, status text, created_at timestamp with time zone, last_seen_at timestamp with time zone)
+ RETURNS TABLE(id uuid, email text, name text, status text, second_factor boolean, created_at timestamp with time zone, last_seen_at timestamp with time zone)
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select o.id, o.email, o.name, o.status, o.created_at, max(s.refreshed_at)
+    select o.id, o.email, o.name, o.status,
+           exists (select from app.second_factors f where f.operator_id = o.id and f.confirmed_at is not null), o.created_at, max(s.refreshed_at)
       from app.operators o left join app.operator_sessions s on s.operator_id = o.id
      group by o.id order by o.created_at, o.id
   $function$;
@@ -2258,10 +2317,11 @@ CREATE OR REPLACE FUNCTION app.allowed_networks()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  return (select t.allowed_networks from app.tenants t where t.tenant_id = app.tenant_id() and app.can('tenant:write'));
+  return (select t.allowed_networks from app.tenants t
+           where t.tenant_id = app.tenant_id() and (app.can('tenant:write') or app.can('audit:read')));
 end $function$;
 alter function app.allowed_networks() owner to app_gate;
-comment on function app.allowed_networks() is 'From where this tenant is entered, for those who may change it; null for others.';
+comment on function app.allowed_networks() is 'From where this tenant is entered, for those who may change it or read the audit log, which says it; null for others.';
 grant execute on function app.allowed_networks() to app_api;
 
 CREATE OR REPLACE FUNCTION app.announce_access(p_secret bytea, p_grant_id uuid, p_permission text, p_request_id text, p_address inet)
@@ -2432,7 +2492,7 @@ end $function$;
 alter function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text, p_owners uuid[], p_mails app.sealed_mail[]) owner to app_gate;
 grant execute on function app.ask_access(p_tenant_id uuid, p_access text, p_hours integer, p_reason text, p_owners uuid[], p_mails app.sealed_mail[]) to app_operator;
 
-CREATE OR REPLACE FUNCTION app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2442,14 +2502,15 @@ declare
   v_me record;
 begin
   select * into v_me from app.person_of(p_secret);
+  perform app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
   perform app.mail_token(v_me.user_id, 'email_change', p_email, p_token_hash, p_lifetime, p_mail);
   perform app.write_mail(v_me.user_id, p_notice, interval '2 days',
                          exists (select from app.mails m where m.id = p_mail.id and m.state = 'waiting'));
   perform app.log_security('email_change_asked', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
                            jsonb_build_object('email', p_email));
 end $function$;
-alter function app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.ask_email_change(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
@@ -2457,7 +2518,8 @@ CREATE OR REPLACE FUNCTION app.ask_email_verification(p_secret bytea, p_email te
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select app.begin_email_verification((app.person_of(p_secret)).user_id, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+    select app.mail_verification(me.user_id, me.session_id, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+      from app.person_of(p_secret) me
   $function$;
 alter function app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.ask_email_verification(p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
@@ -2469,13 +2531,38 @@ CREATE OR REPLACE FUNCTION app.ask_password_reset(p_email text, p_token_hash byt
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+  v_holder  app.users := app.find_holder(p_email);
+  v_user_id uuid      := case when v_holder.status = 'active' then v_holder.id end;
 begin
   perform app.mail_token(v_user_id, 'password_reset', p_email, p_token_hash, p_lifetime, p_mail);
-  perform app.log_security('password_forgotten', v_user_id, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
+  update app.mails m set request_id = p_request_id where m.id = p_mail.id;
+  perform app.note_security('password_forgotten', v_user_id, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
 end $function$;
 alter function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_holder    app.users := app.find_holder(p_email);
+  v_is_free   boolean   := v_holder.id is null;
+  v_this_hour int;
+  v_this_day  int;
+begin
+  select count(*) filter (where r.created_at > now() - interval '1 hour'), count(*) into v_this_hour, v_this_day
+    from app.registrations r where r.email = p_email and r.created_at > now() - interval '1 day';
+  insert into app.registrations (token_hash, email, name, password_hash, tenant_name, slug, expires_at)
+  values (p_token_hash, p_email, p_name, p_password_hash, p_tenant_name, p_slug, now() + p_lifetime);
+  perform app.write_mail(null, case when v_is_free then p_token else p_notice end, p_lifetime,
+                         case when v_is_free then v_this_hour < 5 else v_this_day = 0 and v_holder.status = 'active' end);
+  perform app.note_security('registration_asked', null, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
+end $function$;
+alter function app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.assign_personal_key(p_subject_id uuid, p_person_id uuid)
  RETURNS void
@@ -2986,17 +3073,12 @@ grant execute on function app.begin_attempt(p_kind text, p_name text, p_free int
 
 CREATE OR REPLACE FUNCTION app.begin_email_verification(p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
- LANGUAGE plpgsql
+ LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-begin
-  if not exists (select from app.users u where u.id = p_user_id and u.email = p_email and u.email_verified_at is null) then
-    return;
-  end if;
-  perform app.mail_token(p_user_id, 'email_verification', p_email, p_token_hash, p_lifetime, p_mail);
-  perform app.log_security('email_verification_asked', p_user_id, null, null, p_request_id, p_address, p_user_agent, null);
-end $function$;
+    select app.mail_verification(p_user_id, null, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+  $function$;
 alter function app.begin_email_verification(p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.begin_email_verification(p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
@@ -3026,6 +3108,28 @@ grant execute on function app.can(p_permission text) to app_audit;
 grant execute on function app.can(p_permission text) to app_auditor;
 grant execute on function app.can(p_permission text) to app_owner;
 grant execute on function app.can(p_permission text) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.change_operator_password(p_secret bytea, p_old_hash text, p_new_hash text, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_me record;
+begin
+  select * into v_me from app.operator_of(p_secret);
+  update app.operators o set password_hash = p_new_hash where o.id = v_me.operator_id and o.password_hash = p_old_hash;
+  if not found then
+    return false;
+  end if;
+  perform app.log_operator('password_changed', v_me.operator_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
+                           jsonb_build_object('sessions_ended', app.end_other_operator_sessions(v_me.operator_id, v_me.session_id)));
+  perform app.notify_operator(v_me.operator_id, p_notice, true);
+  return true;
+end $function$;
+alter function app.change_operator_password(p_secret bytea, p_old_hash text, p_new_hash text, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.change_operator_password(p_secret bytea, p_old_hash text, p_new_hash text, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.change_password(p_secret bytea, p_old_hash text, p_new_hash text, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
@@ -3187,29 +3291,31 @@ begin
 end $function$;
 alter function app.conceal_address(p_context text[], p_entry_id uuid) owner to app_audit;
 
-CREATE OR REPLACE FUNCTION app.confirm_second_factor(p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.confirm_second_factor(p_holder text, p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_me record;
+  v_me     record;
+  v_factor app.second_factors;
 begin
-  select * into v_me from app.person_of(p_secret);
+  select * into v_me from app.holder_of(p_holder, p_secret);
   update app.second_factors f set confirmed_at = now(), last_step = p_step
-   where f.user_id = v_me.user_id and f.confirmed_at is null and f.sealed = p_sealed;
+   where f.holder_id = v_me.holder_id and f.confirmed_at is null and f.sealed = p_sealed
+  returning * into v_factor;
   if not found then
     return false;
   end if;
-  insert into app.recovery_codes (user_id, code_hash) select v_me.user_id, unnest(p_code_hashes);
+  insert into app.recovery_codes (holder_id, code_hash) select v_me.holder_id, unnest(p_code_hashes);
   update app.sessions s set mfa_at = clock_timestamp() where s.id = v_me.session_id;
-  perform app.log_security('mfa_enabled', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
-                           jsonb_build_object('sessions_ended', app.end_other_sessions(v_me.user_id, v_me.session_id)));
+  perform app.log_second_factor('mfa_enabled', v_factor, v_me.session_id, p_request_id, p_address, p_user_agent,
+                                jsonb_build_object('sessions_ended', app.end_sessions_beside(v_factor, v_me.session_id)));
   return true;
 end $function$;
-alter function app.confirm_second_factor(p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.confirm_second_factor(p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.confirm_second_factor(p_holder text, p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.confirm_second_factor(p_holder text, p_secret bytea, p_sealed bytea, p_step bigint, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.context()
  RETURNS text[]
@@ -3414,17 +3520,17 @@ AS $function$
   $function$;
 alter function app.describe_operator_session(p_session_id uuid) owner to app_gate;
 
-CREATE OR REPLACE FUNCTION app.describe_second_factor(p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer)
+CREATE OR REPLACE FUNCTION app.describe_second_factor(p_holder text, p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer)
  RETURNS record
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select f.confirmed_at, (select count(*)::int from app.recovery_codes c where c.user_id = me.user_id)
-      from app.person_of(p_secret) me left join app.second_factors f on f.user_id = me.user_id
+    select f.confirmed_at, (select count(*)::int from app.recovery_codes c where c.holder_id = me.holder_id)
+      from app.holder_of(p_holder, p_secret) me left join app.second_factors f on f.holder_id = me.holder_id
   $function$;
-alter function app.describe_second_factor(p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer) owner to app_gate;
-grant execute on function app.describe_second_factor(p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer) to app_auth;
+alter function app.describe_second_factor(p_holder text, p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer) owner to app_gate;
+grant execute on function app.describe_second_factor(p_holder text, p_secret bytea, OUT enabled_at timestamp with time zone, OUT recovery_codes integer) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.describe_session(p_session_id uuid)
  RETURNS app.signed_in
@@ -3580,6 +3686,22 @@ end $function$;
 alter function app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.end_operator_session(p_secret bytea, p_everywhere boolean, p_request_id text, p_address inet, p_user_agent text) to app_operator;
 
+CREATE OR REPLACE FUNCTION app.end_other_operator_sessions(p_operator_id uuid, p_session_id uuid)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_ended int;
+begin
+  update app.operator_sessions s set revoked_at = clock_timestamp()
+   where s.operator_id = p_operator_id and s.id <> p_session_id and s.revoked_at is null;
+  get diagnostics v_ended = row_count;
+  return v_ended;
+end $function$;
+alter function app.end_other_operator_sessions(p_operator_id uuid, p_session_id uuid) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.end_other_sessions(p_user_id uuid, p_session_id uuid)
  RETURNS integer
  LANGUAGE plpgsql
@@ -3595,6 +3717,26 @@ begin
   return v_ended;
 end $function$;
 alter function app.end_other_sessions(p_user_id uuid, p_session_id uuid) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.end_own_operator_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_operator_id uuid := (app.operator_of(p_secret)).operator_id;
+begin
+  update app.operator_sessions s set revoked_at = now()
+   where s.id = p_session_id and s.operator_id = v_operator_id and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now();
+  if not found then
+    return false;
+  end if;
+  perform app.log_operator('session_ended', v_operator_id, null, p_session_id, p_request_id, p_address, p_user_agent, null);
+  return true;
+end $function$;
+alter function app.end_own_operator_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.end_own_operator_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.end_own_session(p_secret bytea, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
@@ -3657,28 +3799,45 @@ begin
 end $function$;
 alter function app.end_sessions(p_user_id uuid) owner to app_gate;
 
-CREATE OR REPLACE FUNCTION app.enroll_second_factor(p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.end_sessions_beside(p_factor app.second_factors, p_session_id uuid)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_factor.operator_id is not null then
+    return app.end_other_operator_sessions(p_factor.operator_id, p_session_id);  -- (0027)
+  end if;
+  return app.end_other_sessions(p_factor.user_id, p_session_id);
+end $function$;
+alter function app.end_sessions_beside(p_factor app.second_factors, p_session_id uuid) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.enroll_second_factor(p_holder text, p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_me record;
+  v_me     record;
+  v_factor app.second_factors;
 begin
-  select * into v_me from app.person_of(p_secret);
-  insert into app.second_factors as f (user_id, key_id, sealed) values (v_me.user_id, p_key_id, p_sealed)
-  on conflict (user_id) do update
+  select * into v_me from app.holder_of(p_holder, p_secret);
+  insert into app.second_factors as f (holder_id, user_id, operator_id, key_id, sealed)
+  values (v_me.holder_id, v_me.user_id, v_me.operator_id, p_key_id, p_sealed)
+  on conflict (holder_id) do update
      set key_id = excluded.key_id, sealed = excluded.sealed, last_step = 0, created_at = excluded.created_at
-   where f.confirmed_at is null;
+   where f.confirmed_at is null
+  returning * into v_factor;
   if not found then
     return false;
   end if;
-  perform app.log_security('mfa_enrolled', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+  perform app.log_second_factor('mfa_enrolled', v_factor, v_me.session_id, p_request_id, p_address, p_user_agent, null);
   return true;
 end $function$;
-alter function app.enroll_second_factor(p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.enroll_second_factor(p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.enroll_second_factor(p_holder text, p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.enroll_second_factor(p_holder text, p_secret bytea, p_key_id text, p_sealed bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.enter(p_secret bytea, p_tenant_id uuid, p_tenant_slug text, p_permission text, p_request_id text, p_address inet, OUT tenant_id uuid, OUT actor_id uuid, OUT role text, OUT session_id uuid)
  RETURNS record
@@ -3940,12 +4099,7 @@ begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has been entered already' using errcode = 'BH006';
   end if;
-  select s.id, o.id into session_id, operator_id
-    from app.operator_sessions s join app.operators o on o.id = s.operator_id
-   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
-  if not found then
-    raise exception 'no such session' using errcode = 'BH001';
-  end if;
+  select o.session_id, o.operator_id into session_id, operator_id from app.operator_of(p_secret) o;
   perform app.seal(null, 'operator', operator_id, 'operator', session_id, p_request_id, p_address);
 end $function$;
 alter function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) owner to app_gate;
@@ -3983,6 +4137,7 @@ begin
   end loop;
 
   delete from app.sessions s where s.user_id = v_me.user_id;
+  delete from app.registrations r where r.email = (select u.email from app.users u where u.id = v_me.user_id);  -- (0034)
   delete from app.users u where u.id = v_me.user_id;
   perform app.destroy_personal_key(v_me.user_id);
   -- not from where: that is one of the things that go
@@ -4438,12 +4593,7 @@ begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
   end if;
-  select s.id, o.id into session_id, v_operator_id
-    from app.operator_sessions s join app.operators o on o.id = s.operator_id
-   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
-  if not found then
-    raise exception 'no such session' using errcode = 'BH001';
-  end if;
+  select o.session_id, o.operator_id into session_id, v_operator_id from app.operator_of(p_secret) o;
   -- who granted it is an owner still
   select g.* into found_grant from app.access_grants g
     join app.memberships m on m.tenant_id = g.tenant_id and m.user_id = g.granted_by and m.role = 'owner' and m.status = 'active'
@@ -4462,14 +4612,22 @@ begin
 end $function$;
 alter function app.find_access(p_secret bytea, p_grant_id uuid, p_permission text, OUT found_grant app.access_grants, OUT session_id uuid) owner to app_gate;
 
-CREATE OR REPLACE FUNCTION app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text)
+CREATE OR REPLACE FUNCTION app.find_credential(p_email text, p_verified boolean DEFAULT false, OUT user_id uuid, OUT password_hash text)
  RETURNS record
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select u.id, u.password_hash from app.users u where u.email = p_email and u.status = 'active' $function$;
-alter function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) owner to app_gate;
-grant execute on function app.find_credential(p_email text, OUT user_id uuid, OUT password_hash text) to app_auth;
+AS $function$
+declare
+  v_holder app.users := app.find_holder(p_email);
+begin
+  if v_holder.status = 'active' then
+    find_credential.user_id := v_holder.id;
+    find_credential.password_hash := case when v_holder.email_verified_at is not null or not p_verified then v_holder.password_hash end;
+  end if;
+end $function$;
+alter function app.find_credential(p_email text, p_verified boolean, OUT user_id uuid, OUT password_hash text) owner to app_gate;
+grant execute on function app.find_credential(p_email text, p_verified boolean, OUT user_id uuid, OUT password_hash text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.find_deletion_certificate(p_tenant_id uuid)
  RETURNS TABLE(tenant_id uuid, slug text, marked_at timestamp with time zone, began_at timestamp with time zone, erased_at timestamp with time zone, counts jsonb, certificate text, key_id text, signature bytea, audit_until timestamp with time zone)
@@ -4495,6 +4653,20 @@ AS $function$
   $function$;
 alter function app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text) owner to app_gate;
 grant execute on function app.find_email_change(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT name text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.find_holder(p_email text)
+ RETURNS app.users
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_nearest app.users;
+begin
+  select u.* into v_nearest from app.users u where u.email >= p_email order by u.email limit 1;
+  return case when v_nearest.email = p_email then v_nearest end;
+end $function$;
+alter function app.find_holder(p_email text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.find_invitation(p_token_hash bytea, OUT email text, OUT name text, OUT tenant_names text[], OUT user_id uuid, OUT password_hash text, OUT is_unused boolean)
  RETURNS record
@@ -4575,17 +4747,29 @@ AS $function$
 alter function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT password_hash text, OUT tenant_names text[]) owner to app_gate;
 grant execute on function app.find_own_credential(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT password_hash text, OUT tenant_names text[]) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea)
+CREATE OR REPLACE FUNCTION app.find_own_operator_credential(p_secret bytea, OUT operator_id uuid, OUT email text, OUT name text, OUT password_hash text)
  RETURNS record
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select u.id, u.email, u.name, f.confirmed_at is not null, f.key_id, f.sealed
-      from app.person_of(p_secret) me join app.users u on u.id = me.user_id left join app.second_factors f on f.user_id = me.user_id
+    select o.id, o.email, o.name, o.password_hash
+      from app.operator_of(p_secret) me join app.operators o on o.id = me.operator_id
   $function$;
-alter function app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) owner to app_gate;
-grant execute on function app.find_own_second_factor(p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) to app_auth;
+alter function app.find_own_operator_credential(p_secret bytea, OUT operator_id uuid, OUT email text, OUT name text, OUT password_hash text) owner to app_gate;
+grant execute on function app.find_own_operator_credential(p_secret bytea, OUT operator_id uuid, OUT email text, OUT name text, OUT password_hash text) to app_operator;
+
+CREATE OR REPLACE FUNCTION app.find_own_second_factor(p_holder text, p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select me.holder_id, me.email, me.name, f.confirmed_at is not null, f.key_id, f.sealed
+      from app.holder_of(p_holder, p_secret) me left join app.second_factors f on f.holder_id = me.holder_id
+  $function$;
+alter function app.find_own_second_factor(p_holder text, p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) owner to app_gate;
+grant execute on function app.find_own_second_factor(p_holder text, p_secret bytea, OUT user_id uuid, OUT email text, OUT name text, OUT confirmed boolean, OUT key_id text, OUT sealed bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.find_password_reset(p_token_hash bytea, OUT user_id uuid, OUT email text, OUT tenant_names text[])
  RETURNS record
@@ -4617,14 +4801,14 @@ AS $function$
 alter function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) owner to app_gate;
 grant execute on function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.find_second_factor(p_user_id uuid, OUT key_id text, OUT sealed bytea)
+CREATE OR REPLACE FUNCTION app.find_second_factor(p_holder_id uuid, OUT key_id text, OUT sealed bytea)
  RETURNS record
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$ select f.key_id, f.sealed from app.second_factors f where f.user_id = p_user_id and f.confirmed_at is not null $function$;
-alter function app.find_second_factor(p_user_id uuid, OUT key_id text, OUT sealed bytea) owner to app_gate;
-grant execute on function app.find_second_factor(p_user_id uuid, OUT key_id text, OUT sealed bytea) to app_auth;
+AS $function$ select f.key_id, f.sealed from app.second_factors f where f.holder_id = p_holder_id and f.confirmed_at is not null $function$;
+alter function app.find_second_factor(p_holder_id uuid, OUT key_id text, OUT sealed bytea) owner to app_gate;
+grant execute on function app.find_second_factor(p_holder_id uuid, OUT key_id text, OUT sealed bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.find_session_seed(p_session_id uuid, OUT seed bytea, OUT key_id text)
  RETURNS record
@@ -4680,6 +4864,46 @@ alter function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) own
 comment on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Completes a job in the transaction of its last effect. Raises BH009.';
 grant execute on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_wanted     app.registrations;
+  v_user_id    uuid;
+  v_constraint text;
+begin
+  select * into v_wanted from app.registrations r
+   where r.token_hash = p_token_hash and r.expires_at > clock_timestamp() for update;
+  if not found then
+    return false;
+  end if;
+  -- two at once may wish for one slug: the second then sees that it is taken
+  for v_attempt in 1 .. 2 loop
+    begin
+      select made.user_id into v_user_id
+        from app.register(v_wanted.email, v_wanted.password_hash, v_wanted.name, v_wanted.tenant_name, v_wanted.slug, true,
+                          p_request_id, p_address, p_user_agent) made;
+      exit;
+    exception when unique_violation then
+      get stacked diagnostics v_constraint = constraint_name;
+      if v_constraint = 'users_email_key' then
+        return false;
+      elsif v_attempt = 2 then
+        raise;
+      end if;
+    end;
+  end loop;
+  update app.users u set email_verified_at = now() where u.id = v_user_id;
+  delete from app.registrations r where r.email = v_wanted.email;
+  perform app.log_security('email_verified', v_user_id, null, null, p_request_id, p_address, p_user_agent, null);
+  return true;
+end $function$;
+alter function app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.forget_attempts(p_limit integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -4720,6 +4944,7 @@ AS $function$
 declare
   v_mails  int;
   v_tokens int;
+  v_wanted int;
 begin
   delete from app.mails where id in (
     select m.id from app.mails m
@@ -4731,10 +4956,41 @@ begin
   delete from app.person_tokens where token_hash in (
     select k.token_hash from app.person_tokens k where k.expires_at < now() - interval '1 day' limit p_limit for update skip locked);
   get diagnostics v_tokens = row_count;
-  return v_mails + v_tokens;
+  delete from app.registrations where token_hash in (
+    select r.token_hash from app.registrations r where r.expires_at < now() - interval '1 day' limit p_limit for update skip locked);
+  get diagnostics v_wanted = row_count;
+  return v_mails + v_tokens + v_wanted;
 end $function$;
 alter function app.forget_mails(p_limit integer) owner to app_gate;
 grant execute on function app.forget_mails(p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.forget_operator_factor(p_email text, p_notice app.sealed_mail)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_operator app.operators;
+  v_ended    int;
+begin
+  select * into v_operator from app.operators o where o.email = lower(p_email) for update;
+  if not found then
+    raise exception 'no operator has this address' using errcode = '02000';
+  end if;
+  delete from app.second_factors f where f.operator_id = v_operator.id and f.confirmed_at is not null;
+  if not found then
+    return false;
+  end if;
+  update app.operator_sessions s set revoked_at = clock_timestamp() where s.operator_id = v_operator.id and s.revoked_at is null;
+  get diagnostics v_ended = row_count;
+  perform app.log_operator('mfa_forgotten', v_operator.id, null, null, 'cli', null, null,
+                           jsonb_build_object('by', session_user, 'sessions_ended', v_ended));
+  perform app.notify_operator(v_operator.id, p_notice, (p_notice).id is not null);
+  return true;
+end $function$;
+alter function app.forget_operator_factor(p_email text, p_notice app.sealed_mail) owner to app_gate;
+grant execute on function app.forget_operator_factor(p_email text, p_notice app.sealed_mail) to app_owner;
 
 CREATE OR REPLACE FUNCTION app.forget_operator_sessions(p_limit integer)
  RETURNS integer
@@ -5031,6 +5287,24 @@ end $function$;
 alter function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text, p_versions integer[]) owner to app_gate;
 grant execute on function app.hold_tenant(p_tenant_id uuid, p_held boolean, p_reason text, p_versions integer[]) to app_operator;
 
+CREATE OR REPLACE FUNCTION app.holder_of(p_holder text, p_secret bytea, OUT session_id uuid, OUT holder_id uuid, OUT user_id uuid, OUT operator_id uuid, OUT email text, OUT name text)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+  if p_holder = 'operator' then
+    select o.session_id, o.operator_id, o.email, o.name into session_id, operator_id, email, name from app.operator_of(p_secret) o;  -- (0027)
+  else
+    select me.session_id, u.id, u.email, u.name into session_id, user_id, email, name
+      from app.person_of(p_secret) me join app.users u on u.id = me.user_id;
+  end if;
+  holder_id := coalesce(user_id, operator_id);
+end $function$;
+alter function app.holder_of(p_holder text, p_secret bytea, OUT session_id uuid, OUT holder_id uuid, OUT user_id uuid, OUT operator_id uuid, OUT email text, OUT name text) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.inviter_may(p_tenant_id uuid, p_inviter_id uuid, p_role text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -5204,6 +5478,22 @@ end $function$;
 alter function app.keep_previous_secret() owner to app_gate;
 grant execute on function app.keep_previous_secret() to app_owner;
 
+CREATE OR REPLACE FUNCTION app.keep_roles_few()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform from app.tenants t where t.tenant_id = new.tenant_id for no key update;
+  if (select count(*) from app.roles r where r.tenant_id = new.tenant_id) >= 100 then
+    raise exception 'a tenant has 100 roles of its own' using errcode = '23514', constraint = 'roles_few';
+  end if;
+  return new;
+end $function$;
+alter function app.keep_roles_few() owner to app_gate;
+grant execute on function app.keep_roles_few() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.keep_words()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -5302,6 +5592,21 @@ AS $function$
   $function$;
 alter function app.list_memberships(p_secret bytea) owner to app_gate;
 grant execute on function app.list_memberships(p_secret bytea) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.list_operator_sessions(p_secret bytea)
+ RETURNS TABLE(id uuid, current boolean, address inet, user_agent text, created_at timestamp with time zone, refreshed_at timestamp with time zone, idle_expires_at timestamp with time zone, expires_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select s.id, s.id = me.session_id, s.address, s.user_agent, s.created_at, s.refreshed_at, s.idle_expires_at, s.expires_at
+      from app.operator_of(p_secret) me
+      join app.operator_sessions s on s.operator_id = me.operator_id
+     where s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now()
+     order by s.created_at desc, s.id desc
+  $function$;
+alter function app.list_operator_sessions(p_secret bytea) owner to app_gate;
+grant execute on function app.list_operator_sessions(p_secret bytea) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.list_operators()
  RETURNS TABLE(id uuid, email text, name text, status text, created_by uuid, created_at timestamp with time zone, updated_at timestamp with time zone, version integer)
@@ -5487,17 +5792,20 @@ AS $function$
   $function$;
 alter function app.log_operator(p_event text, p_operator_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
 
-CREATE OR REPLACE FUNCTION app.log_operator_refusal(p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.log_operator_refusal(p_event text, p_operator_id uuid, p_detail jsonb, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
- LANGUAGE sql
+ LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select app.log_operator('operator_login_failed', p_operator_id, null, null, p_request_id, p_address, p_user_agent,
-                            jsonb_build_object('email', p_email))
-  $function$;
-alter function app.log_operator_refusal(p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.log_operator_refusal(p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text) to app_operator;
+begin
+  if p_event !~ '_(failed|refused)$' then
+    raise exception '% is no refusal', p_event using errcode = 'insufficient_privilege';
+  end if;
+  perform app.log_operator(p_event, p_operator_id, null, null, p_request_id, p_address, p_user_agent, p_detail);
+end $function$;
+alter function app.log_operator_refusal(p_event text, p_operator_id uuid, p_detail jsonb, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.log_operator_refusal(p_event text, p_operator_id uuid, p_detail jsonb, p_request_id text, p_address inet, p_user_agent text) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
  RETURNS void
@@ -5509,10 +5817,21 @@ begin
   if p_event !~ '_(failed|refused)$' then
     raise exception '% is no refusal', p_event using errcode = 'insufficient_privilege';
   end if;
-  perform app.log_security(p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, p_detail);
+  perform app.note_security(p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, p_detail);
 end $function$;
 alter function app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
 grant execute on function app.log_refusal(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.log_second_factor(p_event text, p_factor app.second_factors, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select app.log_security(p_event, p_factor.user_id, null, p_session_id, p_request_id, p_address, p_user_agent,
+                            jsonb_strip_nulls(jsonb_build_object('operator_id', p_factor.operator_id)) || coalesce(p_detail, '{}'))
+  $function$;
+alter function app.log_second_factor(p_event text, p_factor app.second_factors, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
  RETURNS void
@@ -5521,17 +5840,14 @@ CREATE OR REPLACE FUNCTION app.log_security(p_event text, p_user_id uuid, p_tena
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
-  values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'));
-
+  perform app.note_security(p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, p_user_agent, p_detail);
   perform app.audit_event(m.tenant_id, m.user_id,
                           case when p_event in ('person_deactivated', 'person_activated', 'mfa_forgotten') then 'system' else m.role end,
                           p_session_id, p_request_id, p_address, p_event)
      from app.memberships m
     where m.user_id = p_user_id and m.status = 'active'
       and case when p_event in ('logged_in', 'logged_out', 'tenant_switched', 'session_ended', 'refresh_reused') then m.tenant_id = p_tenant_id
-               else p_event in ('password_changed', 'password_reset', 'email_changed', 'email_verified', 'mfa_enabled', 'mfa_disabled',
-                                'recovery_code_used', 'recovery_codes_replaced', 'person_deactivated', 'person_activated', 'mfa_forgotten') end
+               else p_tenant_id is null and p_event <> 'person_erased' end
     order by m.tenant_id;
 end $function$;
 alter function app.log_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
@@ -5593,6 +5909,20 @@ begin
   perform app.write_mail(p_user_id, p_mail, p_lifetime, p_user_id is not null and not v_enough);
 end $function$;
 alter function app.mail_token(p_user_id uuid, p_purpose text, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail) owner to app_gate;
+
+CREATE OR REPLACE FUNCTION app.mail_verification(p_user_id uuid, p_session_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not exists (select from app.users u where u.id = p_user_id and u.email = p_email and u.email_verified_at is null) then
+    return;
+  end if;
+  perform app.mail_token(p_user_id, 'email_verification', p_email, p_token_hash, p_lifetime, p_mail);
+  perform app.log_security('email_verification_asked', p_user_id, null, p_session_id, p_request_id, p_address, p_user_agent, null);
+end $function$;
+alter function app.mail_verification(p_user_id uuid, p_session_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.make_context_key(p_replace boolean)
  RETURNS void
@@ -5790,6 +6120,18 @@ AS $function$
 alter function app.note_key_use(p_key_hash bytea) owner to app_gate;
 grant execute on function app.note_key_use(p_key_hash bytea) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.note_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  insert into app.security_log (event, user_id, about_tenant_id, session_id, request_id, address, user_agent, detail)
+  values (p_event, p_user_id, p_tenant_id, p_session_id, p_request_id, p_address, left(p_user_agent, 500), coalesce(p_detail, '{}'));
+end $function$;
+alter function app.note_security(p_event text, p_user_id uuid, p_tenant_id uuid, p_session_id uuid, p_request_id text, p_address inet, p_user_agent text, p_detail jsonb) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval)
  RETURNS void
  LANGUAGE plpgsql
@@ -5797,13 +6139,27 @@ CREATE OR REPLACE FUNCTION app.notify_holder(p_email text, p_mail app.sealed_mai
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+  v_holder  app.users := app.find_holder(p_email);
+  v_user_id uuid      := case when v_holder.status = 'active' then v_holder.id end;
 begin
   perform app.write_mail(v_user_id, p_mail, interval '2 days', v_user_id is not null and not exists (
     select from app.mails m where m.user_id = v_user_id and m.kind = p_mail.kind and m.state <> 'void' and m.created_at > now() - p_apart));
 end $function$;
 alter function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) owner to app_gate;
 grant execute on function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart interval) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.notify_operator(p_operator_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval DEFAULT '00:00:00'::interval)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    insert into app.mails (id, kind, operator_id, key_id, sealed)
+    select p_mail.id, p_mail.kind, p_operator_id, p_mail.key_id, p_mail.sealed
+     where p_goes and not exists (select from app.mails m where m.operator_id = p_operator_id and m.kind = p_mail.kind and m.created_at > now() - p_apart)
+  $function$;
+alter function app.notify_operator(p_operator_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval) owner to app_gate;
+grant execute on function app.notify_operator(p_operator_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.notify_person(p_user_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval DEFAULT '00:00:00'::interval)
  RETURNS void
@@ -5849,6 +6205,23 @@ begin
 end $function$;
 alter function app.operator_context() owner to app_gate;
 
+CREATE OR REPLACE FUNCTION app.operator_of(p_secret bytea, OUT session_id uuid, OUT operator_id uuid, OUT email text, OUT name text)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+  select s.id, o.id, o.email, o.name into session_id, operator_id, email, name
+    from app.operator_sessions s join app.operators o on o.id = s.operator_id
+   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
+  if not found then
+    raise exception 'no such session' using errcode = 'BH001';
+  end if;
+end $function$;
+alter function app.operator_of(p_secret bytea, OUT session_id uuid, OUT operator_id uuid, OUT email text, OUT name text) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.owner_context()
  RETURNS text[]
  LANGUAGE plpgsql
@@ -5872,14 +6245,8 @@ CREATE OR REPLACE FUNCTION app.owners_to_tell(p_secret bytea, p_tenant_id uuid)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_operator text;
+  v_operator text := (app.operator_of(p_secret)).name;
 begin
-  select o.name into v_operator
-    from app.operator_sessions s join app.operators o on o.id = s.operator_id
-   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
-  if not found then
-    raise exception 'no such session' using errcode = 'BH001';
-  end if;
   return query
     select u.id, u.email, u.name, t.name, v_operator
       from app.tenants t
@@ -6070,27 +6437,28 @@ AS $function$ update app.audit_streams set held_by = null, held_until = clock_ti
 alter function app.release_audit_stream(p_name text, p_holder uuid) owner to app_audit;
 grant execute on function app.release_audit_stream(p_name text, p_holder uuid) to app_worker;
 
-CREATE OR REPLACE FUNCTION app.remove_second_factor(p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.remove_second_factor(p_holder text, p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_me record;
+  v_me     record;
+  v_factor app.second_factors;
 begin
-  select * into v_me from app.person_of(p_secret);
-  if app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent) is null then
+  select * into v_me from app.holder_of(p_holder, p_secret);
+  if app.take_code(v_me.holder_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent) is null then
     return false;
   end if;
-  delete from app.second_factors f where f.user_id = v_me.user_id;
+  delete from app.second_factors f where f.holder_id = v_me.holder_id returning * into v_factor;
   update app.sessions s set mfa_at = null where s.user_id = v_me.user_id and s.mfa_at is not null;
-  perform app.log_security('mfa_disabled', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
-                           jsonb_build_object('sessions_ended', app.end_other_sessions(v_me.user_id, v_me.session_id)));
+  perform app.log_second_factor('mfa_disabled', v_factor, v_me.session_id, p_request_id, p_address, p_user_agent,
+                                jsonb_build_object('sessions_ended', app.end_sessions_beside(v_factor, v_me.session_id)));
   return true;
 end $function$;
-alter function app.remove_second_factor(p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.remove_second_factor(p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.remove_second_factor(p_holder text, p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.remove_second_factor(p_holder text, p_secret bytea, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text)
  RETURNS jsonb
@@ -6109,37 +6477,39 @@ begin
 end $function$;
 alter function app.replace_personal(p_row jsonb, p_column text, p_entry_key bytea, p_subject_id uuid, p_image text) owner to app_audit;
 
-CREATE OR REPLACE FUNCTION app.replace_recovery_codes(p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.replace_recovery_codes(p_holder text, p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_me record;
+  v_me     record;
+  v_factor app.second_factors;
 begin
-  select * into v_me from app.person_of(p_secret);
-  if app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent) is null then
+  select * into v_me from app.holder_of(p_holder, p_secret);
+  if app.take_code(v_me.holder_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent) is null then
     return false;
   end if;
-  delete from app.recovery_codes c where c.user_id = v_me.user_id;
-  insert into app.recovery_codes (user_id, code_hash) select v_me.user_id, unnest(p_code_hashes);
-  perform app.log_security('recovery_codes_replaced', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+  select * into v_factor from app.second_factors f where f.holder_id = v_me.holder_id;
+  delete from app.recovery_codes c where c.holder_id = v_me.holder_id;
+  insert into app.recovery_codes (holder_id, code_hash) select v_me.holder_id, unnest(p_code_hashes);
+  perform app.log_second_factor('recovery_codes_replaced', v_factor, v_me.session_id, p_request_id, p_address, p_user_agent, null);
   return true;
 end $function$;
-alter function app.replace_recovery_codes(p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.replace_recovery_codes(p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.replace_recovery_codes(p_holder text, p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.replace_recovery_codes(p_holder text, p_secret bytea, p_step bigint, p_code_hash bytea, p_code_hashes bytea[], p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.reseal_second_factor(p_user_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea)
+CREATE OR REPLACE FUNCTION app.reseal_second_factor(p_holder_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea)
  RETURNS void
  LANGUAGE sql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    update app.second_factors f set key_id = p_new_key_id, sealed = p_new_sealed where f.user_id = p_user_id and f.sealed = p_sealed
+    update app.second_factors f set key_id = p_new_key_id, sealed = p_new_sealed where f.holder_id = p_holder_id and f.sealed = p_sealed
   $function$;
-alter function app.reseal_second_factor(p_user_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea) owner to app_gate;
-grant execute on function app.reseal_second_factor(p_user_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea) to app_auth;
+alter function app.reseal_second_factor(p_holder_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea) owner to app_gate;
+grant execute on function app.reseal_second_factor(p_holder_id uuid, p_sealed bytea, p_new_key_id text, p_new_sealed bytea) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.reset_password(p_token_hash bytea, p_new_hash text, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
@@ -6516,15 +6886,24 @@ CREATE OR REPLACE FUNCTION app.settle_mail(p_id uuid, p_attempt integer, p_sent 
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_mail       app.mails;
+  v_is_current boolean;
 begin
   if p_again is not null and not p_sent then
     update app.mails m set due_at = now() + p_again, failure = p_failure
      where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   else
     update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = '', failure = p_failure, settled_at = now()
-     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
+     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting'
+    returning * into v_mail;
   end if;
-  return found;
+  v_is_current := found;
+  if v_mail.state = 'sent' and v_mail.kind = 'password_reset' then
+    perform app.audit_event(m.tenant_id, m.user_id, 'system', null, v_mail.request_id, null, 'password_forgotten')
+       from app.memberships m where m.user_id = v_mail.user_id and m.status = 'active' order by m.tenant_id;
+  end if;
+  return v_is_current;
 end $function$;
 alter function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) owner to app_gate;
 grant execute on function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) to app_worker;
@@ -6552,7 +6931,7 @@ end $function$;
 alter function app.stamp_invitation() owner to app_gate;
 grant execute on function app.stamp_invitation() to app_owner;
 
-CREATE OR REPLACE FUNCTION app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text, p_step bigint DEFAULT NULL::bigint, p_code_hash bytea DEFAULT NULL::bytea, p_notice app.sealed_mail DEFAULT NULL::app.sealed_mail)
  RETURNS app.operator_signed_in
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -6565,14 +6944,16 @@ begin
   if not found then
     raise exception 'no such operator' using errcode = 'BH001';
   end if;
+  perform app.take_code(p_operator_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
+  perform app.notify_operator(p_operator_id, p_notice, p_code_hash is not null and (p_notice).id is not null);
   insert into app.operator_sessions (id, operator_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent)
   values (v_session_id, p_operator_id, p_secret_hash, p_seed, p_key_id, now() + least(p_idle, p_max), now() + p_max,
           p_address, left(p_user_agent, 500));
   perform app.log_operator('operator_logged_in', p_operator_id, null, v_session_id, p_request_id, p_address, p_user_agent, null);
   return app.describe_operator_session(v_session_id);
 end $function$;
-alter function app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text) to app_operator;
+alter function app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text, p_step bigint, p_code_hash bytea, p_notice app.sealed_mail) owner to app_gate;
+grant execute on function app.start_operator_session(p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text, p_step bigint, p_code_hash bytea, p_notice app.sealed_mail) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.start_session(p_user_id uuid, p_tenant_id uuid, p_tenant_slug text, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval, p_request_id text, p_address inet, p_user_agent text, p_step bigint DEFAULT NULL::bigint, p_code_hash bytea DEFAULT NULL::bytea)
  RETURNS app.signed_in
@@ -6606,7 +6987,9 @@ begin
       raise exception 'the tenant is suspended' using errcode = 'BH003';
     end if;
   end if;
-  v_tenant_id := case when array_length(v_tenants, 1) = 1 then v_tenants[1] end;
+  -- into one that is suspended nobody is signed in, but to the service: to leave it, or to erase themselves
+  v_tenant_id := (select t.tenant_id from app.tenants t
+                   where array_length(v_tenants, 1) = 1 and t.tenant_id = v_tenants[1] and t.status = 'active');
 
   insert into app.sessions
          (id, user_id, selected_tenant_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent, mfa_at)
@@ -6702,36 +7085,38 @@ end $function$;
 alter function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.take_code(p_user_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.take_code(p_holder_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
  RETURNS timestamp with time zone
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_factor app.second_factors;
 begin
   -- whoever is being confirmed this moment is waited for
-  perform from app.second_factors f where f.user_id = p_user_id for update;
-  if not exists (select from app.second_factors f where f.user_id = p_user_id and f.confirmed_at is not null) then
+  select * into v_factor from app.second_factors f where f.holder_id = p_holder_id for update;
+  if v_factor.confirmed_at is null then
     return null;
   end if;
   if p_step is null and p_code_hash is null then
     raise exception 'a code is needed' using errcode = 'BH026';
   end if;
   if p_step is not null then
-    update app.second_factors f set last_step = p_step where f.user_id = p_user_id and f.last_step < p_step;
+    update app.second_factors f set last_step = p_step where f.holder_id = p_holder_id and f.last_step < p_step;
   else
-    delete from app.recovery_codes c where c.user_id = p_user_id and c.code_hash = p_code_hash;
+    delete from app.recovery_codes c where c.holder_id = p_holder_id and c.code_hash = p_code_hash;
   end if;
   if not found then
     raise exception 'this code is not good' using errcode = 'BH027';
   end if;
   if p_step is null then
-    perform app.log_security('recovery_code_used', p_user_id, null, null, p_request_id, p_address, p_user_agent,
-                             jsonb_build_object('left', (select count(*) from app.recovery_codes c where c.user_id = p_user_id)));
+    perform app.log_second_factor('recovery_code_used', v_factor, null, p_request_id, p_address, p_user_agent,
+                                  jsonb_build_object('left', (select count(*) from app.recovery_codes c where c.holder_id = p_holder_id)));
   end if;
   return clock_timestamp();
 end $function$;
-alter function app.take_code(p_user_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+alter function app.take_code(p_holder_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.take_invitation(p_token_hash bytea)
  RETURNS app.memberships
@@ -6876,22 +7261,26 @@ alter function app.unsealed_audit_entries(p_limit integer) owner to app_audit;
 comment on function app.unsealed_audit_entries(p_limit integer) is 'Hands out what is to be sealed, under the lock that makes the sealer one.';
 grant execute on function app.unsealed_audit_entries(p_limit integer) to app_worker;
 
-CREATE OR REPLACE FUNCTION app.update_profile(p_secret bytea, p_name text, p_version integer)
+CREATE OR REPLACE FUNCTION app.update_profile(p_secret bytea, p_name text, p_version integer, p_request_id text, p_address inet, p_user_agent text)
  RETURNS integer
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
+  v_me      record;
   v_changed int;
 begin
-  update app.users u set name = p_name
-   where u.id = (select f.user_id from app.find_profile(p_secret) f) and (p_version is null or u.version = p_version);
+  select * into v_me from app.find_profile(p_secret);
+  update app.users u set name = p_name where u.id = v_me.user_id and (p_version is null or u.version = p_version);
   get diagnostics v_changed = row_count;
+  if v_changed > 0 then
+    perform app.log_security('profile_changed', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+  end if;
   return v_changed;
 end $function$;
-alter function app.update_profile(p_secret bytea, p_name text, p_version integer) owner to app_gate;
-grant execute on function app.update_profile(p_secret bytea, p_name text, p_version integer) to app_auth;
+alter function app.update_profile(p_secret bytea, p_name text, p_version integer, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.update_profile(p_secret bytea, p_name text, p_version integer, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.uuidv7()
  RETURNS uuid
@@ -6903,12 +7292,14 @@ begin
   if current_setting('server_version_num')::int >= 180000 then
     return pg_catalog.uuidv7();
   end if;
-  return encode(
-    set_bit(set_bit(
+  declare
+    v_us constant int8 := extract(epoch from clock_timestamp()) * 1000000;
+  begin
+    return encode(
       overlay(uuid_send(gen_random_uuid())
-        placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::int8) from 3)
-        from 1 for 6),
-      52, 1), 53, 1), 'hex')::uuid;
+        placing substring(int8send(v_us / 1000) from 3) || int2send((28672 + v_us % 1000 * 4096 / 1000)::int2)
+        from 1 for 8), 'hex')::uuid;
+  end;
 end $function$;
 alter function app.uuidv7() owner to app_gate;
 grant execute on function app.uuidv7() to app_api;

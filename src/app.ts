@@ -7,6 +7,7 @@ import { makeAttempts } from './auth/attempts.ts'
 import { makeDevices } from './auth/devices.ts'
 import { makeInvitations } from './auth/invitations.ts'
 import { makeNewOwner } from './auth/new-owner.ts'
+import { makeOperatorOwn } from './auth/operator-own.ts'
 import { makeOperatorTokens } from './auth/operator-tokens.ts'
 import { makeOperatorSessions } from './auth/operators.ts'
 import { makeOwn } from './auth/own.ts'
@@ -25,12 +26,15 @@ import { apiKeys } from './modules/api-keys.ts'
 import { audit } from './modules/audit.ts'
 import { auditExport } from './modules/audit-export.ts'
 import { auditSeals } from './modules/audit-seals.ts'
+import { account } from './modules/auth/account.ts'
+import { operators } from './modules/auth/audience.ts'
 import { erasure } from './modules/auth/erasure.ts'
 import { jwks } from './modules/auth/jwks.ts'
 import { mfa } from './modules/auth/mfa.ts'
 import { own } from './modules/auth/own.ts'
 import { profile } from './modules/auth/profile.ts'
 import { ownEmail, recovery as recoveryRoutes } from './modules/auth/recovery.ts'
+import { registration } from './modules/auth/registration.ts'
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
@@ -61,10 +65,11 @@ import { drift } from './plugins/drift.ts'
 import { answerClientError, errors, refuse } from './plugins/errors.ts'
 import { health } from './plugins/health.ts'
 import { https } from './plugins/https.ts'
+import { makeIdempotency } from './plugins/idempotency.ts'
 import { methods } from './plugins/methods.ts'
 import { observability, RequestLog } from './plugins/observability.ts'
 import { openapi } from './plugins/openapi.ts'
-import { operatorRoutes } from './plugins/operator.ts'
+import { operatorAuth, operatorRoutes } from './plugins/operator.ts'
 import { pagination } from './plugins/pagination.ts'
 import { rateLimit } from './plugins/rate-limit.ts'
 import { refreshCookie } from './plugins/refresh-cookie.ts'
@@ -111,6 +116,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     encryptionKeys: config.encryptionKeys,
     idleMs: config.sessions.refreshIdleMs,
     maxMs: config.sessions.maxMs,
+    verifiedOnly: config.registration !== 'open',
   })
   const keysInUse = makeApiKeys({
     pool: pools.auth,
@@ -122,24 +128,27 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     ...config.mailedTokens,
   })
   const ownRows = makeOwn({ pool: pools.auth, mails })
-  const devices = makeDevices(config.encryptionKeys)
+  const devices = makeDevices(config.encryptionKeys, '/api/v1/auth')
   const attempts = makeAttempts({ pool: pools.auth, devices, ...config.failures })
-  const secondFactors = makeSecondFactors({
-    pool: pools.auth,
-    encryptionKeys: config.encryptionKeys,
-    mails,
-    issuer: config.mfaIssuer,
-  })
+  const factors = {
+    ...{ pool: pools.auth, encryptionKeys: config.encryptionKeys },
+    ...{ mails, issuer: config.mfaIssuer },
+  }
+  const secondFactors = makeSecondFactors(factors)
+  const codes = { sessions, secondFactors }
   const invited = makeInvitations({
     pool: pools.auth,
     mails,
     ttlMs: config.invitationMs,
   })
   const operatorTokens = pools.operator && makeOperatorTokens({ ...config.jwt, ttlMs: config.sessions.accessTokenMs })
-  const cursorKeys = deriveKeys(
-    config.encryptionKeys.map(({ key }) => key),
-    'bulkhead cursors',
-  )
+  const keysFor = (purpose: string) =>
+    deriveKeys(
+      config.encryptionKeys.map(({ key }) => key),
+      purpose,
+    )
+  const cursorKeys = keysFor('bulkhead cursors')
+  const idempotency = makeIdempotency(keysFor('bulkhead idempotency keys'))
 
   // How every request is met, and how every one is answered
   await app.register(observability)
@@ -179,15 +188,18 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
             ...{ maxAgeMs: config.sessions.refreshIdleMs, origins: config.corsOrigins },
           })
 
-          anybody.register(signIn, { sessions, recovery, secondFactors, attempts, devices })
+          const { registration: mode } = config
+          anybody.register(registration, { mode, sessions, recovery, attempts, devices })
+          anybody.register(signIn, { ...codes, attempts, devices })
           anybody.register(tokens, { sessions })
           anybody.register(recoveryRoutes, { sessions, recovery, devices })
 
           anybody.register(async (person) => {
             person.register(auth)
             person.register(profile, { sessions })
-            person.register(own, { sessions, own: ownRows, attempts })
-            person.register(ownEmail, { sessions, recovery, own: ownRows, attempts })
+            person.register(account, { sessions, own: ownRows, attempts })
+            person.register(own, { sessions, own: ownRows })
+            person.register(ownEmail, { ...codes, recovery, own: ownRows, attempts })
             person.register(mfa, { sessions, own: ownRows, secondFactors, attempts })
             person.register(erasure, { sessions, own: ownRows, secondFactors, attempts })
           })
@@ -195,13 +207,13 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         { prefix: '/auth' },
       )
 
-      api.register(acceptInvitation, { prefix: '/invitations', sessions, invitations: invited, attempts })
+      api.register(acceptInvitation, { prefix: '/invitations', ...codes, invitations: invited, attempts })
 
       api.register(async (tenant) => {
         tenant.register(auth, { apiKeys: keysInUse, verifyAccess: operatorTokens?.verifyAccess })
         tenant.register(pagination, { keys: cursorKeys })
         tenant.register(tenantRoutes, {
-          ...{ pool: pools.api, authPool: pools.auth, apiKeys: keysInUse },
+          ...{ pool: pools.api, authPool: pools.auth, apiKeys: keysInUse, idempotency },
           baseDomain: config.baseDomain,
         })
 
@@ -213,7 +225,10 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         tenant.register(documents, { prefix: '/documents' })
         tenant.register(actors, { prefix: '/actors' })
         tenant.register(ownTenant, { prefix: '/tenant' })
-        tenant.register(users, { prefix: '/users', invitations: invited })
+        tenant.register(users, {
+          ...{ prefix: '/users', invitations: invited },
+          makesPeople: config.registration === 'open',
+        })
         tenant.register(invitations, { prefix: '/invitations', invitations: invited })
         tenant.register(roles, { prefix: '/roles' })
         tenant.register(apiKeys, { prefix: '/api-keys' })
@@ -226,21 +241,35 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
       const { operator: pool } = pools
       if (pool && operatorTokens) {
-        const { encryptionKeys, mailedTokens, operatorSessions } = config
-        const operators = makeOperatorSessions({ pool, encryptionKeys, ...operatorSessions })
-        api.register(operatorSignIn, { prefix: '/operators', sessions: operators, tokens: operatorTokens })
+        const { encryptionKeys, mailedTokens, operatorSessions, failures } = config
+        const tokens = operatorTokens
+        const known = makeDevices(encryptionKeys, '/api/v1/operators')
+        const own = {
+          sessions: makeOperatorSessions({ pool, encryptionKeys, ...operatorSessions }),
+          own: makeOperatorOwn({ pool, mails }),
+          secondFactors: makeSecondFactors({ ...factors, holder: 'operator' }),
+          attempts: makeAttempts({ pool: pools.auth, devices: known, ...failures }),
+          audience: operators,
+        }
+        api.register(operatorSignIn, { prefix: '/operators', ...own, devices: known, tokens })
 
         api.register(async (operator) => {
-          operator.register(operatorRoutes, { pool, tokens: operatorTokens })
-          operator.register(pagination, { keys: cursorKeys })
+          operator.register(operatorAuth, { tokens })
+          operator.register(account, { prefix: '/operators', ...own })
+          operator.register(mfa, { prefix: '/operators', ...own })
 
-          operator.register(operatorAccounts, { prefix: '/operators' })
-          operator.register(statistics, { prefix: '/operators' })
-          const ownersNotice = makeOwnersNotice({ pool: pools.auth, mails })
-          operator.register(operatorAccess, { prefix: '/operators', tokens: operatorTokens, ownersNotice })
-          const newOwner = makeNewOwner({ mails, ...mailedTokens })
-          operator.register(tenants, { prefix: '/tenants', newOwner })
-          operator.register(tenantDeletion, { prefix: '/tenants', graceMs: config.tenantGraceMs })
+          operator.register(async (inTransaction) => {
+            inTransaction.register(operatorRoutes, { pool, idempotency })
+            inTransaction.register(pagination, { keys: cursorKeys })
+
+            inTransaction.register(operatorAccounts, { prefix: '/operators' })
+            inTransaction.register(statistics, { prefix: '/operators' })
+            const ownersNotice = makeOwnersNotice({ pool: pools.auth, mails })
+            inTransaction.register(operatorAccess, { prefix: '/operators', tokens, ownersNotice })
+            const newOwner = makeNewOwner({ mails, ...mailedTokens })
+            inTransaction.register(tenants, { prefix: '/tenants', newOwner })
+            inTransaction.register(tenantDeletion, { prefix: '/tenants', graceMs: config.tenantGraceMs })
+          })
         })
       }
     },

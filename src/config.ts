@@ -106,6 +106,8 @@ const server = (read: Reader) => {
       perAccount: read('FAILURES_PER_ACCOUNT', integer(1, 1_000_000), '10'),
       perAddress: read('FAILURES_PER_ADDRESS', integer(1, 1_000_000), '30'),
     },
+    // whoever tries it out reads no mail; out there an address may be somebody else's
+    registration: read('REGISTRATION', oneOf('open', 'verified', 'closed'), common.production ? 'verified' : 'open'),
     mfaIssuer: read('MFA_ISSUER', text, 'Bulkhead'),
     sessions: {
       accessTokenMs: read('ACCESS_TOKEN_TTL', duration, '10m'),

@@ -47,6 +47,7 @@ test('what is not said has the defaults of the contract', () => {
     environment: 'development',
     requireHttps: false,
     docsEnabled: true,
+    registration: 'open',
     corsOrigins: [],
     trustProxy: [],
     limits: {
@@ -71,7 +72,7 @@ test('production asks for https and keeps its documentation to itself, unless to
     'server',
   )
 
-  expect(plain).toMatchObject({ production: true, requireHttps: true, docsEnabled: false })
+  expect(plain).toMatchObject({ production: true, requireHttps: true, docsEnabled: false, registration: 'verified' })
   expect(told).toMatchObject({ requireHttps: false, docsEnabled: true })
 })
 
@@ -196,6 +197,7 @@ describe('what is wrong', () => {
     ['PORT', '80a'],
     ['PORT', '1e3'],
     ['NODE_ENV', 'prod'],
+    ['REGISTRATION', 'invited'],
     ['LOG_LEVEL', 'verbose'],
     ['DOCS_ENABLED', 'yes'],
     ['DOCS_ENABLED', 'constructor'],

@@ -185,7 +185,8 @@ export const signIn = async (
   { role, userId, tenantId }: Pick<Person, 'role' | 'userId' | 'tenantId'>,
 ): Promise<Person> => {
   const { encryptionKeys, sessions: life } = config
-  const sessions = makeSessions({ pool: pools.auth, encryptionKeys, idleMs: life.maxMs, maxMs: life.maxMs })
+  const lifetimes = { idleMs: life.maxMs, maxMs: life.maxMs }
+  const sessions = makeSessions({ pool: pools.auth, encryptionKeys, ...lifetimes, verifiedOnly: false })
   const origin = { id: 'stage', ip: '127.0.0.1', headers: {} } as Parameters<typeof sessions.start>[2]
   const { session_id: sessionId, ...rest } = await sessions.start(userId, { tenantId, tenantSlug: undefined }, origin)
   return { role, userId, tenantId, sessionId, secret: rest.secret, refreshToken: rest.refreshToken }

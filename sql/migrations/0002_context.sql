@@ -45,8 +45,9 @@ grant execute on function app.make_context_key(boolean) to app_owner;
 
 select app.make_context_key(false);
 
--- UUID version 7 (RFC 9562, 5.7): 48 bits of milliseconds, the rest random, or PostgreSQL's own from 18 on, which takes a
--- tenth of the time. One body for all versions: a dump may be restored into another.
+-- UUID version 7 (RFC 9562, 5.7): 48 bits of milliseconds, 12 of a fraction of one (6.2, method 3), the rest random, so that
+-- the order of ids is that of their making. PostgreSQL's own from 18 on, which is the same in a tenth of the time. One body for
+-- all versions: a dump may be restored into another.
 create function app.uuidv7() returns uuid
   language plpgsql volatile parallel safe
   set search_path = pg_catalog, pg_temp
@@ -55,12 +56,14 @@ begin
   if current_setting('server_version_num')::int >= 180000 then
     return pg_catalog.uuidv7();
   end if;
-  return encode(
-    set_bit(set_bit(
+  declare
+    v_us constant int8 := extract(epoch from clock_timestamp()) * 1000000;
+  begin
+    return encode(
       overlay(uuid_send(gen_random_uuid())
-        placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::int8) from 3)
-        from 1 for 6),
-      52, 1), 53, 1), 'hex')::uuid;
+        placing substring(int8send(v_us / 1000) from 3) || int2send((28672 + v_us % 1000 * 4096 / 1000)::int2)
+        from 1 for 8), 'hex')::uuid;
+  end;
 end $$;
 grant execute on function app.uuidv7() to app_owner, app_audit, app_api, app_worker;
 

@@ -28,10 +28,33 @@ begin
 end $$;
 comment on function app.register is 'A new person with a new tenant of their own. Raises 23505 on users_email_key or tenants_slug_key.';
 
-create function app.find_credential(p_email text, out user_id uuid, out password_hash text)
-  language sql stable security definer
+-- For other functions to call: who has an address, or all nulls. The look goes to the first address from this one on, so it
+-- reads a row whether somebody has it or not.
+create function app.find_holder(p_email text) returns app.users
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
-  as $$ select u.id, u.password_hash from app.users u where u.email = p_email and u.status = 'active' $$;
+  as $$
+declare
+  v_nearest app.users;
+begin
+  select u.* into v_nearest from app.users u where u.email >= p_email order by u.email limit 1;
+  return case when v_nearest.email = p_email then v_nearest end;
+end $$;
+
+-- With p_verified there is no password for who has not shown that they read what is sent to the address: whoever chose it may
+-- be somebody else.
+create function app.find_credential(p_email text, p_verified boolean default false, out user_id uuid, out password_hash text)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+declare
+  v_holder app.users := app.find_holder(p_email);
+begin
+  if v_holder.status = 'active' then
+    find_credential.user_id := v_holder.id;
+    find_credential.password_hash := case when v_holder.email_verified_at is not null or not p_verified then v_holder.password_hash end;
+  end if;
+end $$;
 
 -- The answer of login and refresh: who, where, as what. Tenant fields are null outside a tenant.
 create type app.signed_in as (
@@ -51,7 +74,8 @@ create function app.describe_session(p_session_id uuid) returns app.signed_in
      where s.id = p_session_id
   $$;
 
--- Signs a person in, whose password was verified. Without a tenant named, the only membership is chosen; among several, none.
+-- Signs a person in, whose password was verified. Without a tenant named, the only membership is chosen, unless its tenant is
+-- suspended; among several, none.
 -- Who has a second factor shows a code of it (0026): its time step, or the hash of a recovery code.
 -- Raises BH001 for a deactivated person, BH002 when the named tenant is not theirs, BH003 when it is suspended, BH026 without
 -- a code, BH027 for one that is not good.
@@ -89,7 +113,9 @@ begin
       raise exception 'the tenant is suspended' using errcode = 'BH003';
     end if;
   end if;
-  v_tenant_id := case when array_length(v_tenants, 1) = 1 then v_tenants[1] end;
+  -- into one that is suspended nobody is signed in, but to the service: to leave it, or to erase themselves
+  v_tenant_id := (select t.tenant_id from app.tenants t
+                   where array_length(v_tenants, 1) = 1 and t.tenant_id = v_tenants[1] and t.status = 'active');
 
   insert into app.sessions
          (id, user_id, selected_tenant_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent, mfa_at)
@@ -165,16 +191,22 @@ create function app.find_profile(
   $$;
 
 -- Answers the changed row count: 0 when the session has ended, or p_version is not the current one.
-create function app.update_profile(p_secret bytea, p_name text, p_version int) returns int
+create function app.update_profile(
+  p_secret bytea, p_name text, p_version int, p_request_id text, p_address inet, p_user_agent text
+) returns int
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
 declare
+  v_me      record;
   v_changed int;
 begin
-  update app.users u set name = p_name
-   where u.id = (select f.user_id from app.find_profile(p_secret) f) and (p_version is null or u.version = p_version);
+  select * into v_me from app.find_profile(p_secret);
+  update app.users u set name = p_name where u.id = v_me.user_id and (p_version is null or u.version = p_version);
   get diagnostics v_changed = row_count;
+  if v_changed > 0 then
+    perform app.log_security('profile_changed', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent, null);
+  end if;
   return v_changed;
 end $$;
 
@@ -204,12 +236,12 @@ end $$;
 
 grant execute on function
   app.register(text, text, text, text, text, boolean, text, inet, text),
-  app.find_credential(text),
+  app.find_credential(text, boolean),
   app.start_session(uuid, uuid, text, bytea, bytea, text, interval, interval, text, inet, text, bigint, bytea),
   app.find_session_seed(uuid),
   app.rotate_refresh(uuid, int, interval, interval, text, inet, text),
   app.find_profile(bytea),
-  app.update_profile(bytea, text, int),
+  app.update_profile(bytea, text, int, text, inet, text),
   app.end_session(uuid, boolean, text, inet, text)
 to app_auth;
 grant usage on type app.signed_in to app_auth;

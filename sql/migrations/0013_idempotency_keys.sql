@@ -15,7 +15,7 @@ create table app.idempotency_keys (
   constraint idempotency_keys_key_key unique (tenant_id, caller_id, key)
 );
 comment on table app.idempotency_keys is 'One row: the answer to one POST, kept so that asking again repeats the answer and not the work.';
-comment on column app.idempotency_keys.fingerprint is 'SHA-256 of method, path and body: the same key for another request is refused.';
+comment on column app.idempotency_keys.fingerprint is 'HMAC-SHA256 of method, path and body, under a key that is not in the database: the same key for another request is refused.';
 
 alter table app.idempotency_keys enable row level security;
 alter table app.idempotency_keys force row level security;

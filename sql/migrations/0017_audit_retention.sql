@@ -12,7 +12,10 @@ alter table app.tenants
 comment on column app.tenants.audit_retention_days is 'How long the audit log is kept, counted from the end of the month of an entry. Null: for ever.';
 comment on column app.tenants.legal_hold_since is 'While it is not null, nothing of this tenant''s audit log is dropped or erased.';
 
+comment on column app.tenants.legal_hold_reason is 'Whoever runs the service says it, and reads it; it may speak of others. The tenant''s own log does not show it, the security log does.';
+
 grant update (audit_retention_days, legal_hold_since, legal_hold_reason) on app.tenants to app_gate;
+select app.audit_table('app.tenants', 'legal_hold_reason');
 
 set local role app_gate;
 

@@ -9,6 +9,7 @@ create table app.mails (
   id          uuid        primary key,
   kind        text        not null check (kind ~ '^[a-z_]{1,50}$'),
   user_id     uuid        references app.users (id) on delete cascade,
+  operator_id uuid        check (operator_id is null or user_id is null),
   key_id      text        not null,
   sealed      bytea       not null default '' check (length(sealed) <= 8192),
   state       text        not null default 'waiting' check (state in ('waiting', 'sent', 'dead', 'void')),
@@ -16,18 +17,21 @@ create table app.mails (
   due_at      timestamptz not null default now(),
   expires_at  timestamptz not null default now() + interval '2 days',
   failure     text        check (char_length(failure) <= 80),
+  request_id  text,
   created_at  timestamptz not null default now(),
   settled_at  timestamptz,
   constraint mails_settled check ((state = 'waiting') = (settled_at is null))
 );
 comment on table app.mails is 'One row: one mail to one person, until a while after it was sent.';
 comment on column app.mails.id is 'Made by whoever sealed it, and sealed with it; the Message-ID is made from it.';
-comment on column app.mails.user_id is 'Whom it is about. Null: somebody who is nobody here yet.';
+comment on column app.mails.user_id is 'Whom it is about. Null: an operator, or somebody who is nobody here yet.';
+comment on column app.mails.operator_id is 'Of app.operators (0027), when it is about one.';
 comment on column app.mails.key_id is 'The entry of ENCRYPTION_KEYS under which it is sealed.';
 comment on column app.mails.sealed is 'Empty once it was sent, or will not be.';
 comment on column app.mails.state is 'void: one for nobody, which is written so that writing takes as long as for somebody.';
 comment on column app.mails.due_at is 'When it is tried (again). While it is being sent: when whoever does so is given up.';
 comment on column app.mails.expires_at is 'Afterwards it is not worth sending.';
+comment on column app.mails.request_id is 'Of what is told to tenants only when it was sent.';
 comment on column app.mails.failure is 'Why the last attempt failed, as a code; what servers say may quote addresses.';
 
 create table app.person_tokens (
@@ -51,7 +55,7 @@ alter table app.person_tokens enable row level security;
 alter table app.person_tokens force row level security;
 create policy gate on app.mails to app_gate using (true) with check (true);
 create policy gate on app.person_tokens to app_gate using (true) with check (true);
-grant select, insert, delete, update (sealed, state, attempts, due_at, failure, settled_at) on app.mails to app_gate;
+grant select, insert, delete, update (sealed, state, attempts, due_at, failure, request_id, settled_at) on app.mails to app_gate;
 grant select, insert, delete, update (token_hash, email, created_at, expires_at, used_at) on app.person_tokens to app_gate;
 
 create index mails_due on app.mails (due_at) where state = 'waiting';
@@ -96,7 +100,8 @@ create function app.notify_holder(p_email text, p_mail app.sealed_mail, p_apart 
   set search_path = pg_catalog, pg_temp
   as $$
 declare
-  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+  v_holder  app.users := app.find_holder(p_email);
+  v_user_id uuid      := case when v_holder.status = 'active' then v_holder.id end;
 begin
   perform app.write_mail(v_user_id, p_mail, interval '2 days', v_user_id is not null and not exists (
     select from app.mails m where m.user_id = v_user_id and m.kind = p_mail.kind and m.state <> 'void' and m.created_at > now() - p_apart));
@@ -131,6 +136,8 @@ end $$;
 
 -- Tokens that were mailed ---------------------------------------------------------------------------------------------
 
+-- That somebody asks, tenants are told when the mail was sent (app.settle_mail): to write it here would take longer for a
+-- person in tenants than for nobody.
 create function app.ask_password_reset(
   p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text
 ) returns void
@@ -138,10 +145,12 @@ create function app.ask_password_reset(
   set search_path = pg_catalog, pg_temp
   as $$
 declare
-  v_user_id uuid := (select u.id from app.users u where u.email = p_email and u.status = 'active');
+  v_holder  app.users := app.find_holder(p_email);
+  v_user_id uuid      := case when v_holder.status = 'active' then v_holder.id end;
 begin
   perform app.mail_token(v_user_id, 'password_reset', p_email, p_token_hash, p_lifetime, p_mail);
-  perform app.log_security('password_forgotten', v_user_id, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
+  update app.mails m set request_id = p_request_id where m.id = p_mail.id;
+  perform app.note_security('password_forgotten', v_user_id, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
 end $$;
 
 -- Whose password a token resets, and what the new one must not be made of. Nothing for a token that is not good.
@@ -198,12 +207,12 @@ begin
   return true;
 end $$;
 
--- For somebody who was registered in the same statement. Nothing is mailed but to the address that somebody has, and only
--- as long as it is not verified.
-create function app.begin_email_verification(
-  p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text
+-- For the two functions below. Nothing is mailed but to the address that somebody has, and only as long as it is not verified.
+create function app.mail_verification(
+  p_user_id uuid, p_session_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail,
+  p_request_id text, p_address inet, p_user_agent text
 ) returns void
-  language plpgsql volatile security definer
+  language plpgsql volatile
   set search_path = pg_catalog, pg_temp
   as $$
 begin
@@ -211,24 +220,35 @@ begin
     return;
   end if;
   perform app.mail_token(p_user_id, 'email_verification', p_email, p_token_hash, p_lifetime, p_mail);
-  perform app.log_security('email_verification_asked', p_user_id, null, null, p_request_id, p_address, p_user_agent, null);
+  perform app.log_security('email_verification_asked', p_user_id, null, p_session_id, p_request_id, p_address, p_user_agent, null);
 end $$;
 
--- The same for the person of a session, whose address p_email is unless it has changed this moment. Raises BH001.
+-- For somebody who was registered in the same statement.
+create function app.begin_email_verification(
+  p_user_id uuid, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text
+) returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+    select app.mail_verification(p_user_id, null, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+  $$;
+
+-- For the person of a session, whose address p_email is unless it has changed this moment. Raises BH001.
 create function app.ask_email_verification(
   p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text
 ) returns void
   language sql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
-    select app.begin_email_verification((app.person_of(p_secret)).user_id, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+    select app.mail_verification(me.user_id, me.session_id, p_email, p_token_hash, p_lifetime, p_mail, p_request_id, p_address, p_user_agent)
+      from app.person_of(p_secret) me
   $$;
 
 -- Mails a token to the address that is to be, and word of it to the one that is. Whether somebody has that address is not
--- asked before the token comes back, so nothing tells. Raises BH001.
+-- asked before the token comes back, so nothing tells. Raises BH001, and BH026, BH027 as app.take_code (0026).
 create function app.ask_email_change(
   p_secret bytea, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_notice app.sealed_mail,
-  p_request_id text, p_address inet, p_user_agent text
+  p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text
 ) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -237,6 +257,7 @@ declare
   v_me record;
 begin
   select * into v_me from app.person_of(p_secret);
+  perform app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
   perform app.mail_token(v_me.user_id, 'email_change', p_email, p_token_hash, p_lifetime, p_mail);
   perform app.write_mail(v_me.user_id, p_notice, interval '2 days',
                          exists (select from app.mails m where m.id = p_mail.id and m.state = 'waiting'));
@@ -284,7 +305,7 @@ grant execute on function
   app.reset_password(bytea, text, text, inet, text),
   app.begin_email_verification(uuid, text, bytea, interval, app.sealed_mail, text, inet, text),
   app.ask_email_verification(bytea, text, bytea, interval, app.sealed_mail, text, inet, text),
-  app.ask_email_change(bytea, text, bytea, interval, app.sealed_mail, app.sealed_mail, text, inet, text),
+  app.ask_email_change(bytea, text, bytea, interval, app.sealed_mail, app.sealed_mail, bigint, bytea, text, inet, text),
   app.verify_email(bytea, text, inet, text)
 to app_auth;
 
@@ -313,24 +334,34 @@ begin
 end $$;
 
 -- What became of an attempt: sent; else tried again after p_again, or, without one, never. Whether it was still the current
--- attempt: one that was away for longer than its lease changes nothing.
+-- attempt: one that was away for longer than its lease changes nothing. That a mail for a new password went out stands in the
+-- audit log of each tenant of its person, by nobody: whoever asked for it was not signed in.
 create function app.settle_mail(p_id uuid, p_attempt int, p_sent boolean, p_again interval, p_failure text) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
+declare
+  v_mail       app.mails;
+  v_is_current boolean;
 begin
   if p_again is not null and not p_sent then
     update app.mails m set due_at = now() + p_again, failure = p_failure
      where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   else
     update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = '', failure = p_failure, settled_at = now()
-     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
+     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting'
+    returning * into v_mail;
   end if;
-  return found;
+  v_is_current := found;
+  if v_mail.state = 'sent' and v_mail.kind = 'password_reset' then
+    perform app.audit_event(m.tenant_id, m.user_id, 'system', null, v_mail.request_id, null, 'password_forgotten')
+       from app.memberships m where m.user_id = v_mail.user_id and m.status = 'active' order by m.tenant_id;
+  end if;
+  return v_is_current;
 end $$;
 
 -- What was sent goes after a week, what could not be sent, or nobody has tried to send, after a month, what was for nobody
--- after a day; tokens a day after they have expired. Answers how many rows went.
+-- after a day; tokens a day after they have expired, and registrations (0034). Answers how many rows went.
 create function app.forget_mails(p_limit int) returns int
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -338,6 +369,7 @@ create function app.forget_mails(p_limit int) returns int
 declare
   v_mails  int;
   v_tokens int;
+  v_wanted int;
 begin
   delete from app.mails where id in (
     select m.id from app.mails m
@@ -349,7 +381,10 @@ begin
   delete from app.person_tokens where token_hash in (
     select k.token_hash from app.person_tokens k where k.expires_at < now() - interval '1 day' limit p_limit for update skip locked);
   get diagnostics v_tokens = row_count;
-  return v_mails + v_tokens;
+  delete from app.registrations where token_hash in (
+    select r.token_hash from app.registrations r where r.expires_at < now() - interval '1 day' limit p_limit for update skip locked);
+  get diagnostics v_wanted = row_count;
+  return v_mails + v_tokens + v_wanted;
 end $$;
 
 grant execute on function

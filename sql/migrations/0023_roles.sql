@@ -153,7 +153,20 @@ begin
   end if;
   return null;
 end $$;
-grant execute on function app.lock_owners(), app.keep_an_owner() to app_owner;
+
+-- All roles of a tenant are one answer, so there are few; of two that are added at once, the second sees the first.
+create function app.keep_roles_few() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+begin
+  perform from app.tenants t where t.tenant_id = new.tenant_id for no key update;
+  if (select count(*) from app.roles r where r.tenant_id = new.tenant_id) >= 100 then
+    raise exception 'a tenant has 100 roles of its own' using errcode = '23514', constraint = 'roles_few';
+  end if;
+  return new;
+end $$;
+grant execute on function app.lock_owners(), app.keep_an_owner(), app.keep_roles_few() to app_owner;
 
 set local role app_owner;
 
@@ -161,6 +174,8 @@ create trigger lock_owners before update or delete on app.memberships for each r
 create trigger keep_an_owner after update or delete on app.memberships for each row when (old.role = 'owner') execute function app.keep_an_owner();
 alter table app.memberships enable always trigger lock_owners;
 alter table app.memberships enable always trigger keep_an_owner;
+create trigger keep_few before insert on app.roles for each row execute function app.keep_roles_few();
+alter table app.roles enable always trigger keep_few;
 -- the update is for locking
 grant update (updated_at) on app.tenants to app_gate;
 

@@ -47,6 +47,10 @@ alter policy remove on app.memberships
   using (((select app.can('users:write')) or status = 'invited' and (select app.can('users:invite')))
          and role = any ((select app.grantable_roles())::text[]));
 
+-- and what nobody took up goes, a month after it has ended (src/jobs/invitations.ts)
+create policy expire on app.memberships for delete to app_worker using (status = 'invited' and expires_at <= now() - interval '30 days');
+grant delete on app.memberships to app_worker;
+
 -- an invitation's address and name are kept under a key of its own, since there may be no person: a membership's id names it
 select app.audit_table('app.memberships', 'token_hash', 'personal', 'id', 'email', 'name');
 
@@ -286,9 +290,12 @@ end $$;
 
 -- Takes an invitation up: for the person p_user_id, who has the address and proved to be them; or, without one, for a new one,
 -- made with a name and a password. Who is there keeps their password, unless a tenant chose it and nobody has used it yet.
--- Nothing for a token that is not good (any more). Raises 23505 for who is a member, or has come to be somebody meanwhile.
+-- Who is not signed in (p_signed_in) shows a code of their second factor, too, if they have one (0026).
+-- Nothing for a token that is not good (any more). Raises 23505 for who is a member, or has come to be somebody meanwhile,
+-- BH026 without a code, BH027 for one that is not good.
 create function app.accept_invitation(
-  p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_request_id text, p_address inet, p_user_agent text,
+  p_token_hash bytea, p_user_id uuid, p_name text, p_password_hash text, p_signed_in boolean, p_step bigint, p_code_hash bytea,
+  p_request_id text, p_address inet, p_user_agent text,
   out id uuid, out role text, out tenant_id uuid, out tenant_slug text, out tenant_name text, out user_id uuid, out email text, out name text
 )
   language plpgsql volatile security definer
@@ -308,6 +315,9 @@ begin
     returning app.users.id into v_user_id;
     perform app.log_security('registered', v_user_id, v_invitation.tenant_id, null, p_request_id, p_address, p_user_agent, null);
   else
+    if not p_signed_in then
+      perform app.take_code(p_user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
+    end if;
     update app.users u
        set email_verified_at = coalesce(u.email_verified_at, now()),
            password_hash = coalesce(p_password_hash, u.password_hash),
@@ -331,7 +341,7 @@ end $$;
 
 grant execute on function
   app.find_invitation(bytea),
-  app.accept_invitation(bytea, uuid, text, text, text, inet, text)
+  app.accept_invitation(bytea, uuid, text, text, boolean, bigint, bytea, text, inet, text)
 to app_auth;
 
 -- For app.start_session: who was made by a tenant takes up its invitation by signing in, under the same conditions as with

@@ -71,6 +71,9 @@ grant select, insert, delete, update (counter, refreshed_at, idle_expires_at, re
 grant select, insert, delete on app.operator_answers to app_gate;
 grant update (slug, name, status, deletion_marked_at, erase_after, erasure_began_at) on app.tenants to app_gate;
 
+alter table app.second_factors add foreign key (operator_id) references app.operators (id);
+create index second_factors_operator on app.second_factors (operator_id) where operator_id is not null;
+create index mails_operator on app.mails (operator_id, kind, created_at) where operator_id is not null;
 create index operator_sessions_operator on app.operator_sessions (operator_id);
 create index operator_sessions_expiry on app.operator_sessions (expires_at);
 create index operator_answers_expiry on app.operator_answers (expires_at);
@@ -98,15 +101,59 @@ create function app.find_operator_credential(p_email text, out operator_id uuid,
   set search_path = pg_catalog, pg_temp
   as $$ select o.id, o.password_hash from app.operators o where o.email = p_email and o.status = 'active' $$;
 
+-- Refusals alone, as app.log_refusal.
 create function app.log_operator_refusal(
-  p_operator_id uuid, p_email text, p_request_id text, p_address inet, p_user_agent text
+  p_event text, p_operator_id uuid, p_detail jsonb, p_request_id text, p_address inet, p_user_agent text
 ) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+begin
+  if p_event !~ '_(failed|refused)$' then
+    raise exception '% is no refusal', p_event using errcode = 'insufficient_privilege';
+  end if;
+  perform app.log_operator(p_event, p_operator_id, null, null, p_request_id, p_address, p_user_agent, p_detail);
+end $$;
+
+-- As app.notify_person: tells an operator what has happened, if it did, once in p_apart.
+create function app.notify_operator(p_operator_id uuid, p_mail app.sealed_mail, p_goes boolean, p_apart interval default '0') returns void
   language sql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
-    select app.log_operator('operator_login_failed', p_operator_id, null, null, p_request_id, p_address, p_user_agent,
-                            jsonb_build_object('email', p_email))
+    insert into app.mails (id, kind, operator_id, key_id, sealed)
+    select p_mail.id, p_mail.kind, p_operator_id, p_mail.key_id, p_mail.sealed
+     where p_goes and not exists (select from app.mails m where m.operator_id = p_operator_id and m.kind = p_mail.kind and m.created_at > now() - p_apart)
   $$;
+grant execute on function app.notify_operator(uuid, app.sealed_mail, boolean, interval) to app_auth;
+
+-- Whose session a secret opens. Raises BH001 when it has ended.
+create function app.operator_of(p_secret bytea, out session_id uuid, out operator_id uuid, out email text, out name text)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+#variable_conflict use_column
+begin
+  select s.id, o.id, o.email, o.name into session_id, operator_id, email, name
+    from app.operator_sessions s join app.operators o on o.id = s.operator_id
+   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
+  if not found then
+    raise exception 'no such session' using errcode = 'BH001';
+  end if;
+end $$;
+
+-- As app.end_other_sessions.
+create function app.end_other_operator_sessions(p_operator_id uuid, p_session_id uuid) returns int
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+declare
+  v_ended int;
+begin
+  update app.operator_sessions s set revoked_at = clock_timestamp()
+   where s.operator_id = p_operator_id and s.id <> p_session_id and s.revoked_at is null;
+  get diagnostics v_ended = row_count;
+  return v_ended;
+end $$;
 
 create type app.operator_signed_in as (
   session_id uuid, counter int, operator_id uuid, email text, name text, created_at timestamptz
@@ -122,10 +169,13 @@ create function app.describe_operator_session(p_session_id uuid) returns app.ope
      where s.id = p_session_id
   $$;
 
--- Of an operator whose password was verified. Raises BH001 for one who was deactivated meanwhile.
+-- Of an operator whose password was verified, and who shows a code if they have a second factor (0026): its time step, or the
+-- hash of a recovery code, of which p_notice tells them. Raises BH001 for one who was deactivated meanwhile, BH026 without a
+-- code, BH027 for one that is not good.
 create function app.start_operator_session(
   p_operator_id uuid, p_secret_hash bytea, p_seed bytea, p_key_id text, p_idle interval, p_max interval,
-  p_request_id text, p_address inet, p_user_agent text
+  p_request_id text, p_address inet, p_user_agent text,
+  p_step bigint default null, p_code_hash bytea default null, p_notice app.sealed_mail default null
 ) returns app.operator_signed_in
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -137,6 +187,8 @@ begin
   if not found then
     raise exception 'no such operator' using errcode = 'BH001';
   end if;
+  perform app.take_code(p_operator_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
+  perform app.notify_operator(p_operator_id, p_notice, p_code_hash is not null and (p_notice).id is not null);
   insert into app.operator_sessions (id, operator_id, secret_hash, seed, key_id, idle_expires_at, expires_at, address, user_agent)
   values (v_session_id, p_operator_id, p_secret_hash, p_seed, p_key_id, now() + least(p_idle, p_max), now() + p_max,
           p_address, left(p_user_agent, 500));
@@ -226,12 +278,7 @@ begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has been entered already' using errcode = 'BH006';
   end if;
-  select s.id, o.id into session_id, operator_id
-    from app.operator_sessions s join app.operators o on o.id = s.operator_id
-   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
-  if not found then
-    raise exception 'no such session' using errcode = 'BH001';
-  end if;
+  select o.session_id, o.operator_id into session_id, operator_id from app.operator_of(p_secret) o;
   perform app.seal(null, 'operator', operator_id, 'operator', session_id, p_request_id, p_address);
 end $$;
 comment on function app.enter_operator is 'Opens a transaction for an operator''s request, in no tenant. Raises BH001 and BH006.';
@@ -357,11 +404,14 @@ exception when unique_violation then
   raise exception 'there is an operator with this address already' using errcode = '22023';
 end $$;
 
-create function app.all_operators() returns table (id uuid, email text, name text, status text, created_at timestamptz, last_seen_at timestamptz)
+create function app.all_operators() returns table (
+  id uuid, email text, name text, status text, second_factor boolean, created_at timestamptz, last_seen_at timestamptz
+)
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
   as $$
-    select o.id, o.email, o.name, o.status, o.created_at, max(s.refreshed_at)
+    select o.id, o.email, o.name, o.status,
+           exists (select from app.second_factors f where f.operator_id = o.id and f.confirmed_at is not null), o.created_at, max(s.refreshed_at)
       from app.operators o left join app.operator_sessions s on s.operator_id = o.id
      group by o.id order by o.created_at, o.id
   $$;
@@ -522,8 +572,8 @@ end $$;
 grant usage on type app.sealed_mail to app_operator;
 grant execute on function
   app.find_operator_credential(text),
-  app.log_operator_refusal(uuid, text, text, inet, text),
-  app.start_operator_session(uuid, bytea, bytea, text, interval, interval, text, inet, text),
+  app.log_operator_refusal(text, uuid, jsonb, text, inet, text),
+  app.start_operator_session(uuid, bytea, bytea, text, interval, interval, text, inet, text, bigint, bytea, app.sealed_mail),
   app.find_operator_session_seed(uuid),
   app.rotate_operator_refresh(uuid, int, interval, interval, text, inet, text),
   app.end_operator_session(bytea, boolean, text, inet, text),

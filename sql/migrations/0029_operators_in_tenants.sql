@@ -169,14 +169,8 @@ create function app.owners_to_tell(p_secret bytea, p_tenant_id uuid) returns tab
   set search_path = pg_catalog, pg_temp
   as $$
 declare
-  v_operator text;
+  v_operator text := (app.operator_of(p_secret)).name;
 begin
-  select o.name into v_operator
-    from app.operator_sessions s join app.operators o on o.id = s.operator_id
-   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
-  if not found then
-    raise exception 'no such session' using errcode = 'BH001';
-  end if;
   return query
     select u.id, u.email, u.name, t.name, v_operator
       from app.tenants t
@@ -305,12 +299,7 @@ begin
   if nullif(current_setting('app.context', true), '') is not null then
     raise exception 'this transaction has entered a tenant already' using errcode = 'BH006';
   end if;
-  select s.id, o.id into session_id, v_operator_id
-    from app.operator_sessions s join app.operators o on o.id = s.operator_id
-   where s.secret_hash = sha256(p_secret) and s.revoked_at is null and least(s.idle_expires_at, s.expires_at) > now() and o.status = 'active';
-  if not found then
-    raise exception 'no such session' using errcode = 'BH001';
-  end if;
+  select o.session_id, o.operator_id into session_id, v_operator_id from app.operator_of(p_secret) o;
   -- who granted it is an owner still
   select g.* into found_grant from app.access_grants g
     join app.memberships m on m.tenant_id = g.tenant_id and m.user_id = g.granted_by and m.role = 'owner' and m.status = 'active'

@@ -38,9 +38,10 @@ create function app.allowed_networks() returns cidr[]
   set search_path = pg_catalog, pg_temp
   as $$
 begin
-  return (select t.allowed_networks from app.tenants t where t.tenant_id = app.tenant_id() and app.can('tenant:write'));
+  return (select t.allowed_networks from app.tenants t
+           where t.tenant_id = app.tenant_id() and (app.can('tenant:write') or app.can('audit:read')));
 end $$;
-comment on function app.allowed_networks is 'From where this tenant is entered, for those who may change it; null for others.';
+comment on function app.allowed_networks is 'From where this tenant is entered, for those who may change it or read the audit log, which says it; null for others.';
 
 create function app.has_second_factor() returns boolean
   language plpgsql stable parallel restricted security definer
@@ -77,8 +78,11 @@ create policy change on app.tenants for update to app_api
 
 grant update (allowed_networks) on app.tenants to app_gate;
 -- the networks are not every member's to read, nor is why a tenant is on hold
-revoke select on app.tenants from app_api;
+revoke select on app.tenants from app_api, app_auditor;
 grant select (id, tenant_id, slug, name, status, mfa_required, session_idle_seconds, session_max_seconds, audit_retention_days,
-              created_at, updated_at, version),
+              legal_hold_since, created_at, updated_at, version),
       update (name, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks, audit_retention_days)
   on app.tenants to app_api;
+grant select (id, tenant_id, slug, name, status, deletion_marked_at, erase_after, erasure_began_at, audit_retention_days, legal_hold_since,
+              mfa_required, session_idle_seconds, session_max_seconds, allowed_networks, created_at, updated_at, version)
+  on app.tenants to app_auditor;

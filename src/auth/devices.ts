@@ -13,7 +13,6 @@ import { deriveKeys } from '../lib/derived-keys.ts'
 
 const [NONCE, MAC] = [16, 32]
 const YEAR = 365 * 24 * 3_600
-const PATH = '/api/v1/auth'
 
 export type Devices = {
   /** What the device is called of a request whose cookie is good for this address; undefined for a device of a stranger. */
@@ -22,7 +21,8 @@ export type Devices = {
   remember(email: string, request: FastifyRequest, reply: FastifyReply): void
 }
 
-export const makeDevices = (entries: readonly EncryptionKey[]): Devices => {
+/** `path` is where they sign in: the cookie is sent nowhere else. */
+export const makeDevices = (entries: readonly EncryptionKey[], path: string): Devices => {
   const keys = deriveKeys(
     entries.map(({ key }) => key),
     'bulkhead devices',
@@ -44,7 +44,7 @@ export const makeDevices = (entries: readonly EncryptionKey[]): Devices => {
       const nonce = randomBytes(NONCE)
       const value = Buffer.concat([nonce, macOf(keys[0], nonce, email)]).toString('base64url')
       const secure = request.protocol === 'https' ? '; Secure' : ''
-      const attributes = `Path=${PATH}; Max-Age=${YEAR}; HttpOnly; SameSite=Strict${secure}`
+      const attributes = `Path=${path}; Max-Age=${YEAR}; HttpOnly; SameSite=Strict${secure}`
       reply.header('set-cookie', `${nameOf(email)}=${value}; ${attributes}`)
     },
   }

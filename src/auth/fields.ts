@@ -38,3 +38,11 @@ export const Slug = Type.String({
   description: 'The label of a host name.',
   examples: ['acme'],
 })
+
+/** Of an authenticator, or a recovery code. */
+export const Code = Type.String({
+  minLength: 1,
+  maxLength: 64,
+  description: 'Six digits of the authenticator, or a recovery code. Each counts once.',
+  examples: ['492039'],
+})

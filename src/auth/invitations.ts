@@ -7,8 +7,10 @@ import { sql } from 'kysely'
 import type pg from 'pg'
 import type { TenantDb } from '../db/door.ts'
 import { statement } from '../db/pool.ts'
+import { noNotice, notifying } from '../mail/notices.ts'
 import type { MailKeys } from '../mail/seal.ts'
 import { newMailedToken } from './mailed-tokens.ts'
+import type { ShownCode } from './second-factors.ts'
 import { originOf } from './security-log.ts'
 
 type Options = {
@@ -32,8 +34,11 @@ export type FoundInvitation = {
   is_unused: boolean | null
 }
 
-/** Who takes an invitation up: somebody who proved to be the person, or somebody new; with a password that is to be kept. */
-export type Taker = { userId: string | null; name?: string | undefined; passwordHash?: string }
+/**
+ * Who takes an invitation up: somebody who proved to be the person, by a session or by their password, or somebody new; with a
+ * password that is to be kept.
+ */
+export type Taker = { userId: string | null; signedIn?: boolean; name?: string | undefined; passwordHash?: string }
 
 export type Joined = {
   id: string
@@ -85,12 +90,16 @@ export const makeInvitations = ({ pool, mails, ttlMs }: Options) => {
 
     /**
      * Undefined when the token is not good (any more). Throws a DatabaseError, 23505, for who is a member already, or has
-     * registered meanwhile.
+     * registered meanwhile; BH026 for who is not signed in, has a second factor and showed no code, BH027 for one that is
+     * not good.
      */
-    async accept(hash: Buffer, { userId, name, passwordHash }: Taker, request: FastifyRequest) {
+    async accept(hash: Buffer, taker: Taker, shown: ShownCode | undefined, request: FastifyRequest) {
+      const { userId, signedIn = false, name, passwordHash } = taker
       const row = await ask<Joined & { id: string | null }>(
-        'select * from app.accept_invitation($1, $2, $3, $4, $5, $6, $7)',
-        ...[hash, userId, name ?? null, passwordHash ?? null, ...originOf(request)],
+        `select joined.* from app.accept_invitation($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) joined,
+                lateral ${notifying(11, '$12 is not null')}`,
+        ...[hash, userId, name ?? null, passwordHash ?? null, signedIn, shown?.step ?? null, shown?.hash ?? null],
+        ...[...originOf(request), ...(shown?.notice ?? noNotice(userId))],
       )
       return row && row.id !== null ? (row satisfies Joined) : undefined
     },

@@ -42,6 +42,25 @@ export type Credential = {
   tenant_names: string[]
 }
 
+/** What somebody who signs in has of their own, a person or an operator. */
+export type Account = {
+  /** Those that are alive, the newest first. */
+  listSessions(secret: Buffer): Promise<Omit<Session, 'tenant_id'>[]>
+  /** Whether there was such a session of the same person. */
+  endSession(secret: Buffer, sessionId: string, request: FastifyRequest): Promise<boolean>
+  findCredential(secret: Buffer): Promise<Credential>
+  /**
+   * Ends every other session of theirs, and tells them. False when the password is no more the one that the credential was
+   * found with.
+   */
+  changePassword(
+    secret: Buffer,
+    credential: Credential & { password_hash: string },
+    newHash: string,
+    request: FastifyRequest,
+  ): Promise<boolean>
+}
+
 export type Own = ReturnType<typeof makeOwn>
 
 export const makeOwn = ({ pool, mails }: { pool: pg.Pool; mails: MailKeys }) => {
@@ -49,7 +68,6 @@ export const makeOwn = ({ pool, mails }: { pool: pg.Pool; mails: MailKeys }) => 
     (await pool.query<R>(statement(text, values))).rows
 
   return {
-    /** Those that are alive, the newest first. */
     listSessions: (secret: Buffer) =>
       ask<Session>(
         `select id, current, tenant_id, host(address) as address, user_agent, created_at, refreshed_at, idle_expires_at, expires_at
@@ -57,7 +75,6 @@ export const makeOwn = ({ pool, mails }: { pool: pg.Pool; mails: MailKeys }) => 
         secret,
       ),
 
-    /** Whether there was such a session of the same person. */
     async endSession(secret: Buffer, sessionId: string, request: FastifyRequest): Promise<boolean> {
       const [row] = await ask<{ ended: boolean }>(
         'select app.end_own_session($1, $2, $3, $4, $5) as ended',
@@ -79,10 +96,6 @@ export const makeOwn = ({ pool, mails }: { pool: pg.Pool; mails: MailKeys }) => 
       return row as Credential
     },
 
-    /**
-     * Ends every other session of the person, and tells them. False when the password is no more the one that the
-     * credential was found with.
-     */
     async changePassword(
       secret: Buffer,
       { user_id: userId, email, name, password_hash: oldHash }: Credential,

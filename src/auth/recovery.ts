@@ -5,10 +5,19 @@
 import type { FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import { statement } from '../db/pool.ts'
-import { type MailValues, mailFrom, noticeTo, notifying, valuesOf } from '../mail/notices.ts'
+import { type MailValues, mailFrom, noNotice, noticeTo, notifying, valuesOf } from '../mail/notices.ts'
 import type { MailKeys } from '../mail/seal.ts'
 import { newMailedToken } from './mailed-tokens.ts'
+import type { ShownCode } from './second-factors.ts'
 import { originOf } from './security-log.ts'
+
+export type Registration = {
+  email: string
+  passwordHash: string
+  name: string
+  tenantName: string
+  tenantSlug: string
+}
 
 type Options = {
   /** Of app_auth. */
@@ -76,18 +85,28 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
       return row?.reset === true
     },
 
+    /**
+     * What somebody wants to register waits for the token that is mailed to the address. Of an address that is taken nothing
+     * is made, and whoever has it is told; neither the answer nor its time tells which.
+     */
+    async askRegistration(
+      { email, passwordHash, name, tenantName, tenantSlug }: Registration,
+      request: FastifyRequest,
+    ): Promise<void> {
+      const { token, hash } = newMailedToken()
+      const mail = mails.seal({ kind: 'registration', to: email, name, token })
+      const notice = mails.seal({ kind: 'registration_refused', to: email })
+      await ask(
+        `select app.ask_registration($1, $2, $3, $4, $5, $6, $7, ${mailFrom(8)}, ${mailFrom(12)}, $16, $17, $18)`,
+        ...[email, passwordHash, name, tenantName, tenantSlug, hash, `${emailVerificationMs} milliseconds`],
+        ...[...valuesOf(mail), ...valuesOf(notice), ...originOf(request)],
+      )
+    },
+
     /** Somebody tried to register with an address that is taken: whoever has it is told, once a day. */
     async tellOfRegistration(email: string): Promise<void> {
       const mail = mails.seal({ kind: 'registration_refused', to: email })
       await ask(`select app.notify_holder($1, ${mailFrom(2)}, '1 day')`, email, ...valuesOf(mail))
-    },
-
-    /** Somebody knew the password and no code: the person is told, once a day. */
-    async tellOfCode(userId: string, email: string): Promise<void> {
-      await ask(
-        `select app.notify_person($1, ${mailFrom(2)}, true, '1 day')`,
-        ...noticeTo(mails, { userId, email }, 'code_refused'),
-      )
     },
 
     /** Throws a DatabaseError, BH001, when the session has ended. */
@@ -98,25 +117,31 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
       )
     },
 
-    /** Mails a token to the new address and word of it to the old one. Throws a DatabaseError, BH001. */
+    /**
+     * Mails a token to the new address and word of it to the old one. Throws a DatabaseError: BH001, BH026 without a code
+     * where one is needed, BH027 for one that is not good.
+     */
     async askEmailChange(
       secret: Buffer,
-      { from, to, name }: { from: string; to: string; name: string },
+      { userId, from, to, name }: { userId: string; from: string; to: string; name: string },
+      shown: ShownCode | undefined,
       request: FastifyRequest,
     ): Promise<void> {
       const { token, hash } = newMailedToken()
       const mail = mails.seal({ kind: 'email_change', to, name, token })
       const notice = mails.seal({ kind: 'email_change_notice', to: from, name })
       await ask(
-        `select app.ask_email_change($1, $2, $3, $4, ${mailFrom(5)}, ${mailFrom(9)}, $13, $14, $15)`,
-        ...[secret, to, hash, `${emailVerificationMs} milliseconds`],
-        ...[...valuesOf(mail), ...valuesOf(notice), ...originOf(request)],
+        `select from app.ask_email_change($1, $2, $3, $4, ${mailFrom(5)}, ${mailFrom(9)}, $13, $14, $15, $16, $17) asked,
+                lateral ${notifying(18, '$19 is not null')}`,
+        ...[secret, to, hash, `${emailVerificationMs} milliseconds`, ...valuesOf(mail), ...valuesOf(notice)],
+        ...[shown?.step ?? null, shown?.hash ?? null, ...originOf(request)],
+        ...(shown?.notice ?? noNotice(userId)),
       )
     },
 
     /**
      * Whether the token was good: the address that it was mailed to is then the person's, and verified. Of a change the
-     * one before is told.
+     * one before is told; of a registration the person is made.
      */
     async verifyEmail(hash: Buffer, request: FastifyRequest): Promise<boolean> {
       const change = await ask<{ user_id: string | null; email: string; name: string }>(
@@ -132,7 +157,7 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
         return changed?.verified === true
       }
       const row = await ask<{ verified: boolean }>(
-        'select app.verify_email($1, $2, $3, $4) as verified',
+        'select app.verify_email($1, $2, $3, $4) or app.finish_registration($1, $2, $3, $4) as verified',
         ...[hash, ...originOf(request)],
       )
       return row?.verified === true

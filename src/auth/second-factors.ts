@@ -13,7 +13,7 @@ import type pg from 'pg'
 import type { EncryptionKey } from '../config.ts'
 import { statement } from '../db/pool.ts'
 import { seal, unseal } from '../lib/sealed.ts'
-import { type Addressee, type Notice, noticeTo, notifying } from '../mail/notices.ts'
+import { type Addressee, type Holder, mailFrom, type Notice, noticeTo, notifying } from '../mail/notices.ts'
 import type { MailKeys } from '../mail/seal.ts'
 import { secondFactorKeys } from './keys.ts'
 import { originOf } from './security-log.ts'
@@ -45,6 +45,8 @@ type Options = {
   mails: MailKeys
   /** What the authenticator calls us. */
   issuer: string
+  /** Whose they are. An operator's id stands where a person's would. */
+  holder?: Holder
 }
 
 const NO_STEP = 0
@@ -56,7 +58,7 @@ const SECRET_BYTES = 20
 
 export type SecondFactors = ReturnType<typeof makeSecondFactors>
 
-export const makeSecondFactors = ({ pool, encryptionKeys, mails, issuer }: Options) => {
+export const makeSecondFactors = ({ pool, encryptionKeys, mails, issuer, holder = 'person' }: Options) => {
   const keys = secondFactorKeys(encryptionKeys)
 
   const ask = async <R extends pg.QueryResultRow>(text: string, ...values: unknown[]): Promise<R> => {
@@ -99,7 +101,7 @@ export const makeSecondFactors = ({ pool, encryptionKeys, mails, issuer }: Optio
     readCode,
 
     async find(secret: Buffer): Promise<SecondFactor> {
-      return ask<SecondFactor>('select * from app.describe_second_factor($1)', secret)
+      return ask<SecondFactor>('select * from app.describe_second_factor($1, $2)', holder, secret)
     },
 
     /** A new secret, which is not asked for before it is confirmed; undefined when there is one that is. */
@@ -109,8 +111,8 @@ export const makeSecondFactors = ({ pool, encryptionKeys, mails, issuer }: Optio
     ): Promise<Enrollment | undefined> {
       const secret = new Secret({ size: SECRET_BYTES })
       const { enrolled } = await ask<{ enrolled: boolean }>(
-        'select app.enroll_second_factor($1, $2, $3, $4, $5, $6) as enrolled',
-        ...[sid, keys.newest.id, sealFor(userId, secret), ...originOf(request)],
+        'select app.enroll_second_factor($1, $2, $3, $4, $5, $6, $7) as enrolled',
+        ...[holder, sid, keys.newest.id, sealFor(userId, secret), ...originOf(request)],
       )
       if (!enrolled) return undefined
       const uri = new TOTP({ issuer, label: email, secret, period: PERIOD, digits: DIGITS }).toString()
@@ -122,7 +124,7 @@ export const makeSecondFactors = ({ pool, encryptionKeys, mails, issuer }: Optio
      * for another code; `none` when nothing waits.
      */
     async confirm(sid: Buffer, code: string, request: FastifyRequest): Promise<string[] | 'wrong' | 'none'> {
-      const found = await ask<Own>('select * from app.find_own_second_factor($1)', sid)
+      const found = await ask<Own>('select * from app.find_own_second_factor($1, $2)', holder, sid)
       const { user_id: userId, email, name, key_id: keyId, sealed } = found
       if (found.confirmed || !keyId || !sealed) return 'none'
       const secret = open(userId, keyId, sealed)
@@ -131,19 +133,28 @@ export const makeSecondFactors = ({ pool, encryptionKeys, mails, issuer }: Optio
       if (step === NO_STEP) return 'wrong'
       const codes = newRecoveryCodes()
       const { confirmed } = await ask<{ confirmed: boolean }>(
-        `select confirmed from app.confirm_second_factor($1, $2, $3, $4, $5, $6, $7) confirmed,
-                lateral ${notifying(8, 'confirmed')}`,
-        ...[sid, sealed, step, hashesOf(codes), ...originOf(request)],
+        `select confirmed from app.confirm_second_factor($1, $2, $3, $4, $5, $6, $7, $8) confirmed,
+                lateral ${notifying(9, 'confirmed', holder)}`,
+        ...[holder, sid, sealed, step, hashesOf(codes), ...originOf(request)],
         ...noticeTo(mails, { userId, email, name }, 'mfa_enabled'),
       )
       return confirmed ? codes : 'none'
     },
 
+    /** Somebody knew the password and no code: whose it is is told, once a day. */
+    async tellOfCode(userId: string, email: string): Promise<void> {
+      await ask(
+        `select app.notify_${holder}($1, ${mailFrom(2)}, true, '1 day')`,
+        ...noticeTo(mails, { userId, email }, 'code_refused'),
+      )
+    },
+
     /** Whether there was one. Throws a DatabaseError: BH027 for a code that is not good. */
     async remove(sid: Buffer, { step, hash }: ShownCode, person: Addressee, request: FastifyRequest): Promise<boolean> {
       const { removed } = await ask<{ removed: boolean }>(
-        `select removed from app.remove_second_factor($1, $2, $3, $4, $5, $6) removed, lateral ${notifying(7, 'removed')}`,
-        ...[sid, step, hash, ...originOf(request), ...noticeTo(mails, person, 'mfa_disabled')],
+        `select removed from app.remove_second_factor($1, $2, $3, $4, $5, $6, $7) removed,
+                lateral ${notifying(8, 'removed', holder)}`,
+        ...[holder, sid, step, hash, ...originOf(request), ...noticeTo(mails, person, 'mfa_disabled')],
       )
       return removed
     },
@@ -157,9 +168,9 @@ export const makeSecondFactors = ({ pool, encryptionKeys, mails, issuer }: Optio
     ): Promise<string[] | undefined> {
       const codes = newRecoveryCodes()
       const { replaced } = await ask<{ replaced: boolean }>(
-        `select replaced from app.replace_recovery_codes($1, $2, $3, $4, $5, $6, $7) replaced,
-                lateral ${notifying(8, 'replaced')}`,
-        ...[sid, step, hash, hashesOf(codes), ...originOf(request)],
+        `select replaced from app.replace_recovery_codes($1, $2, $3, $4, $5, $6, $7, $8) replaced,
+                lateral ${notifying(9, 'replaced', holder)}`,
+        ...[holder, sid, step, hash, hashesOf(codes), ...originOf(request)],
         ...noticeTo(mails, person, 'recovery_codes_replaced'),
       )
       return replaced ? codes : undefined

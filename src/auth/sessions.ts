@@ -2,18 +2,16 @@
  * Sessions as the database functions keep them, and the secrets that open them. Everything here runs as app_auth, which
  * may call these functions and touches no table.
  */
-import { createHash, type KeyObject, randomBytes } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import type { EncryptionKey } from '../config.ts'
 import { statement } from '../db/pool.ts'
 import { isDatabaseError, Problem } from '../errors.ts'
-import { mailFrom, notifying } from '../mail/notices.ts'
-import { sessionKeys } from './keys.ts'
-import type { Verification } from './recovery.ts'
-import { isGenuine, readRefreshToken, refreshToken, type SessionSeed, sessionSecret } from './refresh-tokens.ts'
+import { mailFrom, noNotice, notifying } from '../mail/notices.ts'
+import type { Registration, Verification } from './recovery.ts'
 import type { ShownCode } from './second-factors.ts'
 import { logSecurity, originOf, type Refusal, type SecurityEvent } from './security-log.ts'
+import { makeSessionTokens, type Opened, type Rotated } from './session-tokens.ts'
 
 /** A row of app.signed_in. Tenant fields are null outside a tenant. */
 type SignedIn = {
@@ -30,14 +28,9 @@ type SignedIn = {
 }
 
 /** A session that was just begun or refreshed, with what its person may carry away. */
-export type OpenSession = SignedIn & { secret: Buffer; refreshToken: string }
+export type OpenSession = Opened<SignedIn>
 
-export type Registration = {
-  email: string
-  passwordHash: string
-  name: string
-  tenantName: string
-  tenantSlug: string
+export type SlugRegistration = Registration & {
   /** The slug was made from the name, so it gives way when it is taken. */
   slugIsWish: boolean
 }
@@ -60,15 +53,13 @@ type Options = {
   /** How long a session lives without being refreshed, and how long at most, in milliseconds. */
   idleMs: number
   maxMs: number
+  /** Whether a password opens nothing before its address was verified. */
+  verifiedOnly: boolean
 }
-
-/** How long the refresh token before the current one is still answered: two tabs, or an answer that was lost. */
-const GRACE = '10 seconds'
 
 export type Sessions = ReturnType<typeof makeSessions>
 
-export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) => {
-  const keys = sessionKeys(encryptionKeys)
+export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs, verifiedOnly }: Options) => {
   const idle = `${idleMs} milliseconds`
   const max = `${maxMs} milliseconds`
 
@@ -79,38 +70,10 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
     return row
   }
 
-  /** A new session's random seed, and what the database is told of the secret derived from it: its hash. */
-  const newSeed = () => {
-    const seed = randomBytes(32)
-    const { id, key } = keys.newest
-    const secret = sessionSecret(seed, key)
-    return { seed, key, keyId: id, secret, secretHash: createHash('sha256').update(secret).digest() }
-  }
-
-  const open = (
-    row: SignedIn,
-    { seed, key, secret }: { seed: Buffer; key: KeyObject; secret: Buffer },
-  ): OpenSession => ({
-    ...row,
-    secret,
-    refreshToken: refreshToken({ sessionId: row.session_id, seed, key }, row.counter),
+  const tokens = makeSessionTokens<SignedIn>({
+    encryptionKeys,
+    findSeed: (sessionId) => ask('select * from app.find_session_seed($1)', sessionId),
   })
-
-  /** Whose token it is; undefined when it was not made by us. Of a session that has ended nothing can be verified. */
-  const identify = async (token: string) => {
-    const claim = readRefreshToken(token)
-    if (!claim) return undefined
-    const { sessionId, counter } = claim
-    const { seed, key_id } = await ask<{ seed: Buffer | null; key_id: string | null }>(
-      'select * from app.find_session_seed($1)',
-      sessionId,
-    )
-    if (!seed || !key_id) return 'ended'
-    const key = keys.find(key_id)
-    if (!key) return undefined
-    const session: SessionSeed = { sessionId, seed, key }
-    return isGenuine(claim, session) ? { ...session, counter } : undefined
-  }
 
   return {
     logRefusal: (request: FastifyRequest, event: SecurityEvent, refusal: Refusal) =>
@@ -118,12 +81,12 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
 
     /** A new person with a new tenant of their own, signed in to it, and a mail to them: all of it, or nothing. */
     async register(
-      registration: Registration,
+      registration: SlugRegistration,
       verification: Verification,
       request: FastifyRequest,
     ): Promise<OpenSession> {
       const { email, passwordHash, name, tenantName, tenantSlug, slugIsWish } = registration
-      const session = newSeed()
+      const session = tokens.newSeed()
       const attempt = () =>
         ask<SignedIn>(
           `select signed_in.*
@@ -138,12 +101,15 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
         if (slugIsWish && isDatabaseError(error) && error.constraint === 'tenants_slug_key') return attempt()
         throw error
       })
-      return open(row, session)
+      return tokens.open(row, session)
     },
 
-    /** The person with this address, if they can sign in, and the password that was kept. */
+    /** The person with this address, if they can sign in, and the password that was kept; none that opens nothing yet. */
     findCredential: (email: string) =>
-      ask<{ user_id: string | null; password_hash: string | null }>('select * from app.find_credential($1)', email),
+      ask<{ user_id: string | null; password_hash: string | null }>(
+        'select * from app.find_credential($1, $2)',
+        ...[email, verifiedOnly],
+      ),
 
     /**
      * Signs a person in whose password was verified, and tells them of a recovery code that was used. Throws a DatabaseError: BH001 when they were deactivated meanwhile,
@@ -156,38 +122,32 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
       request: FastifyRequest,
       shown?: ShownCode,
     ): Promise<OpenSession> {
-      const session = newSeed()
+      const session = tokens.newSeed()
       const row = await ask<SignedIn>(
         `select s.* from app.start_session($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) s,
                 lateral ${notifying(14, '$15 is not null')}`,
         ...[userId, tenantId ?? null, tenantSlug ?? null, session.secretHash, session.seed, session.keyId],
         ...[idle, max, ...originOf(request), shown?.step ?? null, shown?.hash ?? null],
-        ...(shown?.notice ?? [userId, null, null, null, null]),
+        ...(shown?.notice ?? noNotice(userId)),
       )
-      return open(row, session)
+      return tokens.open(row, session)
     },
 
-    /**
-     * Takes a refresh token for its successor. The immediately preceding one is answered with the current one for a short
-     * while; an older one has been stolen, or its successor has, and ends the session. Throws `invalid_token`.
-     */
-    async refresh(token: string, request: FastifyRequest): Promise<OpenSession> {
-      const found = await identify(token)
-      if (!found || found === 'ended') throw new Problem('invalid_token')
-      const { verdict, ...row } = await ask<SignedIn & { verdict: 'rotated' | 'repeated' | 'reused' | 'ended' }>(
-        'select verdict, (signed_in).* from app.rotate_refresh($1, $2, $3, $4, $5, $6, $7)',
-        ...[found.sessionId, found.counter, idle, GRACE, ...originOf(request)],
-      )
-      if (verdict === 'reused' || verdict === 'ended') throw new Problem('invalid_token')
-      return open(row, { ...found, secret: sessionSecret(found.seed, found.key) })
-    },
+    /** See makeSessionTokens. Throws `invalid_token`. */
+    refresh: (token: string, request: FastifyRequest): Promise<OpenSession> =>
+      tokens.refresh(token, (sessionId, counter, grace) =>
+        ask<Rotated<SignedIn>>(
+          'select verdict, (signed_in).* from app.rotate_refresh($1, $2, $3, $4, $5, $6, $7)',
+          ...[sessionId, counter, idle, grace, ...originOf(request)],
+        ),
+      ),
 
     /**
      * The session a refresh token belongs to, null when there is none to end any more; undefined when the token was not
      * made by us.
      */
     async findByRefreshToken(token: string): Promise<string | null | undefined> {
-      const found = await identify(token)
+      const found = await tokens.identify(token)
       return found === 'ended' ? null : found?.sessionId
     },
 
@@ -201,12 +161,14 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
     },
 
     /** Whether it was changed: not when the session has ended, or the version is another by now. */
-    async changeName(secret: Buffer, name: string, version: number | null): Promise<boolean> {
+    async changeName(
+      secret: Buffer,
+      { name, version }: { name: string; version: number | null },
+      request: FastifyRequest,
+    ): Promise<boolean> {
       const { changed } = await ask<{ changed: number }>(
-        'select app.update_profile($1, $2, $3) as changed',
-        secret,
-        name,
-        version,
+        'select app.update_profile($1, $2, $3, $4, $5, $6) as changed',
+        ...[secret, name, version, ...originOf(request)],
       )
       return changed > 0
     },
@@ -221,9 +183,9 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Options) =
                 lateral app.find_session_seed(signed_in.session_id) found`,
         ...[secret, tenantId, ...originOf(request)],
       )
-      const key = keys.find(key_id)
+      const key = tokens.keyOf(key_id)
       if (!key) throw new Problem('unauthenticated') // it was made under a key that is not among ENCRYPTION_KEYS any more
-      return open(row, { seed, key, secret })
+      return tokens.open(row, { seed, key })
     },
 
     /** Ends a session, or all sessions of its person. Ending what has ended is no error. */

@@ -267,7 +267,7 @@ export interface IdempotencyKeys {
   created_at: Generated<string>;
   expires_at: Generated<string>;
   /**
-   * SHA-256 of method, path and body: the same key for another request is refused.
+   * HMAC-SHA256 of method, path and body, under a key that is not in the database: the same key for another request is refused.
    */
   fingerprint: Buffer;
   headers: Json;
@@ -310,6 +310,14 @@ export interface Mails {
   key_id: string;
   kind: string;
   /**
+   * Of app.operators (0027), when it is about one.
+   */
+  operator_id: string | null;
+  /**
+   * Of what is told to tenants only when it was sent.
+   */
+  request_id: string | null;
+  /**
    * Empty once it was sent, or will not be.
    */
   sealed: Generated<Buffer>;
@@ -319,7 +327,7 @@ export interface Mails {
    */
   state: Generated<"waiting" | "sent" | "dead" | "void">;
   /**
-   * Whom it is about. Null: somebody who is nobody here yet.
+   * Whom it is about. Null: an operator, or somebody who is nobody here yet.
    */
   user_id: string | null;
 }
@@ -474,7 +482,21 @@ export interface Projects {
 
 export interface RecoveryCodes {
   code_hash: Buffer;
-  user_id: string;
+  holder_id: string;
+}
+
+export interface Registrations {
+  created_at: Generated<string>;
+  email: string;
+  expires_at: string;
+  name: string;
+  password_hash: string;
+  /**
+   * As it is wished: it gives way to one that is taken by then.
+   */
+  slug: string;
+  tenant_name: string;
+  token_hash: Buffer;
 }
 
 export interface RolePermissions {
@@ -499,6 +521,7 @@ export interface SecondFactors {
    */
   confirmed_at: string | null;
   created_at: Generated<string>;
+  holder_id: string;
   /**
    * The entry of ENCRYPTION_KEYS under which the secret is sealed.
    */
@@ -507,8 +530,12 @@ export interface SecondFactors {
    * The time step of the last code that was taken: neither it nor one before it is taken again (RFC 6238, 5.2).
    */
   last_step: Generated<Int8>;
+  /**
+   * Of app.operators (0027), who have the same.
+   */
+  operator_id: string | null;
   sealed: Buffer;
-  user_id: string;
+  user_id: string | null;
 }
 
 export interface SecurityLog {
@@ -516,7 +543,7 @@ export interface SecurityLog {
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "tenant_left" | "tenant_joined" | "person_made" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "token_refused" | "mfa_enrolled" | "mfa_enabled" | "mfa_disabled" | "mfa_refused" | "recovery_code_used" | "recovery_codes_replaced" | "attempt_refused" | "person_deactivated" | "person_activated" | "mfa_forgotten" | "tenant_visited" | "person_erased" | "audit_retention_set" | "networks_lifted" | "legal_hold_set" | "legal_hold_released" | "operator_created" | "operator_deactivated" | "operator_logged_in" | "operator_login_failed" | "operator_logged_out" | "operator_refresh_reused" | "operator_password_set" | "tenant_created" | "tenant_changed" | "tenant_suspended" | "tenant_activated" | "tenant_deletion_marked" | "tenant_erased" | "statistics_read" | "access_asked" | "tenant_entered";
+  event: "registration_asked" | "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "tenant_left" | "tenant_joined" | "person_made" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "profile_changed" | "token_refused" | "mfa_enrolled" | "mfa_enabled" | "mfa_disabled" | "mfa_refused" | "recovery_code_used" | "recovery_codes_replaced" | "attempt_refused" | "person_deactivated" | "person_activated" | "mfa_forgotten" | "tenant_visited" | "person_erased" | "audit_retention_set" | "networks_lifted" | "legal_hold_set" | "legal_hold_released" | "operator_created" | "operator_deactivated" | "operator_logged_in" | "operator_login_failed" | "operator_logged_out" | "operator_refresh_reused" | "operator_password_set" | "tenant_created" | "tenant_changed" | "tenant_suspended" | "tenant_activated" | "tenant_deletion_marked" | "tenant_erased" | "statistics_read" | "access_asked" | "tenant_entered";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
@@ -620,6 +647,9 @@ export interface Tenants {
    */
   erasure_began_at: string | null;
   id: Generated<string>;
+  /**
+   * Whoever runs the service says it, and reads it; it may speak of others. The tenant's own log does not show it, the security log does.
+   */
   legal_hold_reason: string | null;
   /**
    * While it is not null, nothing of this tenant's audit log is dropped or erased.
@@ -693,6 +723,7 @@ export interface Database {
   personal_keys: PersonalKeys;
   projects: Projects;
   recovery_codes: RecoveryCodes;
+  registrations: Registrations;
   role_permissions: RolePermissions;
   roles: Roles;
   second_factors: SecondFactors;

@@ -1,12 +1,11 @@
 /** Every kind of job that the worker runs, and when those run that nobody asks for. */
-import { forgetAttempts } from './attempts.ts'
 import { extendAuditLog } from './audit-partitions.ts'
 import { retireAuditLog } from './audit-retention.ts'
 import type { AnyJob, PlatformJob } from './define.ts'
 import { eraseTenants } from './erasure.ts'
+import { forgetAttempts, forgetMails, forgetSessions } from './forget.ts'
 import { expireIdempotencyKeys, visitTenantsForExpiry } from './idempotency-keys.ts'
-import { forgetMails } from './mails.ts'
-import { forgetSessions } from './sessions.ts'
+import { expireInvitations, visitTenantsForInvitations } from './invitations.ts'
 import { countTenant, rollUpStatistics, visitTenantsForStatistics } from './statistics.ts'
 
 /** Five fields, UTC. However many workers there are, an occurrence is one job; one that nobody was there for comes later. */
@@ -28,6 +27,8 @@ export const jobs: readonly AnyJob[] = [
   rollUpStatistics,
   visitTenantsForExpiry,
   expireIdempotencyKeys,
+  visitTenantsForInvitations,
+  expireInvitations,
 ]
 
 // minutes that few others choose, apart from each other
@@ -41,4 +42,5 @@ export const schedules: readonly Schedule[] = [
   { job: visitTenantsForStatistics, cron: '11 * * * *' },
   { job: rollUpStatistics, cron: '29 * * * *', atStart: true },
   { job: visitTenantsForExpiry, cron: '41 * * * *' },
+  { job: visitTenantsForInvitations, cron: '47 2 * * *' },
 ]

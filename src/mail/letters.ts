@@ -30,6 +30,14 @@ const kinds: Readonly<Record<string, Kind>> = {
       'If it was not you, do nothing: your password stays as it is, and the link is good for nobody else.',
     ],
   },
+  registration: {
+    subject: 'Confirm your address',
+    before: [
+      'Somebody, most likely you, wants to register with this address. Confirm that it was you, and sign in with the password that was chosen then:',
+    ],
+    link: { path: '/verify-email', label: 'Confirm your address' },
+    after: ['If it was not you, do nothing: no account is made.'],
+  },
   email_verification: {
     subject: 'Confirm your address',
     before: ['This address was given for a new account. Confirm that it is yours:'],

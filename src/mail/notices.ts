@@ -13,12 +13,18 @@ export const valuesOf = ({ id, kind, keyId, sealed }: SealedMail): MailValues =>
 export const mailFrom = (n: number): string =>
   `row($${n}::uuid, $${n + 1}::text, $${n + 2}::text, $${n + 3}::bytea)::app.sealed_mail`
 
+/** A person of a tenant, or an operator: whose id it is. */
+export type Holder = 'person' | 'operator'
+
 /** For `lateral`: tells who stands in the n-th parameter, with the mail in the four after it, if `condition` holds. */
-export const notifying = (n: number, condition: string): string =>
-  `app.notify_person($${n}::uuid, ${mailFrom(n + 1)}, ${condition})`
+export const notifying = (n: number, condition: string, holder: Holder = 'person'): string =>
+  `app.notify_${holder}($${n}::uuid, ${mailFrom(n + 1)}, ${condition})`
 
 /** The parameters that `notifying` speaks of. */
 export type Notice = [userId: string, ...mail: MailValues]
+
+/** The same for no mail, of which the condition is false: its id is null. */
+export const noNotice = (userId: string | null) => [userId, null, null, null, null] as const
 
 export const noticeTo = (mails: MailKeys, { userId, email, name }: Addressee, kind: string): Notice => [
   userId,

@@ -19,7 +19,8 @@ const Networks = Type.Array(
   Type.String({ pattern: '^[0-9A-Fa-f.:]+(/[0-9]+)?$', maxLength: 49, examples: ['192.0.2.0/24'] }),
   {
     maxItems: 50,
-    description: 'From where people and keys enter, as CIDR. Empty: from anywhere. Shown to those who may change it.',
+    description:
+      'From where people and keys enter, as CIDR. Empty: from anywhere. Shown to those who may change it or read the audit log.',
   },
 )
 
@@ -48,6 +49,10 @@ const Tenant = Type.Object(
     status: OneOf(['active', 'suspended', 'deleting']),
     security: Type.Object({ ...rules, allowed_networks: Type.Optional(Networks) }),
     audit_retention_days: RetentionDays,
+    legal_hold_since: Nullable({
+      ...Timestamp,
+      description: 'Since when nothing of it is erased, because whoever runs the service has to keep it.',
+    }),
     created_at: Timestamp,
     updated_at: Timestamp,
     version: Version,
@@ -88,6 +93,7 @@ const columns = [
   'session_idle_seconds',
   'session_max_seconds',
   'audit_retention_days',
+  'legal_hold_since',
   'created_at',
   'updated_at',
   'version',

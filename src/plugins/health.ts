@@ -19,7 +19,11 @@ declare module 'fastify' {
   }
 }
 
-type Options = { pools: { api: pg.Pool; auth: pg.Pool }; redis: Redis | undefined; laws?: LawWatch | undefined }
+type Options = {
+  pools: { api: pg.Pool; auth: pg.Pool; operator?: pg.Pool }
+  redis: Redis | undefined
+  laws?: LawWatch | undefined
+}
 
 const Dependency = Type.Object({
   status: Type.Unsafe<'ok' | 'degraded' | 'down'>({ type: 'string', enum: ['ok', 'degraded', 'down'] }),
@@ -65,9 +69,11 @@ export const health = fp<Options>(
       done()
     })
 
+    const queried = (pool: pg.Pool) => shared(() => timed(() => pool.query(statement('select 1', [])), 'down'))
     const probes = {
-      database: shared(() => timed(() => pools.api.query(statement('select 1', [])), 'down')),
-      auth_database: shared(() => timed(() => pools.auth.query(statement('select 1', [])), 'down')),
+      database: queried(pools.api),
+      auth_database: queried(pools.auth),
+      ...(pools.operator && { operator_database: queried(pools.operator) }),
       ...(redis && { redis: shared(() => timed(() => pinged(redis), 'degraded')) }),
     }
 

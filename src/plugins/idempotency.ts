@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHmac, type KeyObject } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { sql } from 'kysely'
 import type { TenantDb } from '../db/door.ts'
@@ -8,8 +8,6 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Fields of the answer that are said once: secrets. A replayed answer leaves them out. */
     saidOnce?: readonly string[]
-    /** Fields of the body that are secret: nothing is kept of them, not even a hash that could be guessed at. */
-    notKept?: readonly string[]
   }
 }
 
@@ -26,54 +24,66 @@ export type Shelf = {
 type Kept = { fingerprint: Buffer; status: number; headers: unknown; body: string }
 type Nullish<T> = { [K in keyof T]: T[K] | null }
 
+export type Idempotency = ReturnType<typeof makeIdempotency>
+
 /**
  * Runs the work of a POST once for each Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): the first success is
  * kept in the transaction that did the work, and asking again repeats the answer. What is refused rolls back and may be
  * tried again. A key belongs to one caller of one tenant; the table's policies see to that.
  *
- * Throws idempotency_in_progress while another transaction works under the key, idempotency_mismatch when it was used for
- * another request.
+ * What was asked for is kept as an HMAC under keys that are not in the database: a password may be part of it, which a plain
+ * hash would let whoever has a copy guess. The first of `keys` is used, the others are known.
+ *
+ * Each throws idempotency_in_progress while another transaction works under the key, idempotency_mismatch when it was used
+ * for another request.
  */
-export const once = (
-  db: TenantDb,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  work: () => Promise<unknown>,
-): Promise<unknown> => onceFrom(shelfOf(db), request, reply, work)
+export const makeIdempotency = (keys: readonly [KeyObject, ...KeyObject[]]) => {
+  /** From another shelf than a tenant's. */
+  const onceFrom = async (
+    shelf: Shelf,
+    request: FastifyRequest,
+    reply: FastifyReply,
+    work: () => Promise<unknown>,
+  ): Promise<unknown> => {
+    const key = request.method === 'POST' ? keyOf(request) : undefined
+    if (key === undefined) return work()
 
-/** The same, from another shelf. */
-export async function onceFrom(
-  shelf: Shelf,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  work: () => Promise<unknown>,
-): Promise<unknown> {
-  const key = request.method === 'POST' ? keyOf(request) : undefined
-  if (key === undefined) return work()
+    const { locked, ...kept } = await shelf.claim(key)
+    if (!locked) throw new Problem('idempotency_in_progress', { headers: { 'retry-after': '1' } })
+    const { fingerprint } = kept
+    if (fingerprint) {
+      if (!keys.some((one) => fingerprintOf(one, request).equals(fingerprint)))
+        throw new Problem('idempotency_mismatch')
+      reply
+        .code(kept.status ?? 200)
+        .headers((kept.headers ?? {}) as Record<string, string>)
+        .header('idempotency-replayed', 'true')
+        .type('application/json; charset=utf-8')
+      return kept.body
+    }
 
-  const fingerprint = createHash('sha256')
-    .update(JSON.stringify([request.method, request.routeOptions.url, request.params, request.query, bodyOf(request)]))
-    .digest()
-
-  const { locked, ...kept } = await shelf.claim(key)
-  if (!locked) throw new Problem('idempotency_in_progress', { headers: { 'retry-after': '1' } })
-  if (kept.fingerprint) {
-    if (!kept.fingerprint.equals(fingerprint)) throw new Problem('idempotency_mismatch')
-    reply
-      .code(kept.status ?? 200)
-      .headers((kept.headers ?? {}) as Record<string, string>)
-      .header('idempotency-replayed', 'true')
-      .type('application/json; charset=utf-8')
-    return kept.body
+    const answer = await work()
+    const repeatable = withoutSecrets(answer, request.routeOptions.config.saidOnce)
+    const body = String(
+      typeof repeatable === 'string' ? repeatable : repeatable == null ? '' : reply.serialize(repeatable),
+    )
+    const headers = Object.fromEntries(KEPT.map((name) => [name, reply.getHeader(name)]).filter(([, value]) => value))
+    const made = { status: reply.statusCode, headers: JSON.stringify(headers), body }
+    await shelf.keep(key, { fingerprint: fingerprintOf(keys[0], request), ...made })
+    return answer
   }
 
-  const answer = await work()
-  const repeatable = withoutSecrets(answer, request.routeOptions.config.saidOnce)
-  const body = typeof repeatable === 'string' ? repeatable : repeatable == null ? '' : reply.serialize(repeatable)
-  const headers = Object.fromEntries(KEPT.map((name) => [name, reply.getHeader(name)]).filter(([, value]) => value))
-  await shelf.keep(key, { fingerprint, status: reply.statusCode, headers: JSON.stringify(headers), body: String(body) })
-  return answer
+  return {
+    onceFrom,
+    once: (db: TenantDb, request: FastifyRequest, reply: FastifyReply, work: () => Promise<unknown>) =>
+      onceFrom(shelfOf(db), request, reply, work),
+  }
 }
+
+const fingerprintOf = (key: KeyObject, { method, routeOptions, params, query, body }: FastifyRequest): Buffer =>
+  createHmac('sha256', key)
+    .update(JSON.stringify([method, routeOptions.url, params, query, body]))
+    .digest()
 
 /** A tenant's: its table's policies say whose they are. */
 const shelfOf = (db: TenantDb): Shelf => ({
@@ -105,8 +115,6 @@ const withoutSecrets = (answer: unknown, secrets: readonly string[] = []): unkno
   secrets.length === 0 || typeof answer !== 'object' || answer === null
     ? answer
     : Object.fromEntries(Object.entries(answer).filter(([name]) => !secrets.includes(name)))
-
-const bodyOf = ({ body, routeOptions }: FastifyRequest): unknown => withoutSecrets(body, routeOptions.config.notKept)
 
 function keyOf(request: FastifyRequest): string | undefined {
   const key = request.headers['idempotency-key']

@@ -9,7 +9,7 @@ import { Problem } from '../errors.ts'
 import { inetOf } from '../lib/address.ts'
 import { tokenOf } from './auth.ts'
 import { tagVersion } from './concurrency.ts'
-import { onceFrom, type Shelf } from './idempotency.ts'
+import type { Idempotency, Shelf } from './idempotency.ts'
 import { hungUp } from './tenant.ts'
 
 declare module 'fastify' {
@@ -25,29 +25,31 @@ declare module 'fastify' {
   }
 }
 
-type Options = {
-  /** As app_operator. */
-  pool: pg.Pool
-  tokens: OperatorTokens
-}
-
-/**
- * Operators: every route of this scope asks for a token of theirs, which no person's is, and runs its handler in one
- * transaction as app_operator, in no tenant. Returning commits, throwing rolls back; GET and HEAD cannot write.
- */
-export const operatorRoutes = fp<Options>(
-  async (app, { pool, tokens }) => {
-    const wrapped = new WeakSet<object>()
+/** Who: every route of this scope asks for a token of an operator, which no person's is. Its claims are read as a person's are. */
+export const operatorAuth = fp<{ tokens: OperatorTokens }>(
+  async (app, { tokens }) => {
     app.decorateRequest('operator')
-    app.decorateRequest('operatorDb')
-
+    app.decorateRequest('claims')
     app.addHook('onRequest', (request, _reply, done) => {
       const token = tokenOf(request)
       const claims = token === undefined ? undefined : tokens.verify(token)
       if (!claims) return done(new Problem('unauthenticated'))
       request.operator = claims
+      request.claims = claims
       done()
     })
+  },
+  { name: 'operator-auth', dependencies: ['errors'] },
+)
+
+/**
+ * Every route of this scope runs its handler in one transaction as app_operator, in no tenant. Returning commits, throwing
+ * rolls back; GET and HEAD cannot write. `pool` is of app_operator.
+ */
+export const operatorRoutes = fp<{ pool: pg.Pool; idempotency: Idempotency }>(
+  async (app, { pool, idempotency }) => {
+    const wrapped = new WeakSet<object>()
+    app.decorateRequest('operatorDb')
 
     app.addHook('onRoute', (route) => {
       const { handler } = route
@@ -63,7 +65,7 @@ export const operatorRoutes = fp<Options>(
           request.operatorDb = db
           // lists are everybody's who is an operator, and so are their cursors
           request.caller = Promise.resolve({ tenantId: 'operators', actorId: '', role: 'operator', sessionId: null })
-          return onceFrom(shelfOf(db), request, reply, async () =>
+          return idempotency.onceFrom(shelfOf(db), request, reply, async () =>
             tagVersion(request, reply, await handler.call(this, request, reply)),
           )
         })
@@ -71,7 +73,7 @@ export const operatorRoutes = fp<Options>(
       wrapped.add(route.handler)
     })
   },
-  { name: 'operator', dependencies: ['errors'] },
+  { name: 'operator', dependencies: ['operator-auth'] },
 )
 
 const operatorOf = ({ operator }: FastifyRequest): AccessToken => {

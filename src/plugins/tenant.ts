@@ -11,7 +11,7 @@ import { inetOf } from '../lib/address.ts'
 import { selectTenant, type TenantSelection } from '../lib/tenant-selection.ts'
 import { makeTurns } from '../lib/turns.ts'
 import { tagVersion } from './concurrency.ts'
-import { once } from './idempotency.ts'
+import type { Idempotency } from './idempotency.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -34,7 +34,13 @@ declare module 'fastify' {
   }
 }
 
-type Options = { pool: pg.Pool; authPool: pg.Pool; apiKeys: ApiKeys; baseDomain: string | undefined }
+type Options = {
+  pool: pg.Pool
+  authPool: pg.Pool
+  apiKeys: ApiKeys
+  idempotency: Idempotency
+  baseDomain: string | undefined
+}
 type Work<T> = (db: TenantDb, caller: Promise<Caller>) => Promise<T>
 
 /**
@@ -43,7 +49,7 @@ type Work<T> = (db: TenantDb, caller: Promise<Caller>) => Promise<T>
  * start the server.
  */
 export const tenantRoutes = fp<Options>(
-  async (app, { pool, authPool, apiKeys, baseDomain }) => {
+  async (app, { pool, authPool, apiKeys, idempotency, baseDomain }) => {
     const wrapped = new WeakSet<object>()
     // streams have few connections between them, however many there are: the others are for those who wait for an answer
     const takeTurn = makeTurns(Math.max(1, Math.floor(pool.options.max / 5)))
@@ -85,7 +91,7 @@ export const tenantRoutes = fp<Options>(
         return enter({ readOnly }, (db, caller) => {
           request.db = db
           request.caller = caller
-          return once(db, request, reply, async () => {
+          return idempotency.once(db, request, reply, async () => {
             if (audited) await auditRead(db, audited, request)
             return tagVersion(request, reply, await handler.call(this, request, reply))
           })

@@ -31,7 +31,7 @@ export const doors: readonly Door[] = [
   },
   ...[
     'app.register(text, text, text, text, text, boolean, text, inet, text)',
-    'app.find_credential(text)',
+    'app.find_credential(text, boolean)',
     'app.start_session(uuid, uuid, text, bytea, bytea, text, interval, interval, text, inet, text, bigint, bytea)',
     'app.find_session_seed(uuid)',
     'app.begin_email_verification(uuid, text, bytea, interval, app.sealed_mail, text, inet, text)',

@@ -1,6 +1,7 @@
-import { beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test, vi } from 'vitest'
 import { demoPassword } from '../../scripts/seed.ts'
-import { type Answer, type Person, signIn, world } from '../harness.ts'
+import { type Answer, type Client, type Person, signIn, world } from '../harness.ts'
+import { send } from '../mail/stage.ts'
 import { asSystem } from '../sessions.ts'
 
 // What people do at the door stands in the audit log of the tenant that it concerns, and in no other.
@@ -122,6 +123,79 @@ test('how a person signs in is the business of every tenant that lets them in', 
   expect(answer.statusCode).toBe(204)
   expect(await told(acme, answer)).toEqual(['password_changed'])
   expect(await told(globex, answer)).toEqual(['password_changed'])
+})
+
+describe('what a person does with their account is the business of each of their tenants', () => {
+  const password = `${demoPassword} again`
+  const inSession = async () => {
+    const answer = await it.anybody.post('/auth/login', { email: ada.email, password, tenant_slug: 'acme' })
+    return it.client({ authorization: `Bearer ${answer.json().access_token}` })
+  }
+  const actions: [what: string, action: string, status: number, ask: (as: Client) => Promise<Answer>][] = [
+    ['another name', 'profile_changed', 200, (as) => as.patch('/auth/profile', { name: 'Ada King' })],
+    ['the mail that verifies, again', 'email_verification_asked', 202, (as) => as.post('/auth/email/resend')],
+    [
+      ...(['another address', 'email_change_asked', 202] as const),
+      (as) => as.post('/auth/profile/email', { email: 'ada.king@example.com', password }),
+    ],
+    ['an authenticator', 'mfa_enrolled', 200, (as) => as.post('/auth/mfa/totp/enroll', { password })],
+  ]
+
+  test.each(actions)('%s: %s, by them', async (_what, action, status, ask) => {
+    const answer = await ask(await inSession())
+
+    expect(answer.statusCode, answer.body).toBe(status)
+    for (const owner of [acme, globex]) {
+      expect(await told(owner, answer)).toEqual([action])
+      const query = `action=${action}&request_id=${answer.headers['x-request-id']}`
+      expect((await owner.get(`/audit/logs?${query}`)).json().data).toEqual([
+        expect.objectContaining({
+          ...{ actor_kind: 'user', actor_id: ada.userId, role: 'member', table: 'users', row_id: ada.userId },
+          ...{ session_id: expect.any(String), address: '127.0.0.1' },
+        }),
+      ])
+    }
+  })
+
+  test('a change that was refused, or of nothing, is none', async () => {
+    const person = await inSession()
+    for (const answer of [
+      await person.patch('/auth/profile', { name: 'Eve' }, { 'if-match': '"99"' }),
+      await person.patch('/auth/profile', {}),
+      await person.post('/auth/profile/email', { email: 'eve@example.com', password: 'wrong' }),
+      await person.post('/auth/mfa/totp/enroll', { password: 'wrong' }),
+    ]) {
+      expect(await told(acme, answer)).toEqual([])
+    }
+  })
+
+  test('a password that was forgotten: by nobody, who was not signed in, and once the mail has gone out', async () => {
+    const answer = await it.anybody.post('/auth/password/forgot', { email: ada.email })
+    const query = `action=password_forgotten&request_id=${answer.headers['x-request-id']}`
+    const seen = async (owner: Person) => (await owner.get(`/audit/logs?${query}`)).json().data
+    expect(await seen(acme), 'writing it at once would take longer than for nobody').toEqual([])
+
+    send(it.superuser, { send: async () => {} })
+
+    await vi.waitUntil(async () => (await seen(acme)).length > 0, { timeout: 10_000 })
+    for (const owner of [acme, globex]) {
+      expect(await seen(owner)).toEqual([
+        expect.objectContaining({
+          actor_kind: 'system',
+          actor_id: null,
+          session_id: null,
+          address: null,
+          row_id: ada.userId,
+        }),
+      ])
+    }
+  })
+
+  test('every event that the database writes of somebody who was let in has a name in the API', async () => {
+    const { rows } = await it.superuser.query<{ action: string }>('select distinct action from app.audit_log')
+    for (const { action } of rows) expect((await acme.get(`/audit/logs?action=${action}`)).statusCode, action).toBe(200)
+    expect(rows.length).toBeGreaterThan(10)
+  })
 })
 
 test('what was refused fills nobody’s log', async () => {

@@ -37,7 +37,7 @@ const eventsOf = async (answer: Answer) => {
 
 const rowOf = async (person: Person) => {
   const { rows } = await it.superuser.query(
-    `select f.*, (select count(*)::int from app.recovery_codes c where c.user_id = f.user_id) as codes
+    `select f.*, (select count(*)::int from app.recovery_codes c where c.holder_id = f.holder_id) as codes
        from app.second_factors f where f.user_id = $1`,
     [person.userId],
   )
@@ -506,7 +506,7 @@ describe('these tests would notice', () => {
     }))
 
   test('that a recovery code is somebody else’s', () =>
-    weakened('app.take_code', 'c.user_id = p_user_id and c.code_hash', 'c.code_hash', async () => {
+    weakened('app.take_code', 'c.holder_id = p_holder_id and c.code_hash', 'c.code_hash', async () => {
       const [person, other] = [await newPerson(), await newPerson()]
       const { recoveryCodes } = await turnOn(other)
       await turnOn(person)
@@ -514,7 +514,7 @@ describe('these tests would notice', () => {
     }))
 
   test('that a session begins without one', () =>
-    weakened('app.take_code', 'f.confirmed_at is not null', 'false', async () => {
+    weakened('app.take_code', 'v_factor.confirmed_at is null', 'true', async () => {
       const person = await newPerson()
       await turnOn(person)
       expect((await login(person)).statusCode).toBe(200)

@@ -337,19 +337,60 @@ describe('a person of several tenants', () => {
     expect(roles.map((answer) => answer.json().role)).toEqual(['member', 'admin'])
   })
 
-  test('403: a tenant that is suspended, which is logged', async () => {
-    const suspend = (status: string) =>
-      it.superuser.query(
-        `with sealed as materialized (select app.seal($1, 'system', null, 'system', null, 'test', null))
-         update app.tenants set status = $2 from sealed where tenant_id = $1`,
-        [globex.tenantId, status],
-      )
-    await suspend('suspended')
-    const answer = await login({ email, tenant_slug: 'globex' })
-    await suspend('active')
+  const suspending = async (work: () => Promise<void>) => {
+    const set = (status: string) =>
+      asSystem(it.superuser, globex.tenantId, 'update app.tenants set status = $2 where tenant_id = $1', [
+        ...[globex.tenantId, status],
+      ])
+    await set('suspended')
+    await work().finally(() => set('active'))
+  }
 
-    expect(verdict(answer)).toEqual([403, 'tenant_suspended'])
-    expect(await securityLog(answer)).toEqual([expect.objectContaining({ event: 'tenant_refused' })])
+  test('403: a tenant that is suspended, by slug, by id and by switching, which is logged', () =>
+    suspending(async () => {
+      const outside = (await login({ email })).json().access_token
+      for (const answer of [
+        await login({ email, tenant_slug: 'globex' }),
+        await login({ email, tenant_id: globex.tenantId }),
+        await login({ email: globex.email, tenant_slug: 'globex' }),
+        await it
+          .client({ authorization: `Bearer ${outside}` })
+          .post('/auth/switch-tenant', { tenant_id: globex.tenantId }),
+      ]) {
+        expect(verdict(answer)).toEqual([403, 'tenant_suspended'])
+        expect(answer.body).not.toContain('access_token')
+        expect(await securityLog(answer)).toEqual([expect.objectContaining({ event: 'tenant_refused' })])
+      }
+    }))
+
+  test('200: who has no other, and names none, is signed in to the service only', () =>
+    suspending(async () => {
+      const answer = await login({ email: globex.email })
+
+      expect(answer.statusCode).toBe(200)
+      expect(answer.json()).toMatchObject({ tenant: null, role: null })
+      expect(claimsOf(answer.json().access_token)).not.toHaveProperty('tenant_id')
+      const person = it.client({ authorization: `Bearer ${answer.json().access_token}` })
+      expect((await person.get('/auth/memberships')).json().data).toMatchObject([{ tenant: { status: 'suspended' } }])
+      expect(verdict(await person.get('/projects'))).toEqual([400, 'tenant_required'])
+      expect(verdict(await person.get('/projects', { 'x-tenant-id': globex.tenantId }))).toEqual([
+        403,
+        'tenant_suspended',
+      ])
+      const { refresh_token } = answer.json()
+      const refreshed = await it.anybody.post('/auth/token/refresh', { refresh_token })
+      expect(claimsOf(refreshed.json().access_token)).not.toHaveProperty('tenant_id')
+    }))
+
+  test('a session that was in it is refused by the tenant, also refreshed, until it is active again', async () => {
+    const { refresh_token } = (await login({ email: globex.email })).json()
+    let access = ''
+    const projects = () => it.client({ authorization: `Bearer ${access}` }).get('/projects')
+    await suspending(async () => {
+      access = (await it.anybody.post('/auth/token/refresh', { refresh_token })).json().access_token
+      expect(verdict(await projects())).toEqual([403, 'tenant_suspended'])
+    })
+    expect((await projects()).statusCode).toBe(200)
   })
 })
 
@@ -468,7 +509,7 @@ describe('profile', () => {
     expect(answer.json()).toEqual({
       id: person.userId,
       email: person.email,
-      email_verified: false,
+      email_verified: true,
       name: expect.any(String),
       created_at: expect.stringMatching(/Z$/),
       updated_at: expect.stringMatching(/Z$/),

@@ -169,7 +169,7 @@ const waitingForLock = () =>
     .toBeGreaterThan(0)
 
 const recoveryCodesOf = async ({ userId }: Person) => {
-  const { rows } = await it.superuser.query('select from app.recovery_codes where user_id = $1', [userId])
+  const { rows } = await it.superuser.query('select from app.recovery_codes where holder_id = $1', [userId])
   return rows.length
 }
 

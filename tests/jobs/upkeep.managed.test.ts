@@ -1,13 +1,13 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { Type } from '@sinclair/typebox'
+import pg from 'pg'
 import { describe, expect, test } from 'vitest'
-import { forgetAttempts } from '../../src/jobs/attempts.ts'
 import { extendAuditLog } from '../../src/jobs/audit-partitions.ts'
 import { definePlatformJob } from '../../src/jobs/define.ts'
+import { forgetAttempts, forgetMails, forgetSessions } from '../../src/jobs/forget.ts'
 import { expireIdempotencyKeys, visitTenantsForExpiry } from '../../src/jobs/idempotency-keys.ts'
-import { forgetMails } from '../../src/jobs/mails.ts'
+import { expireInvitations, visitTenantsForInvitations } from '../../src/jobs/invitations.ts'
 import { jobs, schedules } from '../../src/jobs/map.ts'
-import { forgetSessions } from '../../src/jobs/sessions.ts'
 import { stage, until } from './stage.ts'
 
 const it = stage()
@@ -34,6 +34,7 @@ describe('schedules', () => {
       { name: 'audit_log.extend', cron: '17 3 * * *', timezone: 'UTC' },
       { name: 'audit_log.retire', cron: '37 4 * * *', timezone: 'UTC' },
       { name: 'idempotency_keys.visit', cron: '41 * * * *', timezone: 'UTC' },
+      { name: 'invitations.visit', cron: '47 2 * * *', timezone: 'UTC' },
       { name: 'mails.forget', cron: '53 * * * *', timezone: 'UTC' },
       { name: 'sessions.forget', cron: '23 * * * *', timezone: 'UTC' },
       { name: 'statistics.roll_up', cron: '29 * * * *', timezone: 'UTC' },
@@ -115,6 +116,80 @@ test('sessions that ended a month ago are forgotten, all of them, and no others'
     `select key_id, count(*)::int as n from app.sessions where key_id in ('old', 'idle', 'revoked', 'live') group by 1 order by 1`,
   )
   expect(rows).toEqual(['idle', 'live', 'old', 'revoked'].map((key_id) => ({ key_id, n: 1 })))
+})
+
+test('operators’ sessions and answers too, in as many batches as there are', async () => {
+  const { rows: operators } = await it.superuser.query(
+    `select app.create_operator('olga@bulkhead.test', 'Olga', 'x') as id`,
+  )
+  const [{ id }] = operators
+  await it.superuser.query(
+    `insert into app.operator_sessions (operator_id, secret_hash, seed, key_id, idle_expires_at, expires_at)
+     select $1, sha256(uuid_send(gen_random_uuid())), $2, age, now() - age::interval, now() + interval '1 day'
+       from (select '31 days' as age from generate_series(1, 2500) union all select '29 days' union all select '-1 day') ages`,
+    [id, randomBytes(32)],
+  )
+  await it.superuser.query(
+    `insert into app.operator_answers (operator_id, key, fingerprint, status, headers, body, expires_at)
+     select $1::uuid, 'old ' || n, sha256('x'), 200, '{}'::jsonb, '', now() from generate_series(1, 1200) n
+     union all select $1::uuid, 'new', sha256('x'), 200, '{}'::jsonb, '', now() + interval '1 minute'`,
+    [id],
+  )
+  const { enqueue } = await it.work([forgetSessions])
+  await enqueue(forgetSessions, [{}])
+  await completed('sessions.forget')
+
+  const { rows: sessions } = await it.superuser.query('select key_id from app.operator_sessions order by 1')
+  expect(sessions.map(({ key_id }) => key_id)).toEqual(['-1 day', '29 days'])
+  expect((await it.superuser.query('select key from app.operator_answers')).rows).toEqual([{ key: 'new' }])
+})
+
+test('invitations that nobody took up go a month after they have ended, in every tenant; and nothing else of its members', async () => {
+  await it.superuser.query(
+    `create function public.invite(tenant uuid, who text, ended interval, n int) returns void language plpgsql as $$
+     begin
+       perform app.seal(tenant, 'system', null, 'system', null, 'test', null);
+       insert into app.memberships (tenant_id, role, status, email, token_hash, expires_at)
+       select tenant, 'member', 'invited', who || i || '@example.com', sha256(uuid_send(gen_random_uuid())), now() - ended from generate_series(1, n) i;
+     end $$`,
+  )
+  const invite = (tenant: string, who: string, ended: string, n: number) =>
+    it.superuser.query('select public.invite($1, $2, $3, $4)', [tenant, who, ended, n])
+  const members = async () => {
+    const { rows } = await it.superuser.query(
+      `select tenant_id, id from app.memberships where status <> 'invited' order by 1, 2`,
+    )
+    return rows
+  }
+  const before = await members()
+  await invite(it.acme, 'old', '30 days 1 minute', 700)
+  await invite(it.acme, 'ended', '29 days 23 hours', 1)
+  await invite(it.globex, 'old', '60 days', 1)
+  await invite(it.globex, 'waits', '-1 hour', 1)
+
+  const { enqueue } = await it.work([visitTenantsForInvitations, expireInvitations])
+  await enqueue(visitTenantsForInvitations, [{}])
+  await completed('invitations.visit')
+  await completed('invitations.expire')
+
+  const { rows } = await it.superuser.query(`select email from app.memberships where status = 'invited' order by 1`)
+  expect(rows.map(({ email }) => email)).toEqual(['ended1@example.com', 'waits1@example.com'])
+  expect(await members()).toEqual(before)
+  const { rows: audited } = await it.superuser.query(
+    `select count(*)::int as n, count(distinct actor_id)::int as jobs from app.audit_log where table_name = 'memberships' and action = 'delete' group by tenant_id order by 1`,
+  )
+  expect(audited).toEqual([
+    { n: 1, jobs: 1 },
+    { n: 700, jobs: 1 },
+  ])
+
+  // whatever the worker's SQL says
+  const worker = new pg.Client({ connectionString: it.database.urls.worker })
+  await worker.connect()
+  await worker.query('begin')
+  await worker.query(`select app.enter_job($1, gen_random_uuid(), 'test')`, [it.acme])
+  expect((await worker.query('delete from app.memberships')).rowCount).toBe(0)
+  await worker.end()
 })
 
 test('counts of failed attempts go when they have run down: one an hour, of an address one a minute', async () => {

@@ -9,6 +9,7 @@ describe('a letter', () => {
   test.each([
     ['password_reset', 'https://app.example.com/reset-password#token=bht_x'],
     ['email_verification', 'https://app.example.com/verify-email#token=bht_x'],
+    ['registration', 'https://app.example.com/verify-email#token=bht_x'],
     ['email_change', 'https://app.example.com/verify-email#token=bht_x'],
     ['email_change_notice', undefined],
     ['invitation', 'https://app.example.com/accept-invitation#token=bht_x'],

@@ -1,3 +1,4 @@
+import { createSecretKey, randomBytes } from 'node:crypto'
 import Fastify from 'fastify'
 import fp from 'fastify-plugin'
 import { sql } from 'kysely'
@@ -6,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { makeApiKeys } from '../../src/auth/api-keys.ts'
 import { type TenantDb, withTenant } from '../../src/db/door.ts'
 import { makePool } from '../../src/db/pool.ts'
+import { makeIdempotency } from '../../src/plugins/idempotency.ts'
 import { tenantRoutes } from '../../src/plugins/tenant.ts'
 import { type Answer, type Person, world } from '../harness.ts'
 import { newMember } from '../members.ts'
@@ -96,6 +98,28 @@ describe('the list', () => {
 })
 
 describe('a role of the tenant’s own', () => {
+  test('422: one more than there may be, also of many at once; whose place is free again when one goes', async () => {
+    const globex = await it.as('owner', 'globex')
+    const add = (name: string) => globex.post('/roles', { name, permissions: ['projects:read'] })
+    await asSystem(
+      it.superuser,
+      globex.tenantId,
+      `insert into app.roles (name, permissions) select 'few-' || n, '{projects:read}' from generate_series(1, 97) n`,
+    )
+    const answers = await Promise.all(['a', 'b', 'c', 'd', 'e', 'f'].map(add))
+
+    expect(answers.map(({ statusCode }) => statusCode).sort()).toEqual([201, 201, 201, 422, 422, 422])
+    const refused = answers.find(({ statusCode }) => statusCode === 422)
+    expect(refused && code(refused)).toBe('422 too_many_roles')
+    expect((await globex.get('/roles')).json().data).toHaveLength(4 + 100)
+    expect(code(await add('few-1')), 'taken, before it is too many').toBe('409 name_taken')
+    expect((await globex.delete('/roles/few-1')).statusCode).toBe(204)
+    expect((await add('another')).statusCode).toBe(201)
+    expect(code(await add('one-more'))).toBe('422 too_many_roles')
+    expect((await owner.post('/roles', { name: 'of-acme', permissions: ['projects:read'] })).statusCode).toBe(201)
+    await asSystem(it.superuser, globex.tenantId, `delete from app.roles where name like 'few-%'`)
+  })
+
   test('201, 200, 304, 200, 412, 204, 404: from its making to its end', async () => {
     const body = {
       name: 'editor',
@@ -358,7 +382,8 @@ describe('every route', () => {
     const apiKeys = makeApiKeys({ pool: api, onError: () => {} })
     const app = Fastify()
     app.register(fp(async () => {}, { name: 'auth' }))
-    app.register(tenantRoutes, { pool: api, authPool: api, apiKeys, baseDomain: undefined })
+    const idempotency = makeIdempotency([createSecretKey(randomBytes(32))])
+    app.register(tenantRoutes, { pool: api, authPool: api, apiKeys, idempotency, baseDomain: undefined })
     app.register(async (scope) => {
       scope.get('/forgotten', async () => null)
     })

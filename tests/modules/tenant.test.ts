@@ -92,6 +92,7 @@ describe('reading', () => {
       status: 'active',
       security: open,
       audit_retention_days: null,
+      legal_hold_since: null,
       created_at: expect.stringMatching(/Z$/),
       updated_at: expect.stringMatching(/Z$/),
       version: expect.any(Number),
@@ -102,16 +103,40 @@ describe('reading', () => {
     expect((await globex.get('/tenant')).json()).toMatchObject({ id: globex.tenantId, slug: 'globex' })
   })
 
-  test('members see the rules, and from where it is entered only who may change it', async () => {
+  test('members see the rules, and from where it is entered only who may change it or read the log', async () => {
     expectOk(await setPolicy({ allowed_networks: ['127.0.0.0/8'], session_max_seconds: 86_400 }))
-    for (const role of ['admin', 'manager', 'member'] as const) {
-      const { security } = (await acme[role].get('/tenant')).json()
-      expect(security).toEqual({ mfa_required: false, session_idle_seconds: null, session_max_seconds: 86_400 })
+    const rules = { mfa_required: false, session_idle_seconds: null, session_max_seconds: 86_400 }
+    for (const role of ['manager', 'member'] as const) {
+      expect((await acme[role].get('/tenant')).json().security).toEqual(rules)
+      expect(verdict(await acme[role].get('/audit/logs?table=tenants'))).toBe('403 forbidden')
     }
-    expect((await acme.owner.get('/tenant')).json().security.allowed_networks).toEqual(['127.0.0.0/8'])
+    for (const role of ['admin', 'owner'] as const) {
+      const { security } = (await acme[role].get('/tenant')).json()
+      expect(security).toEqual({ ...rules, allowed_networks: ['127.0.0.0/8'] })
+    }
     expect(verdict(await (await makeKey(['projects:read'])).get('/tenant'))).toBe('403 forbidden')
-    const reader = await (await makeKey(['tenant:read'])).get('/tenant')
-    expect(Object.keys(reader.json().security)).not.toContain('allowed_networks')
+    const seenBy = async (permissions: string[]) =>
+      Object.keys((await (await makeKey(permissions)).get('/tenant')).json().security)
+    expect(await seenBy(['tenant:read'])).not.toContain('allowed_networks')
+    expect(await seenBy(['tenant:read', 'audit:read'])).toContain('allowed_networks')
+  })
+
+  test('who reads the log reads there of the tenant what this shows them, and not why it is on hold', async () => {
+    expectOk(await setPolicy({ allowed_networks: ['127.0.0.0/8'] }))
+    for (const held of [true, false]) {
+      await it.superuser.query('select app.set_legal_hold($1, $2, $3)', ['acme', held, 'the case against Eve'])
+      const shown = (await acme.admin.get('/tenant')).json()
+      expect(shown.legal_hold_since !== null).toBe(held)
+      const member = (await acme.member.get('/tenant')).json()
+      expect(member.legal_hold_since).toBe(shown.legal_hold_since)
+      const logs = await acme.admin.get('/audit/logs?table=tenants&action=update&limit=1')
+      const [{ old_row, new_row }] = logs.json().data
+      expect(new_row.allowed_networks).toEqual(shown.security.allowed_networks)
+      expect(new_row.legal_hold_reason).toBe(held ? '[redacted]' : null)
+      expect([old_row, new_row].map((row) => row.legal_hold_since !== null)).toEqual([!held, held])
+      const exported = await acme.admin.get('/audit/export?format=ndjson')
+      for (const { body } of [logs, exported]) expect(body).not.toContain('Eve')
+    }
   })
 })
 

@@ -1,8 +1,11 @@
 import { execFile } from 'node:child_process'
 import { tmpdir } from 'node:os'
 import { beforeAll, expect, test } from 'vitest'
+import { encryptionKeys } from '../../scripts/throwaway-app.ts'
+import { codeOf } from '../authenticator.ts'
 import { world } from '../harness.ts'
-import { loginOperator, operatorPassword, signInOperator, verdict } from './stage.ts'
+import { mailsTo } from '../mails.ts'
+import { loginOperator, makeOperator, operatorPassword, signInOperator, verdict } from './stage.ts'
 
 const it = world()
 const cli = new URL('../../src/cli.ts', import.meta.url).pathname
@@ -78,4 +81,26 @@ test('deactivate ends what one may do from the next request on; password gives i
   expect(verdict(await loginOperator(it, 'ada@bulkhead.test'))).toEqual([401, 'invalid_credentials'])
   expect((await loginOperator(it, 'ada@bulkhead.test', 'another mule in the engine room')).statusCode).toBe(200)
   expect(verdict(await ada.get('/tenants')), 'the old session stays ended').toEqual([401, 'unauthenticated'])
+})
+
+test('forget-factor takes a second factor away that was lost, and tells of it; in production it needs --yes', async () => {
+  await makeOperator(it, 'grace@bulkhead.test')
+  const grace = await signInOperator(it, 'grace@bulkhead.test')
+  const forget = (...more: string[]) => run(['forget-factor', 'grace@bulkhead.test', ...more])
+  expect((await forget()).stdout).toBe('grace@bulkhead.test has no second factor\n')
+  const { secret } = (await grace.post('/operators/mfa/totp/enroll', { password: operatorPassword })).json()
+  await grace.post('/operators/mfa/totp/confirm', { code: codeOf(secret) })
+  expect(verdict(await loginOperator(it, grace.email))).toEqual([401, 'mfa_required'])
+  expect((await run(['list'])).stdout).toMatch(/^grace@.* second factor on$/m)
+
+  env = { ...env, NODE_ENV: 'production' }
+  expect(await forget()).toMatchObject({ code: 2, stderr: expect.stringContaining('--yes') })
+  env = { ...env, ENCRYPTION_KEYS: encryptionKeys }
+  const told = 'grace@bulkhead.test signs in without a second factor, and is told by mail\n'
+  expect(await forget('--yes')).toEqual({ code: 0, stdout: told, stderr: '' })
+  expect((await loginOperator(it, grace.email)).statusCode).toBe(200)
+  expect(verdict(await grace.get('/tenants')), 'its session has ended').toEqual([401, 'unauthenticated'])
+  expect((await mailsTo(it.superuser, grace.email)).map(({ kind }) => kind)).toContain('mfa_disabled')
+  const { rows } = await it.superuser.query(`select detail from app.security_log where event = 'mfa_forgotten'`)
+  expect(rows).toEqual([{ detail: { operator_id: grace.id, by: expect.any(String), sessions_ended: 1 } }])
 })

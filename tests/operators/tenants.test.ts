@@ -1,9 +1,9 @@
-import { randomUUID } from 'node:crypto'
+import { createHash, createHmac, hkdfSync, randomBytes, randomUUID } from 'node:crypto'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { openApp } from '../../scripts/throwaway-app.ts'
+import { encryptionKeys, openApp } from '../../scripts/throwaway-app.ts'
 import { readConfig } from '../../src/config.ts'
 import { makeMailKeys } from '../../src/mail/seal.ts'
-import { makeClient, type Person, signIn, testEnvironment, world } from '../harness.ts'
+import { type Answer, makeClient, type Person, signIn, testEnvironment, world } from '../harness.ts'
 import { tokenTo } from '../mails.ts'
 import { makeOperator, operatorPassword, type SignedInOperator, securityLog, signInOperator, verdict } from './stage.ts'
 
@@ -280,12 +280,39 @@ describe('an Idempotency-Key', () => {
     expect(data).toHaveLength(1)
   })
 
-  test('of a new operator keeps nothing that its password can be tried against', async () => {
+  test('of a new operator keeps nothing that its password can be tried against, and tells another one', async () => {
     const headers = { 'idempotency-key': randomUUID() }
     const body = { email: 'ole@bulkhead.test', name: 'Ole', password: operatorPassword }
-    expect((await olga.post('/operators', body, headers)).statusCode).toBe(201)
-    const again = await olga.post('/operators', { ...body, password: 'another one entirely' }, headers)
-    expect([again.statusCode, again.headers['idempotency-replayed']]).toEqual([201, 'true'])
+    const first = await olga.post('/operators', body, headers)
+    const again = await olga.post('/operators', body, headers)
+    expect([first.statusCode, again.body, again.headers['idempotency-replayed']]).toEqual([201, first.body, 'true'])
+    const other = await olga.post('/operators', { ...body, password: 'another one entirely' }, headers)
+    expect(verdict(other)).toEqual([422, 'idempotency_mismatch'])
+
+    const { rows } = await it.superuser.query('select fingerprint from app.operator_answers where key = $1', [
+      headers['idempotency-key'],
+    ])
+    const guess = JSON.stringify(['POST', '/api/v1/operators', {}, {}, body])
+    expect(rows).toHaveLength(1)
+    expect(rows[0].fingerprint).not.toEqual(createHash('sha256').update(guess).digest())
+    const [key = ''] = /[^:]+$/.exec(encryptionKeys) ?? []
+    const purpose = hkdfSync('sha256', Buffer.from(key, 'base64'), '', 'bulkhead idempotency keys', 32)
+    expect(rows[0].fingerprint).toEqual(createHmac('sha256', Buffer.from(purpose)).update(guess).digest())
+  })
+
+  test('is known under a key that is not the first any more', async () => {
+    const [body, headers] = [newTenant(), { 'idempotency-key': randomUUID() }]
+    const first = await olga.post('/tenants', body, headers)
+    const env = { ENCRYPTION_KEYS: `newer:${randomBytes(32).toString('base64')},${encryptionKeys}` }
+    const { origin, close } = await openApp(it.database.urls, { env })
+    const client = makeClient(origin, { authorization: `Bearer ${olga.accessToken}` })
+    const answers = [
+      await client.post('/tenants', body, headers),
+      await client.post('/tenants', { ...body, name: 'another' }, headers),
+    ]
+    await close()
+    expect(answers[0]?.body).toBe(first.body)
+    expect(verdict(answers[1] as Answer)).toEqual([422, 'idempotency_mismatch'])
   })
 })
 

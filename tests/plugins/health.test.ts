@@ -28,6 +28,7 @@ describe('with everything there', () => {
       dependencies: {
         database: { status: 'ok', latency_ms: expect.any(Number) },
         auth_database: { status: 'ok', latency_ms: expect.any(Number) },
+        operator_database: { status: 'ok', latency_ms: expect.any(Number) },
       },
     })
   })
@@ -66,6 +67,26 @@ test('without a database it lives, and is not ready', async () => {
     { path: '/dependencies/auth_database', message: 'does not answer' },
   ])
   expect(whole.body).not.toContain('hunter2')
+})
+
+test('where operators have routes, their connections count too', async () => {
+  const pool = (url: string) => {
+    const made = makePool(url, { max: 1, waitMs: 5_000, name: 'health', onError: () => {} })
+    onTestFinished(() => made.end())
+    return made
+  }
+  const api = pool(it.database.urls.api)
+  const probe = async (operator?: string) => {
+    const pools = { api, auth: api, ...(operator && { operator: pool(operator) }) }
+    const { client } = await serve((app) => void app.register(health, { pools, redis: undefined }))
+    return client.get('//health')
+  }
+
+  const gone = await probe('postgres://nobody:hunter2@127.0.0.1:1/none')
+  expect(gone.statusCode).toBe(503)
+  expect(gone.json().errors).toEqual([{ path: '/dependencies/operator_database', message: 'does not answer' }])
+  expect((await probe(it.database.urls.operator)).statusCode).toBe(200)
+  expect(Object.keys((await probe()).json().dependencies)).toEqual(['database', 'auth_database'])
 })
 
 test('a database that hangs is down before anybody tires of waiting', async () => {

@@ -5,15 +5,7 @@ import type { OpenSession } from '../../auth/sessions.ts'
 import { Nullable, Timestamp, Uuid } from '../../lib/schemas.ts'
 import { asksForCookie } from '../../plugins/refresh-cookie.ts'
 
-export { Email, Name, NewPassword, Password, Slug } from '../../auth/fields.ts'
-
-/** Of an authenticator, or a recovery code. */
-export const Code = Type.String({
-  minLength: 1,
-  maxLength: 64,
-  description: 'Six digits of the authenticator, or a recovery code. Each counts once.',
-  examples: ['492039'],
-})
+export { Code, Email, Name, NewPassword, Password, Slug } from '../../auth/fields.ts'
 
 /** For browsers; what it asks of them is in src/plugins/refresh-cookie.ts. */
 export const InCookie = Type.Boolean({

@@ -1,14 +1,14 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import type { Attempts } from '../../auth/attempts.ts'
-import type { Own } from '../../auth/own.ts'
+import type { Account } from '../../auth/own.ts'
 import type { SecondFactors, ShownCode } from '../../auth/second-factors.ts'
-import type { Sessions } from '../../auth/sessions.ts'
 import { isDatabaseError, Problem } from '../../errors.ts'
 import { Nullable, Timestamp } from '../../lib/schemas.ts'
 import type { Addressee } from '../../mail/notices.ts'
 import { Code, Password } from './answers.ts'
-import { confirmPassword, failed } from './refusals.ts'
+import { type Audience, people } from './audience.ts'
+import { confirmPassword, failed, type LogsRefusals } from './refusals.ts'
 
 // What is sent and answered
 
@@ -78,16 +78,24 @@ async function changing<T>(
 
 // What the world may ask of us: registered where an access token is needed
 
-type Options = { sessions: Sessions; own: Own; secondFactors: SecondFactors; attempts: Attempts }
+type Options = {
+  sessions: LogsRefusals
+  own: Pick<Account, 'findCredential'>
+  secondFactors: SecondFactors
+  attempts: Attempts
+  audience?: Audience
+}
 
 export const mfa: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
   const { secondFactors, attempts } = parts
+  const { security, operation } = parts.audience ?? people
 
   app.get(
     '/mfa',
     {
       schema: {
-        operationId: 'getSecondFactor',
+        operationId: operation('get', 'SecondFactor'),
+        security,
         summary: 'Get how it stands with your second factor',
         response: { 200: SecondFactor },
       },
@@ -102,7 +110,8 @@ export const mfa: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
     '/mfa/totp/enroll',
     {
       schema: {
-        operationId: 'enrollTotp',
+        operationId: operation('enroll', 'Totp'),
+        security,
         summary: 'Begin to use an authenticator',
         description:
           'Answers a new secret (TOTP, RFC 6238: six digits, 30 seconds, SHA-1). It is not asked for before it is confirmed; enrolling again replaces it until then.',
@@ -122,7 +131,8 @@ export const mfa: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
     '/mfa/totp/confirm',
     {
       schema: {
-        operationId: 'confirmTotp',
+        operationId: operation('confirm', 'Totp'),
+        security,
         summary: 'Have codes asked for from now on',
         description:
           'With a code of the secret that was enrolled. The answer has your recovery codes, this once. Every other session of yours ends; this one goes on.',
@@ -142,7 +152,8 @@ export const mfa: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
     '/mfa/totp',
     {
       schema: {
-        operationId: 'removeTotp',
+        operationId: operation('remove', 'Totp'),
+        security,
         summary: 'Have no codes asked for any more',
         description:
           'With your password and a code. Your recovery codes are gone too, and every other session of yours ends.',
@@ -165,7 +176,8 @@ export const mfa: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
     '/mfa/recovery-codes',
     {
       schema: {
-        operationId: 'replaceRecoveryCodes',
+        operationId: operation('replace', 'RecoveryCodes'),
+        security,
         summary: 'Get new recovery codes',
         description:
           'With your password and a code. The former ones are good no more; the new ones are shown this once.',

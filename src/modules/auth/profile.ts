@@ -73,7 +73,8 @@ export const profile: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async 
       if (versions && !versions.includes(current.version)) stale(current)
 
       if (body.name !== undefined) {
-        const changed = await sessions.changeName(claims.secret, body.name, versions ? current.version : null)
+        const change = { name: body.name, version: versions ? current.version : null }
+        const changed = await sessions.changeName(claims.secret, change, request)
         if (!changed) stale(await find(request))
       }
       return answer(request, reply, await find(request))

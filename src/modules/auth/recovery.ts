@@ -1,6 +1,7 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import type { Attempts } from '../../auth/attempts.ts'
+import { type Codes, showingCode } from '../../auth/codes.ts'
 import type { Devices } from '../../auth/devices.ts'
 import { hashOfMailedToken } from '../../auth/mailed-tokens.ts'
 import type { Own } from '../../auth/own.ts'
@@ -8,7 +9,7 @@ import { hashPassword, weaknessOf } from '../../auth/passwords.ts'
 import type { Recovery } from '../../auth/recovery.ts'
 import type { Sessions } from '../../auth/sessions.ts'
 import { Problem } from '../../errors.ts'
-import { Email, NewPassword, Password } from './answers.ts'
+import { Code, Email, NewPassword, Password } from './answers.ts'
 import { confirmPassword, refused } from './refusals.ts'
 
 // What is sent and answered
@@ -23,7 +24,10 @@ const MailedToken = Type.String({
 const Forgotten = Type.Object({ email: Email }, { additionalProperties: false })
 const Reset = Type.Object({ token: MailedToken, new_password: NewPassword }, { additionalProperties: false })
 const Proof = Type.Object({ token: MailedToken }, { additionalProperties: false })
-const NewAddress = Type.Object({ email: Email, password: Password }, { additionalProperties: false })
+const NewAddress = Type.Object(
+  { email: Email, password: Password, totp: Type.Optional(Code) },
+  { additionalProperties: false },
+)
 
 const Accepted = Type.Object({
   detail: Type.String({ examples: ['If somebody here has this address, a mail is on its way.'] }),
@@ -60,18 +64,15 @@ async function refuseToken(sessions: Sessions, request: FastifyRequest): Promise
 }
 
 /** Whether somebody has the new address is not looked at: it would show. */
-async function changeEmail(
-  { recovery, sessions, own }: OwnOptions,
-  body: Static<typeof NewAddress>,
-  request: FastifyRequest,
-): Promise<void> {
+async function changeEmail(parts: OwnOptions, body: Static<typeof NewAddress>, request: FastifyRequest): Promise<void> {
   const { secret } = request.claims
   const said = { path: '/password', password: body.password }
-  const { email: from } = await confirmPassword({ own, sessions }, said, request)
+  const { user_id: userId, email: from, name } = await confirmPassword(parts, said, request)
   const to = body.email.toLowerCase()
   if (to === from) throw refused('/email', 'must be another one')
-  const { name } = await profileOf(sessions, secret)
-  await recovery.askEmailChange(secret, { from, to, name }, request)
+  await showingCode(parts, { person: { userId, email: from, name }, code: body.totp }, request, (shown) =>
+    parts.recovery.askEmailChange(secret, { userId, from, to, name }, shown, request),
+  )
 }
 
 async function profileOf(sessions: Sessions, secret: Buffer) {
@@ -149,7 +150,7 @@ export const recovery: FastifyPluginAsyncTypebox<Options> = async (app, parts) =
   )
 }
 
-type OwnOptions = Pick<Options, 'sessions' | 'recovery'> & { own: Own; attempts: Attempts }
+type OwnOptions = Codes & { recovery: Recovery; own: Own; attempts: Attempts }
 
 /** Registered where an access token is needed. */
 export const ownEmail: FastifyPluginAsyncTypebox<OwnOptions> = async (app, parts) => {
@@ -179,11 +180,14 @@ export const ownEmail: FastifyPluginAsyncTypebox<OwnOptions> = async (app, parts
         operationId: 'changeEmail',
         summary: 'Change your e-mail address',
         description:
-          'Mails a token to the new address, and word of it to the present one. It changes when the token comes back, to POST /auth/email/verify. Whether somebody has the new address does not show.',
+          'Mails a token to the new address, and word of it to the present one. It changes when the token comes back, to POST /auth/email/verify. Who has a second factor sends a code of it in `totp`: without one the right password is answered 401 `mfa_required`. Whether somebody has the new address does not show.',
         body: NewAddress,
         response: { 202: Accepted },
       },
-      config: { limit: 'sensitive', problems: ['unprocessable', 'too_many_failures', 'overloaded'] },
+      config: {
+        limit: 'sensitive',
+        problems: ['unprocessable', 'mfa_required', 'invalid_code', 'too_many_failures', 'overloaded'],
+      },
     },
     async (request, reply) => {
       await parts.attempts.inSession(request, () => changeEmail(parts, request.body, request))

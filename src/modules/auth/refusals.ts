@@ -1,8 +1,9 @@
 /** What the routes of a person refuse alike: a field, a password, a choice of tenant. The last two are written down. */
 import type { FastifyRequest } from 'fastify'
 import { FailedAttempt } from '../../auth/attempts.ts'
-import type { Credential, Own } from '../../auth/own.ts'
+import type { Account, Credential } from '../../auth/own.ts'
 import { isPassword } from '../../auth/passwords.ts'
+import type { Refusal } from '../../auth/security-log.ts'
 import type { Sessions } from '../../auth/sessions.ts'
 import { isDatabaseError, Problem } from '../../errors.ts'
 
@@ -12,9 +13,14 @@ export const refused = (path: string, message: string) => new Problem('unprocess
 export const failed = (path: string, message: string) =>
   new FailedAttempt('unprocessable', { errors: [{ path, message }] })
 
+/** What writes down that a password or code was refused: the sessions of people, or of operators. */
+export type LogsRefusals = {
+  logRefusal(request: FastifyRequest, event: 'password_refused' | 'mfa_refused', refusal: Refusal): Promise<void>
+}
+
 /** The caller's credential, after they said their password. Throws a FailedAttempt, at `path`, when it is another one. */
 export async function confirmPassword(
-  { own, sessions }: { own: Own; sessions: Sessions },
+  { own, sessions }: { own: Pick<Account, 'findCredential'>; sessions: LogsRefusals },
   { path, password }: { path: string; password: string },
   request: FastifyRequest,
 ): Promise<Credential & { password_hash: string }> {

@@ -1,16 +1,23 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
-import { Email, Password } from '../../auth/fields.ts'
+import { type Attempts, FailedAttempt } from '../../auth/attempts.ts'
+import { showingCode } from '../../auth/codes.ts'
+import type { Devices } from '../../auth/devices.ts'
+import { Code, Email, Password } from '../../auth/fields.ts'
 import type { OperatorTokens } from '../../auth/operator-tokens.ts'
 import type { OperatorSession, OperatorSessions } from '../../auth/operators.ts'
 import { isPassword } from '../../auth/passwords.ts'
+import type { SecondFactors } from '../../auth/second-factors.ts'
 import { Problem } from '../../errors.ts'
 import { tokenOf } from '../../plugins/auth.ts'
 import { answerOperator, OperatorTokenAnswer, refreshTokenExample } from './answers.ts'
 
 // What an operator sends
 
-const Credentials = Type.Object({ email: Email, password: Password }, { additionalProperties: false })
+const Credentials = Type.Object(
+  { email: Email, password: Password, totp: Type.Optional(Code) },
+  { additionalProperties: false },
+)
 
 const Refresh = Type.Object(
   { refresh_token: Type.String({ minLength: 1, maxLength: 512, examples: [refreshTokenExample] }) },
@@ -24,41 +31,70 @@ const Logout = Type.Object(
 
 // What signing in is
 
-/** Whether the address is unknown or the password wrong, the same work is done and the same is answered. */
-async function login(
-  sessions: OperatorSessions,
-  { email: given, password }: Static<typeof Credentials>,
-  request: FastifyRequest,
-): Promise<OperatorSession> {
-  const email = given.toLowerCase()
-  const { operator_id, password_hash } = await sessions.findCredential(email)
-  const genuine = await isPassword(password, password_hash)
-  if (!genuine || operator_id === null) {
-    await sessions.logRefusal(operator_id, email, request)
-    throw new Problem('invalid_credentials')
-  }
-  return sessions.start(operator_id, request)
+/**
+ * As it is for people: whether the address is unknown or the password wrong, and whether there is a second factor or not, the
+ * same work is done and the same is answered; that a code is needed hears only who knows the password.
+ */
+async function login(parts: Options, body: Static<typeof Credentials>, request: FastifyRequest) {
+  const email = body.email.toLowerCase()
+  return parts.attempts.signingIn(accountOf(email), request, async () => {
+    const { operator_id: operatorId, password_hash } = await parts.sessions.findCredential(email)
+    const genuine = await isPassword(body.password, password_hash)
+    if (genuine && operatorId !== null) return open(parts, { operatorId, email, totp: body.totp }, request)
+    await parts.sessions.logRefusal(request, 'operator_login_failed', { userId: operatorId, detail: { email } })
+    throw new FailedAttempt('invalid_credentials')
+  })
 }
+
+/** Under what attempts are counted, and devices known: apart from those of a person with the same address. */
+const accountOf = (email: string): string => `operator ${email}`
+
+type Opening = { operatorId: string; email: string; totp: string | undefined }
+
+const open = (
+  parts: Options,
+  { operatorId: userId, email, totp }: Opening,
+  request: FastifyRequest,
+): Promise<OperatorSession> =>
+  showingCode(parts, { person: { userId, email }, code: totp }, request, (shown) =>
+    parts.sessions.start(userId, request, shown),
+  )
 
 // What the world may ask of us
 
-type Options = { sessions: OperatorSessions; tokens: OperatorTokens }
+type Options = {
+  sessions: OperatorSessions
+  secondFactors: SecondFactors
+  attempts: Attempts
+  devices: Devices
+  tokens: OperatorTokens
+}
 
-export const operatorSignIn: FastifyPluginAsyncTypebox<Options> = async (app, { sessions, tokens }) => {
+export const operatorSignIn: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
+  const { sessions, devices, tokens } = parts
+
   app.post(
     '/login',
     {
       schema: {
         operationId: 'loginOperator',
         summary: 'Sign in as an operator',
-        description: 'Operators are no members of tenants: their tokens open operators’ routes, and no others do.',
+        description:
+          'Operators are no members of tenants: their tokens open operators’ routes, and no others do. Who has a second factor sends a code of it in `totp`; without one the right password is answered 401 `mfa_required`. After many failures the next attempt waits.',
         security: [],
         body: Credentials,
         response: { 200: OperatorTokenAnswer },
       },
-      config: { limit: 'sensitive', problems: ['invalid_credentials', 'overloaded'] },
+      config: {
+        limit: 'sensitive',
+        problems: ['invalid_credentials', 'mfa_required', 'invalid_code', 'too_many_failures', 'overloaded'],
+      },
     },
-    async (request, reply) => answerOperator(tokens, reply, await login(sessions, request.body, request)),
+    async (request, reply) => {
+      const session = await login(parts, request.body, request)
+      devices.remember(accountOf(session.email), request, reply)
+      return answerOperator(tokens, reply, session)
+    },
   )
 
   app.post(

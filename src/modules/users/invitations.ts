@@ -109,7 +109,8 @@ export const invitations: FastifyPluginAsyncTypebox<{ invitations: Invitations }
       schema: {
         operationId: 'listInvitations',
         summary: 'List the invitations that nobody has accepted yet',
-        description: 'Also those that have expired: send them again, or withdraw them.',
+        description:
+          'Also those that have expired: send them again, or withdraw them. A month after it has expired an invitation goes by itself.',
         querystring: InvitationList,
         response: { 200: Page(Invitation) },
       },

@@ -126,11 +126,12 @@ async function changeUser(db: TenantDb, id: string, asked: Change, versions?: nu
 
 /**
  * Invites; with a password, the person is made besides, if there is none with this address, and is a member from their first
- * sign-in on. The answer and the work are the same either way.
+ * sign-in on. The answer is the same either way. Where a password opens nothing before its address was verified nobody is
+ * made: they come by the mail, and choose one there.
  */
 async function addUser(
   db: TenantDb,
-  invitations: Invitations,
+  { invitations, makesPeople }: Options,
   { password, ...invited }: Static<typeof NewUser>,
   request: FastifyRequest,
 ) {
@@ -139,6 +140,7 @@ async function addUser(
     const { rows } = await sql<{ name: string; slug: string }>`select name, slug from app.tenants`.execute(db)
     const weakness = weaknessOf(password, { email: invited.email, tenantNames: rows.flatMap(Object.values) })
     if (weakness) throw new Problem('unprocessable', { errors: [{ path: '/password', message: weakness }] })
+    if (!makesPeople) return findUser(db, id)
     const hash = request.passwordHash ?? (await hashPassword(password))
     await sql`select app.make_invited_person(${id}::uuid, ${hash}, ${inetOf(request.ip)}::inet)`.execute(db)
   }
@@ -172,7 +174,13 @@ declare module 'fastify' {
   }
 }
 
-export const users: FastifyPluginAsyncTypebox<{ invitations: Invitations }> = async (app, { invitations }) => {
+type Options = {
+  invitations: Invitations
+  /** Whether somebody who is added with a password has an account at once. */
+  makesPeople: boolean
+}
+
+export const users: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
   app.decorateRequest('passwordHash', undefined)
 
   app.get(
@@ -199,24 +207,23 @@ export const users: FastifyPluginAsyncTypebox<{ invitations: Invitations }> = as
         operationId: 'createUser',
         summary: 'Add a member',
         description:
-          'Invites them by mail: they are a member once they accept. With a password an account is made for them, unless somebody has the address, and signing in to it for the first time accepts too. Whether somebody has the address, in another tenant or in none, does not show: the answer is the same.',
+          'Invites them by mail: they are a member once they accept. With a password an account is made for them, unless somebody has the address, and signing in to it for the first time accepts too; where addresses have to be verified (`REGISTRATION`) none is made, and they choose one when they accept. Whether somebody has the address, in another tenant or in none, does not show: the answer is the same.',
         body: NewUser,
         response: { 201: User },
       },
       config: {
         permission: 'users:invite',
-        notKept: ['password'],
         problems: ['already_invited', 'already_member', 'overloaded'],
       },
       // Hashing takes a while, for which no connection is held; but anybody can write down a key
       preHandler: async (request) => {
         const { password } = request.body
-        if (password === undefined || (request.apiKey && !request.apiKey.known)) return
+        if (password === undefined || !parts.makesPeople || (request.apiKey && !request.apiKey.known)) return
         request.passwordHash = await hashPassword(password)
       },
     },
     async (request, reply) => {
-      const user = await addUser(request.db, invitations, request.body, request)
+      const user = await addUser(request.db, parts, request.body, request)
       reply.code(201).header('location', `${app.prefix}/${user.id}`)
       return user
     },

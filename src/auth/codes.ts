@@ -1,0 +1,38 @@
+/** A code of a second factor where it goes with a password, asked for alike wherever that is: signing in, and beside it. */
+import type { FastifyRequest } from 'fastify'
+import { isDatabaseError } from '../errors.ts'
+import type { Addressee } from '../mail/notices.ts'
+import { failedAs } from './attempts.ts'
+import type { SecondFactors, ShownCode } from './second-factors.ts'
+import type { Sessions } from './sessions.ts'
+
+/** Of people, or of operators. */
+type Asking = {
+  sessions: { logRefusal(request: FastifyRequest, event: 'mfa_refused', of: { userId: string }): Promise<void> }
+  secondFactors: SecondFactors
+}
+
+export type Codes = Asking & { sessions: Sessions }
+
+/**
+ * Runs `work`, which takes the code in the transaction of what it does, with what was shown. After the password only: that a
+ * code is needed (mfa_required) hears nobody else. One that is not good is written down, told to its person and counts: a
+ * FailedAttempt, invalid_code.
+ */
+export async function showingCode<T>(
+  { sessions, secondFactors }: Asking,
+  { person, code }: { person: Addressee; code: string | undefined },
+  request: FastifyRequest,
+  work: (shown: ShownCode | undefined) => Promise<T>,
+): Promise<T> {
+  const shown = code === undefined ? undefined : await secondFactors.readCode(person, code, request.log)
+  try {
+    return await work(shown)
+  } catch (error) {
+    if (!isDatabaseError(error) || error.code !== 'BH027') throw error
+    const { userId, email } = person
+    await sessions.logRefusal(request, 'mfa_refused', { userId })
+    await secondFactors.tellOfCode(userId, email)
+    throw failedAs('invalid_code', error)
+  }
+}
