@@ -373,6 +373,38 @@ CREATE TRIGGER version BEFORE UPDATE ON app.api_keys FOR EACH ROW EXECUTE FUNCTI
 alter table app.api_keys enable always trigger version;
 
 
+-- app.asked_resets ----------------------------------------------------------------------------------------------------
+
+create table app.asked_resets (
+  token_hash  bytea                     not null,
+  email       text                      not null,
+  mail_id     uuid                      not null,
+  key_id      text                      not null,
+  sealed      bytea                     not null,
+  request_id  text,
+  asked_at    timestamp with time zone  not null default now(),
+  expires_at  timestamp with time zone  not null,
+  constraint asked_resets_pkey PRIMARY KEY (token_hash),
+  constraint asked_resets_email_check CHECK (((email = lower(email)) AND ((char_length(email) >= 3) AND (char_length(email) <= 254)))),
+  constraint asked_resets_sealed_check CHECK ((length(sealed) <= 8192)),
+  constraint asked_resets_token_hash_check CHECK ((length(token_hash) = 32))
+);
+alter table app.asked_resets owner to app_owner;
+comment on table app.asked_resets is 'One row: a new password that was asked for, for an address, whether somebody has it or not, until the worker looks, within a second or two.';
+alter table app.asked_resets enable row level security;
+alter table app.asked_resets force row level security;
+
+create policy gate on app.asked_resets as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.asked_resets to app_gate;
+grant update (expires_at) on app.asked_resets to app_gate;
+
+CREATE INDEX asked_resets_asked_at ON app.asked_resets USING btree (asked_at);
+CREATE INDEX asked_resets_email ON app.asked_resets USING btree (email);
+
+
 -- app.attempts --------------------------------------------------------------------------------------------------------
 
 create table app.attempts (
@@ -862,7 +894,6 @@ create table app.mails (
   due_at       timestamp with time zone  not null default now(),
   expires_at   timestamp with time zone  not null default (now() + '2 days'::interval),
   failure      text,
-  request_id   text,
   created_at   timestamp with time zone  not null default now(),
   settled_at   timestamp with time zone,
   constraint mails_pkey PRIMARY KEY (id),
@@ -881,12 +912,11 @@ comment on column app.mails.id is 'Made by whoever sealed it, and sealed with it
 comment on column app.mails.user_id is 'Whom it is about. Null: an operator, or somebody who is nobody here yet.';
 comment on column app.mails.operator_id is 'Of app.operators (0027), when it is about one.';
 comment on column app.mails.key_id is 'The entry of ENCRYPTION_KEYS under which it is sealed.';
-comment on column app.mails.sealed is 'Empty once it was sent, or will not be.';
-comment on column app.mails.state is 'void: one for nobody, which is written so that writing takes as long as for somebody.';
+comment on column app.mails.sealed is 'Empty once it was sent, or is not worth sending any more.';
+comment on column app.mails.state is 'void: one that is not sent, since a newer one took its place, or enough were; or which is for nobody, and written so that writing takes as long as for somebody.';
 comment on column app.mails.due_at is 'When it is tried (again). While it is being sent: when whoever does so is given up.';
 comment on column app.mails.expires_at is 'Afterwards it is not worth sending.';
 comment on column app.mails.failure is 'Why the last attempt failed, as a code; what servers say may quote addresses.';
-comment on column app.mails.request_id is 'Of what is told to tenants only when it was sent.';
 alter table app.mails enable row level security;
 alter table app.mails force row level security;
 
@@ -895,7 +925,7 @@ create policy gate on app.mails as permissive for all to app_gate
   with check (true);
 
 grant delete, insert, select on app.mails to app_gate;
-grant update (sealed, state, attempts, due_at, failure, request_id, settled_at) on app.mails to app_gate;
+grant update (sealed, state, attempts, due_at, failure, settled_at) on app.mails to app_gate;
 
 CREATE INDEX mails_due ON app.mails USING btree (due_at) WHERE (state = 'waiting'::text);
 CREATE INDEX mails_operator ON app.mails USING btree (operator_id, kind, created_at) WHERE (operator_id IS NOT NULL);
@@ -1143,7 +1173,7 @@ grant select on app.permissions to app_gate;
 
 create table app.person_tokens (
   token_hash  bytea                     not null,
-  user_id     uuid,
+  user_id     uuid                      not null,
   purpose     text                      not null,
   email       text                      not null,
   created_at  timestamp with time zone  not null default now(),
@@ -1158,7 +1188,6 @@ create table app.person_tokens (
 );
 alter table app.person_tokens owner to app_owner;
 comment on table app.person_tokens is 'One row: the newest token that was mailed to one person for one purpose. It is good once.';
-comment on column app.person_tokens.user_id is 'Null: an address that nobody has, for which the same is written as for one that somebody has.';
 comment on column app.person_tokens.email is 'Where it was mailed to, which is what it proves; for a change of address the new one.';
 alter table app.person_tokens enable row level security;
 alter table app.person_tokens force row level security;
@@ -1418,7 +1447,6 @@ create table app.second_factors (
   created_at    timestamp with time zone  not null default now(),
   constraint second_factors_pkey PRIMARY KEY (holder_id),
   constraint second_factors_user_id_key UNIQUE (user_id),
-  constraint second_factors_operator_id_fkey FOREIGN KEY (operator_id) REFERENCES app.operators(id),
   constraint second_factors_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id) ON DELETE CASCADE,
   constraint second_factors_check CHECK (((num_nonnulls(user_id, operator_id) = 1) AND (holder_id = COALESCE(user_id, operator_id)))),
   constraint second_factors_last_step_check CHECK ((last_step >= 0)),
@@ -1426,7 +1454,7 @@ create table app.second_factors (
 );
 alter table app.second_factors owner to app_owner;
 comment on table app.second_factors is 'One row: the authenticator of one person, or one operator.';
-comment on column app.second_factors.operator_id is 'Of app.operators (0027), who have the same.';
+comment on column app.second_factors.operator_id is 'Of app.operators, who have the same. Without a reference: what refers to them and to people would make both one.';
 comment on column app.second_factors.key_id is 'The entry of ENCRYPTION_KEYS under which the secret is sealed.';
 comment on column app.second_factors.confirmed_at is 'Since when it is asked for: a code of it was shown. Null: it is not asked for yet.';
 comment on column app.second_factors.last_step is 'The time step of the last code that was taken: neither it nor one before it is taken again (RFC 6238, 5.2).';
@@ -1457,7 +1485,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registration_asked'::text, 'registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'profile_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'person_deactivated'::text, 'person_activated'::text, 'mfa_forgotten'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registration_asked'::text, 'registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'profile_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'person_deactivated'::text, 'person_activated'::text, 'mfa_forgotten'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text, 'mails_retried'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -2530,13 +2558,10 @@ CREATE OR REPLACE FUNCTION app.ask_password_reset(p_email text, p_token_hash byt
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-  v_holder  app.users := app.find_holder(p_email);
-  v_user_id uuid      := case when v_holder.status = 'active' then v_holder.id end;
 begin
-  perform app.mail_token(v_user_id, 'password_reset', p_email, p_token_hash, p_lifetime, p_mail);
-  update app.mails m set request_id = p_request_id where m.id = p_mail.id;
-  perform app.note_security('password_forgotten', v_user_id, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
+  insert into app.asked_resets (token_hash, email, mail_id, key_id, sealed, request_id, expires_at)
+  values (p_token_hash, p_email, p_mail.id, p_mail.key_id, p_mail.sealed, p_request_id, now() + p_lifetime);
+  perform app.note_security('password_forgotten', null, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
 end $function$;
 alter function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
@@ -3149,6 +3174,7 @@ begin
   v_ended := app.end_other_sessions(v_me.user_id, v_me.session_id);
   -- who knew the old one may have asked for these
   delete from app.person_tokens t where t.user_id = v_me.user_id and t.purpose in ('password_reset', 'email_change');
+  delete from app.asked_resets a where a.email = (select u.email from app.users u where u.id = v_me.user_id);
   perform app.log_security('password_changed', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
                            jsonb_build_object('sessions_ended', v_ended));
   return true;
@@ -3218,7 +3244,8 @@ CREATE OR REPLACE FUNCTION app.claim_mails(p_limit integer, p_lease interval, p_
 AS $function$
 #variable_conflict use_column
 begin
-  update app.mails m set state = 'dead', sealed = '', settled_at = now(),
+  perform app.take_asked_resets(100);
+  update app.mails m set state = 'dead', sealed = case when m.expires_at > now() then m.sealed else '' end, settled_at = now(),
                          failure = coalesce(m.failure, case when m.attempts >= p_attempts then 'lost' else 'expired' end)
    where m.id in (select d.id from app.mails d
                    where d.state = 'waiting' and d.due_at <= now() and (d.attempts >= p_attempts or d.expires_at <= now())
@@ -3482,12 +3509,12 @@ alter function app.deactivate_person(p_email text, p_reason text) owner to app_g
 grant execute on function app.deactivate_person(p_email text, p_reason text) to app_owner;
 
 CREATE OR REPLACE FUNCTION app.dead_mails(p_limit integer)
- RETURNS TABLE(id uuid, kind text, attempts integer, failure text, created_at timestamp with time zone, settled_at timestamp with time zone)
+ RETURNS TABLE(id uuid, kind text, attempts integer, failure text, created_at timestamp with time zone, settled_at timestamp with time zone, expires_at timestamp with time zone, fate text)
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select m.id, m.kind, m.attempts, m.failure, m.created_at, m.settled_at
+    select m.id, m.kind, m.attempts, m.failure, m.created_at, m.settled_at, m.expires_at, app.fate_of_mail(m)
       from app.mails m where m.state = 'dead' order by m.settled_at desc, m.id limit p_limit
   $function$;
 alter function app.dead_mails(p_limit integer) owner to app_gate;
@@ -4137,6 +4164,7 @@ begin
   end loop;
 
   delete from app.sessions s where s.user_id = v_me.user_id;
+  delete from app.asked_resets a where a.email = (select u.email from app.users u where u.id = v_me.user_id);
   delete from app.registrations r where r.email = (select u.email from app.users u where u.id = v_me.user_id);  -- (0034)
   delete from app.users u where u.id = v_me.user_id;
   perform app.destroy_personal_key(v_me.user_id);
@@ -4580,6 +4608,27 @@ end $function$;
 alter function app.extend_audit_log(p_ahead integer) owner to app_audit;
 grant execute on function app.extend_audit_log(p_ahead integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.fate_of_mail(p_mail app.mails)
+ RETURNS text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select case
+      when p_mail.sealed = '' or p_mail.expires_at <= clock_timestamp() then 'expired'
+      when exists (select from app.person_tokens k
+                    where k.user_id = p_mail.user_id and (k.created_at > p_mail.created_at or k.used_at is not null)
+                      and k.purpose = case p_mail.kind when 'tenant_welcome' then 'password_reset' else p_mail.kind end)
+        or exists (select from app.invitation_mails i
+                    where i.mail_id = p_mail.id
+                      and (exists (select from app.invitation_mails n where n.membership_id = i.membership_id and n.created_at > i.created_at)
+                           or not exists (select from app.memberships m
+                                           where m.tenant_id = i.of_tenant and m.id = i.membership_id and m.status = 'invited')))
+        then 'superseded'
+      else 'waits' end
+  $function$;
+alter function app.fate_of_mail(p_mail app.mails) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.find_access(p_secret bytea, p_grant_id uuid, p_permission text, OUT found_grant app.access_grants, OUT session_id uuid)
  RETURNS record
  LANGUAGE plpgsql
@@ -4946,6 +4995,7 @@ declare
   v_tokens int;
   v_wanted int;
 begin
+  update app.mails m set sealed = '' where m.state = 'dead' and m.sealed <> '' and m.expires_at <= now();
   delete from app.mails where id in (
     select m.id from app.mails m
      where m.state <> 'waiting'
@@ -5906,7 +5956,7 @@ begin
     update app.mails m set state = 'void', sealed = '', settled_at = now()
      where m.user_id = p_user_id and m.kind = p_mail.kind and m.state = 'waiting' and m.attempts = 0;
   end if;
-  perform app.write_mail(p_user_id, p_mail, p_lifetime, p_user_id is not null and not v_enough);
+  perform app.write_mail(p_user_id, p_mail, p_lifetime, not v_enough);
 end $function$;
 alter function app.mail_token(p_user_id uuid, p_purpose text, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail) owner to app_gate;
 
@@ -6563,6 +6613,38 @@ end $function$;
 alter function app.retirable_audit_chains(p_month text) owner to app_audit;
 grant execute on function app.retirable_audit_chains(p_month text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.retry_mails(p_ids uuid[], p_kind text, p_limit integer)
+ RETURNS TABLE(id uuid, kind text, fate text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_mail  app.mails;
+  v_waits int := 0;
+begin
+  for v_mail in
+    select m.* from app.mails m
+     where m.state = 'dead' and (p_ids is null or m.id = any (p_ids)) and (p_kind is null or m.kind = p_kind)
+     order by m.created_at, m.id limit p_limit for update skip locked
+  loop
+    id := v_mail.id;
+    kind := v_mail.kind;
+    fate := app.fate_of_mail(v_mail);
+    if fate = 'waits' then
+      update app.mails m set state = 'waiting', attempts = 0, due_at = now(), failure = null, settled_at = null where m.id = v_mail.id;
+      v_waits := v_waits + 1;
+    end if;
+    return next;
+  end loop;
+  if v_waits > 0 then
+    perform app.log_security('mails_retried', null, null, null, 'cli', null, null, jsonb_build_object('mails', v_waits, 'by', session_user));
+  end if;
+end $function$;
+alter function app.retry_mails(p_ids uuid[], p_kind text, p_limit integer) owner to app_gate;
+grant execute on function app.retry_mails(p_ids uuid[], p_kind text, p_limit integer) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.reveal(p_entry_key bytea, p_field text, p_blocks bytea)
  RETURNS text
  LANGUAGE plpgsql
@@ -6888,24 +6970,16 @@ CREATE OR REPLACE FUNCTION app.settle_mail(p_id uuid, p_attempt integer, p_sent 
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-  v_mail       app.mails;
-  v_is_current boolean;
 begin
   if p_again is not null and not p_sent then
     update app.mails m set due_at = now() + p_again, failure = p_failure
      where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   else
-    update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = '', failure = p_failure, settled_at = now()
-     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting'
-    returning * into v_mail;
+    update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = case when p_sent then '' else m.sealed end,
+                           failure = p_failure, settled_at = now()
+     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   end if;
-  v_is_current := found;
-  if v_mail.state = 'sent' and v_mail.kind = 'password_reset' then
-    perform app.audit_event(m.tenant_id, m.user_id, 'system', null, v_mail.request_id, null, 'password_forgotten')
-       from app.memberships m where m.user_id = v_mail.user_id and m.status = 'active' order by m.tenant_id;
-  end if;
-  return v_is_current;
+  return found;
 end $function$;
 alter function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) owner to app_gate;
 grant execute on function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) to app_worker;
@@ -7086,6 +7160,31 @@ begin
 end $function$;
 alter function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.take_asked_resets(p_limit integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_asked  app.asked_resets;
+  v_holder app.users;
+begin
+  for v_asked in select * from app.asked_resets a order by a.asked_at, a.token_hash limit p_limit for update loop
+    v_holder := app.find_holder(v_asked.email);
+    if v_holder.status = 'active' and v_asked.expires_at > now() then
+      perform app.mail_token(v_holder.id, 'password_reset', v_asked.email, v_asked.token_hash, v_asked.expires_at - now(),
+                             row(v_asked.mail_id, 'password_reset', v_asked.key_id, v_asked.sealed)::app.sealed_mail);
+      perform app.audit_event(m.tenant_id, m.user_id, 'system', null, v_asked.request_id, null, 'password_forgotten')
+         from app.memberships m
+        where m.user_id = v_holder.id and m.status = 'active'
+          and exists (select from app.mails w where w.id = v_asked.mail_id and w.state = 'waiting')
+        order by m.tenant_id;
+    end if;
+    delete from app.asked_resets a where a.token_hash = v_asked.token_hash;
+  end loop;
+end $function$;
+alter function app.take_asked_resets(p_limit integer) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.take_code(p_holder_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
  RETURNS timestamp with time zone

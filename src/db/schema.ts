@@ -96,6 +96,17 @@ export interface ApiKeyUses {
   used_at: string;
 }
 
+export interface AskedResets {
+  asked_at: Generated<string>;
+  email: string;
+  expires_at: string;
+  key_id: string;
+  mail_id: string;
+  request_id: string | null;
+  sealed: Buffer;
+  token_hash: Buffer;
+}
+
 export interface Attempts {
   at: string;
   kind: "account" | "device" | "session" | "address";
@@ -314,16 +325,12 @@ export interface Mails {
    */
   operator_id: string | null;
   /**
-   * Of what is told to tenants only when it was sent.
-   */
-  request_id: string | null;
-  /**
-   * Empty once it was sent, or will not be.
+   * Empty once it was sent, or is not worth sending any more.
    */
   sealed: Generated<Buffer>;
   settled_at: string | null;
   /**
-   * void: one for nobody, which is written so that writing takes as long as for somebody.
+   * void: one that is not sent, since a newer one took its place, or enough were; or which is for nobody, and written so that writing takes as long as for somebody.
    */
   state: Generated<"waiting" | "sent" | "dead" | "void">;
   /**
@@ -463,10 +470,7 @@ export interface PersonTokens {
   purpose: "password_reset" | "email_verification" | "email_change";
   token_hash: Buffer;
   used_at: string | null;
-  /**
-   * Null: an address that nobody has, for which the same is written as for one that somebody has.
-   */
-  user_id: string | null;
+  user_id: string;
 }
 
 export interface Projects {
@@ -531,7 +535,7 @@ export interface SecondFactors {
    */
   last_step: Generated<Int8>;
   /**
-   * Of app.operators (0027), who have the same.
+   * Of app.operators, who have the same. Without a reference: what refers to them and to people would make both one.
    */
   operator_id: string | null;
   sealed: Buffer;
@@ -543,7 +547,7 @@ export interface SecurityLog {
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registration_asked" | "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "tenant_left" | "tenant_joined" | "person_made" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "profile_changed" | "token_refused" | "mfa_enrolled" | "mfa_enabled" | "mfa_disabled" | "mfa_refused" | "recovery_code_used" | "recovery_codes_replaced" | "attempt_refused" | "person_deactivated" | "person_activated" | "mfa_forgotten" | "tenant_visited" | "person_erased" | "audit_retention_set" | "networks_lifted" | "legal_hold_set" | "legal_hold_released" | "operator_created" | "operator_deactivated" | "operator_logged_in" | "operator_login_failed" | "operator_logged_out" | "operator_refresh_reused" | "operator_password_set" | "tenant_created" | "tenant_changed" | "tenant_suspended" | "tenant_activated" | "tenant_deletion_marked" | "tenant_erased" | "statistics_read" | "access_asked" | "tenant_entered";
+  event: "registration_asked" | "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "tenant_left" | "tenant_joined" | "person_made" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "profile_changed" | "token_refused" | "mfa_enrolled" | "mfa_enabled" | "mfa_disabled" | "mfa_refused" | "recovery_code_used" | "recovery_codes_replaced" | "attempt_refused" | "person_deactivated" | "person_activated" | "mfa_forgotten" | "tenant_visited" | "person_erased" | "audit_retention_set" | "networks_lifted" | "legal_hold_set" | "legal_hold_released" | "operator_created" | "operator_deactivated" | "operator_logged_in" | "operator_login_failed" | "operator_logged_out" | "operator_refresh_reused" | "operator_password_set" | "tenant_created" | "tenant_changed" | "tenant_suspended" | "tenant_activated" | "tenant_deletion_marked" | "tenant_erased" | "statistics_read" | "access_asked" | "tenant_entered" | "mails_retried";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;
@@ -699,6 +703,7 @@ export interface Database {
   actors: Actors;
   api_key_uses: ApiKeyUses;
   api_keys: ApiKeys;
+  asked_resets: AskedResets;
   attempts: Attempts;
   audit_keys: AuditKeys;
   audit_log: AuditLog;
