@@ -6886,10 +6886,12 @@ begin
     return;
   end if;
   return query
+    -- ranking is the dearest of it: what is not among them is not ranked
     select d.id, ts_rank(d.words, v_query)
-      from app.documents d
-     where d.tenant_id = v_tenant and d.words @@ v_query and (p_project_id is null or d.project_id = p_project_id)
-     order by d.id desc limit 1000;
+      from (select m.id from app.documents m
+             where m.tenant_id = v_tenant and m.words @@ v_query and (p_project_id is null or m.project_id = p_project_id)
+             order by m.id desc limit 500) matching
+      join app.documents d on d.tenant_id = v_tenant and d.id = matching.id;
 end $function$;
 alter function app.search_documents(p_query text, p_project_id uuid) owner to app_search;
 grant execute on function app.search_documents(p_query text, p_project_id uuid) to app_api;

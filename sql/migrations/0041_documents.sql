@@ -78,7 +78,7 @@ grant execute on function app.keep_words() to app_owner;
 
 set local role app_search;
 
--- Which documents of this tenant match, and how well: of a thousand, the newest, where more do. p_query as people write it:
+-- Which documents of this tenant match, and how well: of five hundred, the newest, where more do. p_query as people write it:
 -- words, "a phrase", or, -without; one word at least is to be there, since what is without a word is almost everything.
 create function app.search_documents(p_query text, p_project_id uuid) returns table (document_id uuid, rank real)
   language plpgsql stable security definer
@@ -93,10 +93,12 @@ begin
     return;
   end if;
   return query
+    -- ranking is the dearest of it: what is not among them is not ranked
     select d.id, ts_rank(d.words, v_query)
-      from app.documents d
-     where d.tenant_id = v_tenant and d.words @@ v_query and (p_project_id is null or d.project_id = p_project_id)
-     order by d.id desc limit 1000;
+      from (select m.id from app.documents m
+             where m.tenant_id = v_tenant and m.words @@ v_query and (p_project_id is null or m.project_id = p_project_id)
+             order by m.id desc limit 500) matching
+      join app.documents d on d.tenant_id = v_tenant and d.id = matching.id;
 end $$;
 grant execute on function app.search_documents(text, uuid) to app_api;
 

@@ -255,7 +255,7 @@ describe('the function that searches', () => {
       const { rows } = await client.query(
         `select prosrc from pg_proc where oid = 'app.search_documents(text, uuid)'::regprocedure`,
       )
-      const [, body = ''] = /return query\s+(select[^;]+);/.exec(rows[0].prosrc) ?? []
+      const [, body = ''] = /return query\s+--[^\n]*\s+(select[^;]+);/.exec(rows[0].prosrc) ?? []
       const text = body
         .replaceAll('v_tenant', `'${acme.tenantId}'::uuid`)
         .replaceAll('v_query', `'${acme.tenantId.slice(-12)}word7'::tsquery`)
