@@ -912,7 +912,7 @@ comment on column app.mails.id is 'Made by whoever sealed it, and sealed with it
 comment on column app.mails.user_id is 'Whom it is about. Null: an operator, or somebody who is nobody here yet.';
 comment on column app.mails.operator_id is 'Of app.operators (0027), when it is about one.';
 comment on column app.mails.key_id is 'The entry of ENCRYPTION_KEYS under which it is sealed.';
-comment on column app.mails.sealed is 'Empty once it was sent, or will not be.';
+comment on column app.mails.sealed is 'Empty once it was sent, or is not worth sending any more.';
 comment on column app.mails.state is 'void: one that is not sent, since a newer one took its place, or enough were; or which is for nobody, and written so that writing takes as long as for somebody.';
 comment on column app.mails.due_at is 'When it is tried (again). While it is being sent: when whoever does so is given up.';
 comment on column app.mails.expires_at is 'Afterwards it is not worth sending.';
@@ -1447,7 +1447,6 @@ create table app.second_factors (
   created_at    timestamp with time zone  not null default now(),
   constraint second_factors_pkey PRIMARY KEY (holder_id),
   constraint second_factors_user_id_key UNIQUE (user_id),
-  constraint second_factors_operator_id_fkey FOREIGN KEY (operator_id) REFERENCES app.operators(id),
   constraint second_factors_user_id_fkey FOREIGN KEY (user_id) REFERENCES app.users(id) ON DELETE CASCADE,
   constraint second_factors_check CHECK (((num_nonnulls(user_id, operator_id) = 1) AND (holder_id = COALESCE(user_id, operator_id)))),
   constraint second_factors_last_step_check CHECK ((last_step >= 0)),
@@ -1455,7 +1454,7 @@ create table app.second_factors (
 );
 alter table app.second_factors owner to app_owner;
 comment on table app.second_factors is 'One row: the authenticator of one person, or one operator.';
-comment on column app.second_factors.operator_id is 'Of app.operators (0027), who have the same.';
+comment on column app.second_factors.operator_id is 'Of app.operators, who have the same. Without a reference: what refers to them and to people would make both one.';
 comment on column app.second_factors.key_id is 'The entry of ENCRYPTION_KEYS under which the secret is sealed.';
 comment on column app.second_factors.confirmed_at is 'Since when it is asked for: a code of it was shown. Null: it is not asked for yet.';
 comment on column app.second_factors.last_step is 'The time step of the last code that was taken: neither it nor one before it is taken again (RFC 6238, 5.2).';
@@ -1486,7 +1485,7 @@ create table app.security_log (
   user_agent       text,
   detail           jsonb                     not null default '{}'::jsonb,
   constraint security_log_pkey PRIMARY KEY (id),
-  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registration_asked'::text, 'registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'profile_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'person_deactivated'::text, 'person_activated'::text, 'mfa_forgotten'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text])))
+  constraint security_log_event_check CHECK ((event = ANY (ARRAY['registration_asked'::text, 'registered'::text, 'logged_in'::text, 'login_failed'::text, 'logged_out'::text, 'refresh_reused'::text, 'tenant_refused'::text, 'session_ended'::text, 'tenant_switched'::text, 'tenant_left'::text, 'tenant_joined'::text, 'person_made'::text, 'password_changed'::text, 'password_refused'::text, 'password_forgotten'::text, 'password_reset'::text, 'email_verification_asked'::text, 'email_verified'::text, 'email_change_asked'::text, 'email_changed'::text, 'profile_changed'::text, 'token_refused'::text, 'mfa_enrolled'::text, 'mfa_enabled'::text, 'mfa_disabled'::text, 'mfa_refused'::text, 'recovery_code_used'::text, 'recovery_codes_replaced'::text, 'attempt_refused'::text, 'person_deactivated'::text, 'person_activated'::text, 'mfa_forgotten'::text, 'tenant_visited'::text, 'person_erased'::text, 'audit_retention_set'::text, 'networks_lifted'::text, 'legal_hold_set'::text, 'legal_hold_released'::text, 'operator_created'::text, 'operator_deactivated'::text, 'operator_logged_in'::text, 'operator_login_failed'::text, 'operator_logged_out'::text, 'operator_refresh_reused'::text, 'operator_password_set'::text, 'tenant_created'::text, 'tenant_changed'::text, 'tenant_suspended'::text, 'tenant_activated'::text, 'tenant_deletion_marked'::text, 'tenant_erased'::text, 'statistics_read'::text, 'access_asked'::text, 'tenant_entered'::text, 'mails_retried'::text])))
 );
 alter table app.security_log owner to app_owner;
 comment on table app.security_log is 'One row: one event of authentication, one refusal, or one visit of an auditor.';
@@ -3246,7 +3245,7 @@ AS $function$
 #variable_conflict use_column
 begin
   perform app.take_asked_resets(100);
-  update app.mails m set state = 'dead', sealed = '', settled_at = now(),
+  update app.mails m set state = 'dead', sealed = case when m.expires_at > now() then m.sealed else '' end, settled_at = now(),
                          failure = coalesce(m.failure, case when m.attempts >= p_attempts then 'lost' else 'expired' end)
    where m.id in (select d.id from app.mails d
                    where d.state = 'waiting' and d.due_at <= now() and (d.attempts >= p_attempts or d.expires_at <= now())
@@ -3510,12 +3509,12 @@ alter function app.deactivate_person(p_email text, p_reason text) owner to app_g
 grant execute on function app.deactivate_person(p_email text, p_reason text) to app_owner;
 
 CREATE OR REPLACE FUNCTION app.dead_mails(p_limit integer)
- RETURNS TABLE(id uuid, kind text, attempts integer, failure text, created_at timestamp with time zone, settled_at timestamp with time zone)
+ RETURNS TABLE(id uuid, kind text, attempts integer, failure text, created_at timestamp with time zone, settled_at timestamp with time zone, expires_at timestamp with time zone, fate text)
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select m.id, m.kind, m.attempts, m.failure, m.created_at, m.settled_at
+    select m.id, m.kind, m.attempts, m.failure, m.created_at, m.settled_at, m.expires_at, app.fate_of_mail(m)
       from app.mails m where m.state = 'dead' order by m.settled_at desc, m.id limit p_limit
   $function$;
 alter function app.dead_mails(p_limit integer) owner to app_gate;
@@ -4609,6 +4608,27 @@ end $function$;
 alter function app.extend_audit_log(p_ahead integer) owner to app_audit;
 grant execute on function app.extend_audit_log(p_ahead integer) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.fate_of_mail(p_mail app.mails)
+ RETURNS text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select case
+      when p_mail.sealed = '' or p_mail.expires_at <= clock_timestamp() then 'expired'
+      when exists (select from app.person_tokens k
+                    where k.user_id = p_mail.user_id and (k.created_at > p_mail.created_at or k.used_at is not null)
+                      and k.purpose = case p_mail.kind when 'tenant_welcome' then 'password_reset' else p_mail.kind end)
+        or exists (select from app.invitation_mails i
+                    where i.mail_id = p_mail.id
+                      and (exists (select from app.invitation_mails n where n.membership_id = i.membership_id and n.created_at > i.created_at)
+                           or not exists (select from app.memberships m
+                                           where m.tenant_id = i.of_tenant and m.id = i.membership_id and m.status = 'invited')))
+        then 'superseded'
+      else 'waits' end
+  $function$;
+alter function app.fate_of_mail(p_mail app.mails) owner to app_gate;
+
 CREATE OR REPLACE FUNCTION app.find_access(p_secret bytea, p_grant_id uuid, p_permission text, OUT found_grant app.access_grants, OUT session_id uuid)
  RETURNS record
  LANGUAGE plpgsql
@@ -4975,6 +4995,7 @@ declare
   v_tokens int;
   v_wanted int;
 begin
+  update app.mails m set sealed = '' where m.state = 'dead' and m.sealed <> '' and m.expires_at <= now();
   delete from app.mails where id in (
     select m.id from app.mails m
      where m.state <> 'waiting'
@@ -6592,6 +6613,38 @@ end $function$;
 alter function app.retirable_audit_chains(p_month text) owner to app_audit;
 grant execute on function app.retirable_audit_chains(p_month text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.retry_mails(p_ids uuid[], p_kind text, p_limit integer)
+ RETURNS TABLE(id uuid, kind text, fate text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_mail  app.mails;
+  v_waits int := 0;
+begin
+  for v_mail in
+    select m.* from app.mails m
+     where m.state = 'dead' and (p_ids is null or m.id = any (p_ids)) and (p_kind is null or m.kind = p_kind)
+     order by m.created_at, m.id limit p_limit for update skip locked
+  loop
+    id := v_mail.id;
+    kind := v_mail.kind;
+    fate := app.fate_of_mail(v_mail);
+    if fate = 'waits' then
+      update app.mails m set state = 'waiting', attempts = 0, due_at = now(), failure = null, settled_at = null where m.id = v_mail.id;
+      v_waits := v_waits + 1;
+    end if;
+    return next;
+  end loop;
+  if v_waits > 0 then
+    perform app.log_security('mails_retried', null, null, null, 'cli', null, null, jsonb_build_object('mails', v_waits, 'by', session_user));
+  end if;
+end $function$;
+alter function app.retry_mails(p_ids uuid[], p_kind text, p_limit integer) owner to app_gate;
+grant execute on function app.retry_mails(p_ids uuid[], p_kind text, p_limit integer) to app_operator;
+
 CREATE OR REPLACE FUNCTION app.reveal(p_entry_key bytea, p_field text, p_blocks bytea)
  RETURNS text
  LANGUAGE plpgsql
@@ -6920,7 +6973,8 @@ begin
     update app.mails m set due_at = now() + p_again, failure = p_failure
      where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   else
-    update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = '', failure = p_failure, settled_at = now()
+    update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = case when p_sent then '' else m.sealed end,
+                           failure = p_failure, settled_at = now()
      where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   end if;
   return found;

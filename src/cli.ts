@@ -7,6 +7,7 @@ import type { Command } from './cli/command.ts'
 import { UsageError } from './cli/command.ts'
 import { bootstrapCommand, lawsCommand, migrateCommand } from './cli/database.ts'
 import { keysCommand } from './cli/keys.ts'
+import { mailsCommand } from './cli/mails.ts'
 import { operatorCommand } from './cli/operator.ts'
 import { policiesCommand } from './cli/policies.ts'
 import { proveCommand } from './cli/prove.ts'
@@ -29,6 +30,7 @@ const commands: Readonly<Record<string, Command>> = {
   operator: operatorCommand,
   tenants: tenantsCommand,
   users: usersCommand,
+  mails: mailsCommand,
   keys: keysCommand,
   token: tokenCommand,
   seed: seedCommand,

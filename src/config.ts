@@ -180,6 +180,9 @@ const people = (read: Reader) => ({
   encryptionKeys: read.optional('ENCRYPTION_KEYS', encryptionKeys),
 })
 
+/** `cli -- mails`: app_operator's, and not the owner's. */
+const mailroom = (read: Reader) => ({ databases: { operator: read('DATABASE_OPERATOR_URL', databaseUrl) } })
+
 /** Who publishes the public halves of what signs the audit log. */
 const publisher = (read: Reader) => ({ keys: read('AUDIT_KEYS', auditKeys) })
 
@@ -190,7 +193,7 @@ const developer = (read: Reader) => ({
   ...keys(read),
 })
 
-const processes = { server, worker, cli, psql, people, publisher, developer, everybody: all }
+const processes = { server, worker, cli, psql, people, mailroom, publisher, developer, everybody: all }
 
 export type ProcessName = keyof typeof processes
 export type ConfigOf<P extends ProcessName> = Frozen<ReturnType<(typeof processes)[P]>>

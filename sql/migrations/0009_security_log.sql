@@ -17,7 +17,7 @@ create table app.security_log (
                                                       'operator_created', 'operator_deactivated', 'operator_logged_in', 'operator_login_failed',
                                                       'operator_logged_out', 'operator_refresh_reused', 'operator_password_set',
                                                       'tenant_created', 'tenant_changed', 'tenant_suspended', 'tenant_activated', 'tenant_deletion_marked', 'tenant_erased',
-                                                      'statistics_read', 'access_asked', 'tenant_entered')),
+                                                      'statistics_read', 'access_asked', 'tenant_entered', 'mails_retried')),
   user_id          uuid,
   about_tenant_id  uuid,
   session_id       uuid,

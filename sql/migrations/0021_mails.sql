@@ -26,7 +26,7 @@ comment on column app.mails.id is 'Made by whoever sealed it, and sealed with it
 comment on column app.mails.user_id is 'Whom it is about. Null: an operator, or somebody who is nobody here yet.';
 comment on column app.mails.operator_id is 'Of app.operators (0027), when it is about one.';
 comment on column app.mails.key_id is 'The entry of ENCRYPTION_KEYS under which it is sealed.';
-comment on column app.mails.sealed is 'Empty once it was sent, or will not be.';
+comment on column app.mails.sealed is 'Empty once it was sent, or is not worth sending any more.';
 comment on column app.mails.state is 'void: one that is not sent, since a newer one took its place, or enough were; or which is for nobody, and written so that writing takes as long as for somebody.';
 comment on column app.mails.due_at is 'When it is tried (again). While it is being sent: when whoever does so is given up.';
 comment on column app.mails.expires_at is 'Afterwards it is not worth sending.';
@@ -359,7 +359,7 @@ create function app.claim_mails(p_limit int, p_lease interval, p_attempts int) r
 #variable_conflict use_column
 begin
   perform app.take_asked_resets(100);
-  update app.mails m set state = 'dead', sealed = '', settled_at = now(),
+  update app.mails m set state = 'dead', sealed = case when m.expires_at > now() then m.sealed else '' end, settled_at = now(),
                          failure = coalesce(m.failure, case when m.attempts >= p_attempts then 'lost' else 'expired' end)
    where m.id in (select d.id from app.mails d
                    where d.state = 'waiting' and d.due_at <= now() and (d.attempts >= p_attempts or d.expires_at <= now())
@@ -382,14 +382,16 @@ begin
     update app.mails m set due_at = now() + p_again, failure = p_failure
      where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   else
-    update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = '', failure = p_failure, settled_at = now()
+    update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = case when p_sent then '' else m.sealed end,
+                           failure = p_failure, settled_at = now()
      where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   end if;
   return found;
 end $$;
 
 -- What was sent goes after a week, what could not be sent, or nobody has tried to send, after a month, what was for nobody
--- after a day; tokens a day after they have expired, and registrations (0034). Answers how many rows went.
+-- after a day; tokens a day after they have expired, and registrations (0034). Answers how many rows went. Of what is dead the
+-- letter goes as soon as it is not worth sending any more.
 create function app.forget_mails(p_limit int) returns int
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -399,6 +401,7 @@ declare
   v_tokens int;
   v_wanted int;
 begin
+  update app.mails m set sealed = '' where m.state = 'dead' and m.sealed <> '' and m.expires_at <= now();
   delete from app.mails where id in (
     select m.id from app.mails m
      where m.state <> 'waiting'
@@ -420,15 +423,3 @@ grant execute on function
   app.settle_mail(uuid, int, boolean, interval, text),
   app.forget_mails(int)
 to app_worker;
-
--- For operators: what could not be sent, the newest first. Neither to whom nor what.
-create function app.dead_mails(p_limit int) returns table (
-  id uuid, kind text, attempts int, failure text, created_at timestamptz, settled_at timestamptz
-)
-  language sql stable security definer
-  set search_path = pg_catalog, pg_temp
-  as $$
-    select m.id, m.kind, m.attempts, m.failure, m.created_at, m.settled_at
-      from app.mails m where m.state = 'dead' order by m.settled_at desc, m.id limit p_limit
-  $$;
-grant execute on function app.dead_mails(int) to app_operator;

@@ -18,7 +18,7 @@ create table app.second_factors (
   check (num_nonnulls(user_id, operator_id) = 1 and holder_id = coalesce(user_id, operator_id))
 );
 comment on table app.second_factors is 'One row: the authenticator of one person, or one operator.';
-comment on column app.second_factors.operator_id is 'Of app.operators (0027), who have the same.';
+comment on column app.second_factors.operator_id is 'Of app.operators, who have the same. Without a reference: what refers to them and to people would make both one.';
 comment on column app.second_factors.key_id is 'The entry of ENCRYPTION_KEYS under which the secret is sealed.';
 comment on column app.second_factors.confirmed_at is 'Since when it is asked for: a code of it was shown. Null: it is not asked for yet.';
 comment on column app.second_factors.last_step is 'The time step of the last code that was taken: neither it nor one before it is taken again (RFC 6238, 5.2).';

@@ -71,7 +71,6 @@ grant select, insert, delete, update (counter, refreshed_at, idle_expires_at, re
 grant select, insert, delete on app.operator_answers to app_gate;
 grant update (slug, name, status, deletion_marked_at, erase_after, erasure_began_at) on app.tenants to app_gate;
 
-alter table app.second_factors add foreign key (operator_id) references app.operators (id);
 create index second_factors_operator on app.second_factors (operator_id) where operator_id is not null;
 create index mails_operator on app.mails (operator_id, kind, created_at) where operator_id is not null;
 create index operator_sessions_operator on app.operator_sessions (operator_id);

@@ -4,15 +4,10 @@ import { isDatabaseError } from '../errors.ts'
 import type { Addressee } from '../mail/notices.ts'
 import { failedAs } from './attempts.ts'
 import type { SecondFactors, ShownCode } from './second-factors.ts'
+import type { LogsRefusals } from './security-log.ts'
 import type { Sessions } from './sessions.ts'
 
-/** Of people, or of operators. */
-type Asking = {
-  sessions: { logRefusal(request: FastifyRequest, event: 'mfa_refused', of: { userId: string }): Promise<void> }
-  secondFactors: SecondFactors
-}
-
-export type Codes = Asking & { sessions: Sessions }
+export type Codes = { sessions: Sessions; secondFactors: SecondFactors }
 
 /**
  * Runs `work`, which takes the code in the transaction of what it does, with what was shown. After the password only: that a
@@ -20,7 +15,7 @@ export type Codes = Asking & { sessions: Sessions }
  * FailedAttempt, invalid_code.
  */
 export async function showingCode<T>(
-  { sessions, secondFactors }: Asking,
+  { sessions, secondFactors }: { sessions: LogsRefusals; secondFactors: SecondFactors },
   { person, code }: { person: Addressee; code: string | undefined },
   request: FastifyRequest,
   work: (shown: ShownCode | undefined) => Promise<T>,

@@ -6,7 +6,7 @@ import type { FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import type { EncryptionKey } from '../config.ts'
 import { statement } from '../db/pool.ts'
-import { mailFrom } from '../mail/notices.ts'
+import { mailFrom, noNotice } from '../mail/notices.ts'
 import type { ShownCode } from './second-factors.ts'
 import { originOf, type Refusal } from './security-log.ts'
 import { makeSessionTokens, type Opened, type Rotated } from './session-tokens.ts'
@@ -80,7 +80,7 @@ export const makeOperatorSessions = ({ pool, encryptionKeys, idleMs, maxMs }: Op
      */
     async start(operatorId: string, request: FastifyRequest, shown?: ShownCode): Promise<OperatorSession> {
       const session = tokens.newSeed()
-      const [, ...mail] = shown?.notice ?? [null, null, null, null, null]
+      const [, ...mail] = shown?.notice ?? noNotice(operatorId)
       const row = await ask<SignedIn>(
         `select * from app.start_operator_session($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, ${mailFrom(12)})`,
         ...[operatorId, session.secretHash, session.seed, session.keyId, idle, max, ...originOf(request)],

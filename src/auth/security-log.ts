@@ -19,6 +19,11 @@ export type Refusal = {
   detail?: Record<string, unknown>
 }
 
+/** What writes down that a password or code was refused: the sessions of people, or of operators. */
+export type LogsRefusals = {
+  logRefusal(request: FastifyRequest, event: 'password_refused' | 'mfa_refused', refusal: Refusal): Promise<void>
+}
+
 /** Where a request comes from, in the order the database functions take it: request id, address, user agent. */
 export const originOf = ({ id, ip, headers }: FastifyRequest): [string, string | null, string | null] => [
   id,

@@ -132,7 +132,10 @@ const isSuperuser = async (client: pg.Client): Promise<boolean> => {
 }
 
 /** A refused connection says nothing but its code. */
-export const unreachable = (error: NodeJS.ErrnoException & { errors?: Error[] }): never => {
+export const unreachable = (
+  error: NodeJS.ErrnoException & { errors?: Error[] },
+  variable = 'DATABASE_OWNER_URL',
+): never => {
   const unreachableCodes = [
     'ECONNREFUSED',
     'ENOTFOUND',
@@ -143,7 +146,7 @@ export const unreachable = (error: NodeJS.ErrnoException & { errors?: Error[] })
     'ECONNRESET',
   ]
   if (!unreachableCodes.includes(error.code ?? '')) throw error
-  throw new Error(`DATABASE_OWNER_URL cannot be reached: ${error.message || error.code}`, { cause: error })
+  throw new Error(`${variable} cannot be reached: ${error.message || error.code}`, { cause: error })
 }
 
 const options = <const T extends NonNullable<Parameters<typeof parseArgs>[0]>['options']>(args: string[], known: T) => {

@@ -325,7 +325,7 @@ export interface Mails {
    */
   operator_id: string | null;
   /**
-   * Empty once it was sent, or will not be.
+   * Empty once it was sent, or is not worth sending any more.
    */
   sealed: Generated<Buffer>;
   settled_at: string | null;
@@ -535,7 +535,7 @@ export interface SecondFactors {
    */
   last_step: Generated<Int8>;
   /**
-   * Of app.operators (0027), who have the same.
+   * Of app.operators, who have the same. Without a reference: what refers to them and to people would make both one.
    */
   operator_id: string | null;
   sealed: Buffer;
@@ -547,7 +547,7 @@ export interface SecurityLog {
   address: string | null;
   at: Generated<string>;
   detail: Generated<Json>;
-  event: "registration_asked" | "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "tenant_left" | "tenant_joined" | "person_made" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "profile_changed" | "token_refused" | "mfa_enrolled" | "mfa_enabled" | "mfa_disabled" | "mfa_refused" | "recovery_code_used" | "recovery_codes_replaced" | "attempt_refused" | "person_deactivated" | "person_activated" | "mfa_forgotten" | "tenant_visited" | "person_erased" | "audit_retention_set" | "networks_lifted" | "legal_hold_set" | "legal_hold_released" | "operator_created" | "operator_deactivated" | "operator_logged_in" | "operator_login_failed" | "operator_logged_out" | "operator_refresh_reused" | "operator_password_set" | "tenant_created" | "tenant_changed" | "tenant_suspended" | "tenant_activated" | "tenant_deletion_marked" | "tenant_erased" | "statistics_read" | "access_asked" | "tenant_entered";
+  event: "registration_asked" | "registered" | "logged_in" | "login_failed" | "logged_out" | "refresh_reused" | "tenant_refused" | "session_ended" | "tenant_switched" | "tenant_left" | "tenant_joined" | "person_made" | "password_changed" | "password_refused" | "password_forgotten" | "password_reset" | "email_verification_asked" | "email_verified" | "email_change_asked" | "email_changed" | "profile_changed" | "token_refused" | "mfa_enrolled" | "mfa_enabled" | "mfa_disabled" | "mfa_refused" | "recovery_code_used" | "recovery_codes_replaced" | "attempt_refused" | "person_deactivated" | "person_activated" | "mfa_forgotten" | "tenant_visited" | "person_erased" | "audit_retention_set" | "networks_lifted" | "legal_hold_set" | "legal_hold_released" | "operator_created" | "operator_deactivated" | "operator_logged_in" | "operator_login_failed" | "operator_logged_out" | "operator_refresh_reused" | "operator_password_set" | "tenant_created" | "tenant_changed" | "tenant_suspended" | "tenant_activated" | "tenant_deletion_marked" | "tenant_erased" | "statistics_read" | "access_asked" | "tenant_entered" | "mails_retried";
   id: Generated<string>;
   request_id: string | null;
   session_id: string | null;

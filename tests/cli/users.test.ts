@@ -81,7 +81,9 @@ test('deactivate counts from the next request on, in every tenant; activate lets
   ])
   for (const tenant of [owner, await it.as('owner', 'globex')]) {
     for (const action of ['person_deactivated', 'person_activated']) {
-      const { data } = (await tenant.get(`/audit/logs?action=${action}`)).json()
+      const answer = await tenant.get(`/audit/logs?action=${action}`)
+      expect(answer.statusCode, answer.body).toBe(200)
+      const { data } = answer.json()
       expect(data).toEqual([
         expect.objectContaining({ actor_kind: 'system', actor_id: null, role: 'system', row_id: person.userId }),
       ])

@@ -4,7 +4,9 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { demoPassword } from '../../scripts/seed.ts'
 import { withTenant } from '../../src/db/door.ts'
 import { makePool } from '../../src/db/pool.ts'
+import { codeOf, turnOn } from '../authenticator.ts'
 import { type Answer, type Client, type Person, signIn, world } from '../harness.ts'
+import { newMember as newColleague } from '../members.ts'
 import { asSystem } from '../sessions.ts'
 
 // The caller's own tenant, and what it asks of those who enter.
@@ -460,6 +462,45 @@ describe('a second factor', () => {
     expectOk(await person.get('/projects'))
     await age(factor, 'mfa_at = null')
     expect(verdict(await factor.get('/projects'))).toBe('403 second_factor_required')
+  })
+
+  test('who turns theirs off is shut out of that tenant alone: they sign in, turn it on again, and are in at once', async () => {
+    const person = await newMember('owner') // the last one that has one: nobody else can take the rule back
+    const { secret } = await turnOn(person)
+    expectOk(await setPolicy({ mfa_required: true }, {}, person))
+    const off = { password: demoPassword, code: codeOf(secret) }
+    expect((await person.request('DELETE', '/auth/mfa/totp', off)).statusCode).toBe(204)
+
+    expect(verdict(await person.get('/projects'))).toBe('403 second_factor_required')
+    expect(verdict(await setPolicy({ mfa_required: false }, {}, person))).toBe('403 second_factor_required')
+    for (const where of [{}, { tenant_id: acme.owner.tenantId }, { tenant_slug: 'acme' }]) {
+      const answer = await it.anybody.post('/auth/login', { email: person.email, password: demoPassword, ...where })
+      expectOk(answer)
+      expect(answer.json().tenant?.slug ?? null, JSON.stringify(where)).toBe(
+        'tenant_id' in where || 'tenant_slug' in where ? 'acme' : null,
+      )
+      const again = it.client({ authorization: `Bearer ${answer.json().access_token}` })
+      expect(verdict(await again.get('/projects', { 'x-tenant-id': acme.owner.tenantId }))).toBe(
+        '403 second_factor_required',
+      )
+      expectOk(await again.get('/auth/memberships'))
+    }
+
+    const fresh = await signIn(it.anybody, it.client, person.email)
+    expectOk(await fresh.get('/auth/mfa'))
+    await turnOn(fresh)
+    const back = await inAcme(fresh)
+    expectOk(await back.get('/projects'))
+    expectOk(await setPolicy({ mfa_required: false }, {}, back))
+  })
+
+  test('so does whose only tenant it is: the session is theirs, though it opens nothing of the tenant', async () => {
+    const only = await newColleague(it, acme.owner.tenantId, 'member')
+    await require(true)
+    expect(only.tenantId).toBe(acme.owner.tenantId)
+    expect(verdict(await only.get('/projects'))).toBe('403 second_factor_required')
+    await turnOn(only)
+    expectOk(await only.get('/projects'))
   })
 
   test('422: who asks for one has shown one', async () => {

@@ -3,11 +3,12 @@ import type { FastifyRequest } from 'fastify'
 import type { Attempts } from '../../auth/attempts.ts'
 import type { Account } from '../../auth/own.ts'
 import { hashPassword, isPassword, weaknessOf } from '../../auth/passwords.ts'
+import type { LogsRefusals } from '../../auth/security-log.ts'
 import { Problem } from '../../errors.ts'
 import { ById, Nullable, Timestamp, Uuid } from '../../lib/schemas.ts'
 import { NewPassword, Password } from './answers.ts'
 import { type Audience, people } from './audience.ts'
-import { confirmPassword, failed, type LogsRefusals, refused } from './refusals.ts'
+import { confirmPassword, failed, refused } from './refusals.ts'
 
 // What is a person's own, and an operator's
 

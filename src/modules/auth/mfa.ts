@@ -3,12 +3,13 @@ import type { FastifyRequest } from 'fastify'
 import type { Attempts } from '../../auth/attempts.ts'
 import type { Account } from '../../auth/own.ts'
 import type { SecondFactors, ShownCode } from '../../auth/second-factors.ts'
+import type { LogsRefusals } from '../../auth/security-log.ts'
 import { isDatabaseError, Problem } from '../../errors.ts'
 import { Nullable, Timestamp } from '../../lib/schemas.ts'
 import type { Addressee } from '../../mail/notices.ts'
 import { Code, Password } from './answers.ts'
 import { type Audience, people } from './audience.ts'
-import { confirmPassword, failed, type LogsRefusals } from './refusals.ts'
+import { confirmPassword, failed } from './refusals.ts'
 
 // What is sent and answered
 

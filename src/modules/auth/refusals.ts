@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import { FailedAttempt } from '../../auth/attempts.ts'
 import type { Account, Credential } from '../../auth/own.ts'
 import { isPassword } from '../../auth/passwords.ts'
-import type { Refusal } from '../../auth/security-log.ts'
+import type { LogsRefusals } from '../../auth/security-log.ts'
 import type { Sessions } from '../../auth/sessions.ts'
 import { isDatabaseError, Problem } from '../../errors.ts'
 
@@ -12,11 +12,6 @@ export const refused = (path: string, message: string) => new Problem('unprocess
 /** The same for a password or a code that is wrong, which counts: the next one may have to wait. */
 export const failed = (path: string, message: string) =>
   new FailedAttempt('unprocessable', { errors: [{ path, message }] })
-
-/** What writes down that a password or code was refused: the sessions of people, or of operators. */
-export type LogsRefusals = {
-  logRefusal(request: FastifyRequest, event: 'password_refused' | 'mfa_refused', refusal: Refusal): Promise<void>
-}
 
 /** The caller's credential, after they said their password. Throws a FailedAttempt, at `path`, when it is another one. */
 export async function confirmPassword(

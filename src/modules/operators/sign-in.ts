@@ -5,7 +5,7 @@ import { showingCode } from '../../auth/codes.ts'
 import type { Devices } from '../../auth/devices.ts'
 import { Code, Email, Password } from '../../auth/fields.ts'
 import type { OperatorTokens } from '../../auth/operator-tokens.ts'
-import type { OperatorSession, OperatorSessions } from '../../auth/operators.ts'
+import type { OperatorSessions } from '../../auth/operators.ts'
 import { isPassword } from '../../auth/passwords.ts'
 import type { SecondFactors } from '../../auth/second-factors.ts'
 import { Problem } from '../../errors.ts'
@@ -40,7 +40,12 @@ async function login(parts: Options, body: Static<typeof Credentials>, request: 
   return parts.attempts.signingIn(accountOf(email), request, async () => {
     const { operator_id: operatorId, password_hash } = await parts.sessions.findCredential(email)
     const genuine = await isPassword(body.password, password_hash)
-    if (genuine && operatorId !== null) return open(parts, { operatorId, email, totp: body.totp }, request)
+    if (genuine && operatorId !== null) {
+      const person = { userId: operatorId, email }
+      return showingCode(parts, { person, code: body.totp }, request, (shown) =>
+        parts.sessions.start(operatorId, request, shown),
+      )
+    }
     await parts.sessions.logRefusal(request, 'operator_login_failed', { userId: operatorId, detail: { email } })
     throw new FailedAttempt('invalid_credentials')
   })
@@ -48,17 +53,6 @@ async function login(parts: Options, body: Static<typeof Credentials>, request: 
 
 /** Under what attempts are counted, and devices known: apart from those of a person with the same address. */
 const accountOf = (email: string): string => `operator ${email}`
-
-type Opening = { operatorId: string; email: string; totp: string | undefined }
-
-const open = (
-  parts: Options,
-  { operatorId: userId, email, totp }: Opening,
-  request: FastifyRequest,
-): Promise<OperatorSession> =>
-  showingCode(parts, { person: { userId, email }, code: totp }, request, (shown) =>
-    parts.sessions.start(userId, request, shown),
-  )
 
 // What the world may ask of us
 
