@@ -373,6 +373,38 @@ CREATE TRIGGER version BEFORE UPDATE ON app.api_keys FOR EACH ROW EXECUTE FUNCTI
 alter table app.api_keys enable always trigger version;
 
 
+-- app.asked_resets ----------------------------------------------------------------------------------------------------
+
+create table app.asked_resets (
+  token_hash  bytea                     not null,
+  email       text                      not null,
+  mail_id     uuid                      not null,
+  key_id      text                      not null,
+  sealed      bytea                     not null,
+  request_id  text,
+  asked_at    timestamp with time zone  not null default now(),
+  expires_at  timestamp with time zone  not null,
+  constraint asked_resets_pkey PRIMARY KEY (token_hash),
+  constraint asked_resets_email_check CHECK (((email = lower(email)) AND ((char_length(email) >= 3) AND (char_length(email) <= 254)))),
+  constraint asked_resets_sealed_check CHECK ((length(sealed) <= 8192)),
+  constraint asked_resets_token_hash_check CHECK ((length(token_hash) = 32))
+);
+alter table app.asked_resets owner to app_owner;
+comment on table app.asked_resets is 'One row: a new password that was asked for, for an address, whether somebody has it or not, until the worker looks, within a second or two.';
+alter table app.asked_resets enable row level security;
+alter table app.asked_resets force row level security;
+
+create policy gate on app.asked_resets as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, insert, select on app.asked_resets to app_gate;
+grant update (expires_at) on app.asked_resets to app_gate;
+
+CREATE INDEX asked_resets_asked_at ON app.asked_resets USING btree (asked_at);
+CREATE INDEX asked_resets_email ON app.asked_resets USING btree (email);
+
+
 -- app.attempts --------------------------------------------------------------------------------------------------------
 
 create table app.attempts (
@@ -862,7 +894,6 @@ create table app.mails (
   due_at       timestamp with time zone  not null default now(),
   expires_at   timestamp with time zone  not null default (now() + '2 days'::interval),
   failure      text,
-  request_id   text,
   created_at   timestamp with time zone  not null default now(),
   settled_at   timestamp with time zone,
   constraint mails_pkey PRIMARY KEY (id),
@@ -882,11 +913,10 @@ comment on column app.mails.user_id is 'Whom it is about. Null: an operator, or 
 comment on column app.mails.operator_id is 'Of app.operators (0027), when it is about one.';
 comment on column app.mails.key_id is 'The entry of ENCRYPTION_KEYS under which it is sealed.';
 comment on column app.mails.sealed is 'Empty once it was sent, or is not worth sending any more.';
-comment on column app.mails.state is 'void: one for nobody, which is written so that writing takes as long as for somebody.';
+comment on column app.mails.state is 'void: one that is not sent, since a newer one took its place, or enough were; or which is for nobody, and written so that writing takes as long as for somebody.';
 comment on column app.mails.due_at is 'When it is tried (again). While it is being sent: when whoever does so is given up.';
 comment on column app.mails.expires_at is 'Afterwards it is not worth sending.';
 comment on column app.mails.failure is 'Why the last attempt failed, as a code; what servers say may quote addresses.';
-comment on column app.mails.request_id is 'Of what is told to tenants only when it was sent.';
 alter table app.mails enable row level security;
 alter table app.mails force row level security;
 
@@ -895,7 +925,7 @@ create policy gate on app.mails as permissive for all to app_gate
   with check (true);
 
 grant delete, insert, select on app.mails to app_gate;
-grant update (sealed, state, attempts, due_at, failure, request_id, settled_at) on app.mails to app_gate;
+grant update (sealed, state, attempts, due_at, failure, settled_at) on app.mails to app_gate;
 
 CREATE INDEX mails_due ON app.mails USING btree (due_at) WHERE (state = 'waiting'::text);
 CREATE INDEX mails_operator ON app.mails USING btree (operator_id, kind, created_at) WHERE (operator_id IS NOT NULL);
@@ -1143,7 +1173,7 @@ grant select on app.permissions to app_gate;
 
 create table app.person_tokens (
   token_hash  bytea                     not null,
-  user_id     uuid,
+  user_id     uuid                      not null,
   purpose     text                      not null,
   email       text                      not null,
   created_at  timestamp with time zone  not null default now(),
@@ -1158,7 +1188,6 @@ create table app.person_tokens (
 );
 alter table app.person_tokens owner to app_owner;
 comment on table app.person_tokens is 'One row: the newest token that was mailed to one person for one purpose. It is good once.';
-comment on column app.person_tokens.user_id is 'Null: an address that nobody has, for which the same is written as for one that somebody has.';
 comment on column app.person_tokens.email is 'Where it was mailed to, which is what it proves; for a change of address the new one.';
 alter table app.person_tokens enable row level security;
 alter table app.person_tokens force row level security;
@@ -2529,13 +2558,10 @@ CREATE OR REPLACE FUNCTION app.ask_password_reset(p_email text, p_token_hash byt
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-  v_holder  app.users := app.find_holder(p_email);
-  v_user_id uuid      := case when v_holder.status = 'active' then v_holder.id end;
 begin
-  perform app.mail_token(v_user_id, 'password_reset', p_email, p_token_hash, p_lifetime, p_mail);
-  update app.mails m set request_id = p_request_id where m.id = p_mail.id;
-  perform app.note_security('password_forgotten', v_user_id, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
+  insert into app.asked_resets (token_hash, email, mail_id, key_id, sealed, request_id, expires_at)
+  values (p_token_hash, p_email, p_mail.id, p_mail.key_id, p_mail.sealed, p_request_id, now() + p_lifetime);
+  perform app.note_security('password_forgotten', null, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
 end $function$;
 alter function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
@@ -3148,6 +3174,7 @@ begin
   v_ended := app.end_other_sessions(v_me.user_id, v_me.session_id);
   -- who knew the old one may have asked for these
   delete from app.person_tokens t where t.user_id = v_me.user_id and t.purpose in ('password_reset', 'email_change');
+  delete from app.asked_resets a where a.email = (select u.email from app.users u where u.id = v_me.user_id);
   perform app.log_security('password_changed', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
                            jsonb_build_object('sessions_ended', v_ended));
   return true;
@@ -3217,6 +3244,7 @@ CREATE OR REPLACE FUNCTION app.claim_mails(p_limit integer, p_lease interval, p_
 AS $function$
 #variable_conflict use_column
 begin
+  perform app.take_asked_resets(100);
   update app.mails m set state = 'dead', sealed = case when m.expires_at > now() then m.sealed else '' end, settled_at = now(),
                          failure = coalesce(m.failure, case when m.attempts >= p_attempts then 'lost' else 'expired' end)
    where m.id in (select d.id from app.mails d
@@ -4136,6 +4164,7 @@ begin
   end loop;
 
   delete from app.sessions s where s.user_id = v_me.user_id;
+  delete from app.asked_resets a where a.email = (select u.email from app.users u where u.id = v_me.user_id);
   delete from app.registrations r where r.email = (select u.email from app.users u where u.id = v_me.user_id);  -- (0034)
   delete from app.users u where u.id = v_me.user_id;
   perform app.destroy_personal_key(v_me.user_id);
@@ -5927,7 +5956,7 @@ begin
     update app.mails m set state = 'void', sealed = '', settled_at = now()
      where m.user_id = p_user_id and m.kind = p_mail.kind and m.state = 'waiting' and m.attempts = 0;
   end if;
-  perform app.write_mail(p_user_id, p_mail, p_lifetime, p_user_id is not null and not v_enough);
+  perform app.write_mail(p_user_id, p_mail, p_lifetime, not v_enough);
 end $function$;
 alter function app.mail_token(p_user_id uuid, p_purpose text, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail) owner to app_gate;
 
@@ -6939,9 +6968,6 @@ CREATE OR REPLACE FUNCTION app.settle_mail(p_id uuid, p_attempt integer, p_sent 
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-  v_mail       app.mails;
-  v_is_current boolean;
 begin
   if p_again is not null and not p_sent then
     update app.mails m set due_at = now() + p_again, failure = p_failure
@@ -6949,15 +6975,9 @@ begin
   else
     update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = case when p_sent then '' else m.sealed end,
                            failure = p_failure, settled_at = now()
-     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting'
-    returning * into v_mail;
+     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   end if;
-  v_is_current := found;
-  if v_mail.state = 'sent' and v_mail.kind = 'password_reset' then
-    perform app.audit_event(m.tenant_id, m.user_id, 'system', null, v_mail.request_id, null, 'password_forgotten')
-       from app.memberships m where m.user_id = v_mail.user_id and m.status = 'active' order by m.tenant_id;
-  end if;
-  return v_is_current;
+  return found;
 end $function$;
 alter function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) owner to app_gate;
 grant execute on function app.settle_mail(p_id uuid, p_attempt integer, p_sent boolean, p_again interval, p_failure text) to app_worker;
@@ -7138,6 +7158,31 @@ begin
 end $function$;
 alter function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+
+CREATE OR REPLACE FUNCTION app.take_asked_resets(p_limit integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_asked  app.asked_resets;
+  v_holder app.users;
+begin
+  for v_asked in select * from app.asked_resets a order by a.asked_at, a.token_hash limit p_limit for update loop
+    v_holder := app.find_holder(v_asked.email);
+    if v_holder.status = 'active' and v_asked.expires_at > now() then
+      perform app.mail_token(v_holder.id, 'password_reset', v_asked.email, v_asked.token_hash, v_asked.expires_at - now(),
+                             row(v_asked.mail_id, 'password_reset', v_asked.key_id, v_asked.sealed)::app.sealed_mail);
+      perform app.audit_event(m.tenant_id, m.user_id, 'system', null, v_asked.request_id, null, 'password_forgotten')
+         from app.memberships m
+        where m.user_id = v_holder.id and m.status = 'active'
+          and exists (select from app.mails w where w.id = v_asked.mail_id and w.state = 'waiting')
+        order by m.tenant_id;
+    end if;
+    delete from app.asked_resets a where a.token_hash = v_asked.token_hash;
+  end loop;
+end $function$;
+alter function app.take_asked_resets(p_limit integer) owner to app_gate;
 
 CREATE OR REPLACE FUNCTION app.take_code(p_holder_id uuid, p_step bigint, p_code_hash bytea, p_request_id text, p_address inet, p_user_agent text)
  RETURNS timestamp with time zone

@@ -321,7 +321,7 @@ export const faults: readonly Fault[] = [
   {
     title: 'an audit trigger under a condition',
     sql: `create or replace trigger audit_insert after insert on app.tenants referencing new table as affected_rows
-            for each statement when (current_user <> 'app_worker') execute function app.audit();
+            for each statement when (current_user <> 'app_worker') execute function app.audit('legal_hold_reason');
           alter table app.tenants enable always trigger audit_insert`,
     broken: unaudited('app.tenants'),
   },
@@ -336,7 +336,7 @@ export const faults: readonly Fault[] = [
     sql: `create or replace trigger audit_insert after insert on app.projects for each statement execute function app.audit();
           alter table app.projects enable always trigger audit_insert;
           create or replace trigger audit_update after update on app.tenants referencing old table as affected_rows
-            for each statement execute function app.audit();
+            for each statement execute function app.audit('legal_hold_reason');
           alter table app.tenants enable always trigger audit_update`,
     broken: unaudited('app.projects', 'app.tenants'),
   },

@@ -10,8 +10,9 @@ const [, id = '', key = ''] = /^([^:]+):(.+)$/.exec(encryptionKeys) ?? []
 
 export const mailKeys = makeMailKeys([{ id, key: createSecretKey(key, 'base64') }])
 
-/** To this address, the oldest first. */
+/** To this address, the oldest first; also what the worker would write first of what was asked for. */
 export const mailsTo = async (pool: pg.Pool, address: string): Promise<WrittenMail[]> => {
+  await pool.query('select app.take_asked_resets(1000)')
   const { rows } = await pool.query(
     'select id, kind, user_id, key_id, sealed, state from app.mails order by created_at, kind',
   )

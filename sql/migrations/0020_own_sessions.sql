@@ -138,6 +138,7 @@ begin
   v_ended := app.end_other_sessions(v_me.user_id, v_me.session_id);
   -- who knew the old one may have asked for these
   delete from app.person_tokens t where t.user_id = v_me.user_id and t.purpose in ('password_reset', 'email_change');
+  delete from app.asked_resets a where a.email = (select u.email from app.users u where u.id = v_me.user_id);
   perform app.log_security('password_changed', v_me.user_id, null, v_me.session_id, p_request_id, p_address, p_user_agent,
                            jsonb_build_object('sessions_ended', v_ended));
   return true;

@@ -17,7 +17,6 @@ create table app.mails (
   due_at      timestamptz not null default now(),
   expires_at  timestamptz not null default now() + interval '2 days',
   failure     text        check (char_length(failure) <= 80),
-  request_id  text,
   created_at  timestamptz not null default now(),
   settled_at  timestamptz,
   constraint mails_settled check ((state = 'waiting') = (settled_at is null))
@@ -28,15 +27,14 @@ comment on column app.mails.user_id is 'Whom it is about. Null: an operator, or 
 comment on column app.mails.operator_id is 'Of app.operators (0027), when it is about one.';
 comment on column app.mails.key_id is 'The entry of ENCRYPTION_KEYS under which it is sealed.';
 comment on column app.mails.sealed is 'Empty once it was sent, or is not worth sending any more.';
-comment on column app.mails.state is 'void: one for nobody, which is written so that writing takes as long as for somebody.';
+comment on column app.mails.state is 'void: one that is not sent, since a newer one took its place, or enough were; or which is for nobody, and written so that writing takes as long as for somebody.';
 comment on column app.mails.due_at is 'When it is tried (again). While it is being sent: when whoever does so is given up.';
 comment on column app.mails.expires_at is 'Afterwards it is not worth sending.';
-comment on column app.mails.request_id is 'Of what is told to tenants only when it was sent.';
 comment on column app.mails.failure is 'Why the last attempt failed, as a code; what servers say may quote addresses.';
 
 create table app.person_tokens (
   token_hash  bytea       primary key check (length(token_hash) = 32),
-  user_id     uuid        references app.users (id) on delete cascade,
+  user_id     uuid        not null references app.users (id) on delete cascade,
   purpose     text        not null check (purpose in ('password_reset', 'email_verification', 'email_change')),
   email       text        not null check (email = lower(email) and char_length(email) between 3 and 254),
   created_at  timestamptz not null default now(),
@@ -46,21 +44,38 @@ create table app.person_tokens (
   constraint person_tokens_purpose unique (user_id, purpose)
 );
 comment on table app.person_tokens is 'One row: the newest token that was mailed to one person for one purpose. It is good once.';
-comment on column app.person_tokens.user_id is 'Null: an address that nobody has, for which the same is written as for one that somebody has.';
 comment on column app.person_tokens.email is 'Where it was mailed to, which is what it proves; for a change of address the new one.';
+
+create table app.asked_resets (
+  token_hash  bytea       primary key check (length(token_hash) = 32),
+  email       text        not null check (email = lower(email) and char_length(email) between 3 and 254),
+  mail_id     uuid        not null,
+  key_id      text        not null,
+  sealed      bytea       not null check (length(sealed) <= 8192),
+  request_id  text,
+  asked_at    timestamptz not null default now(),
+  expires_at  timestamptz not null
+);
+comment on table app.asked_resets is 'One row: a new password that was asked for, for an address, whether somebody has it or not, until the worker looks, within a second or two.';
 
 alter table app.mails enable row level security;
 alter table app.mails force row level security;
 alter table app.person_tokens enable row level security;
 alter table app.person_tokens force row level security;
+alter table app.asked_resets enable row level security;
+alter table app.asked_resets force row level security;
+create policy gate on app.asked_resets to app_gate using (true) with check (true);
+grant select, insert, delete, update (expires_at) on app.asked_resets to app_gate;  -- update: to lock a row
 create policy gate on app.mails to app_gate using (true) with check (true);
 create policy gate on app.person_tokens to app_gate using (true) with check (true);
-grant select, insert, delete, update (sealed, state, attempts, due_at, failure, request_id, settled_at) on app.mails to app_gate;
+grant select, insert, delete, update (sealed, state, attempts, due_at, failure, settled_at) on app.mails to app_gate;
 grant select, insert, delete, update (token_hash, email, created_at, expires_at, used_at) on app.person_tokens to app_gate;
 
 create index mails_due on app.mails (due_at) where state = 'waiting';
 create index mails_user on app.mails (user_id, kind, created_at);
 create index mails_settled on app.mails (settled_at) where state <> 'waiting';
+create index asked_resets_asked_at on app.asked_resets (asked_at);
+create index asked_resets_email on app.asked_resets (email);
 create index person_tokens_expiry on app.person_tokens (expires_at);
 
 set local role app_gate;
@@ -108,8 +123,7 @@ begin
 end $$;
 grant execute on function app.notify_holder(text, app.sealed_mail, interval) to app_auth;
 
--- Gives a person a token, and mails it. The same statements run for nobody (p_user_id null) as for somebody, so that how
--- long it takes does not tell which. More than five of a kind within an hour are not mailed: anybody can ask for some of
+-- Gives a person a token, and mails it. More than five of a kind within an hour are not mailed: anybody can ask for some of
 -- them, in anybody's name. The one that was mailed last stays good then.
 create function app.mail_token(
   p_user_id uuid, p_purpose text, p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail
@@ -131,26 +145,49 @@ begin
     update app.mails m set state = 'void', sealed = '', settled_at = now()
      where m.user_id = p_user_id and m.kind = p_mail.kind and m.state = 'waiting' and m.attempts = 0;
   end if;
-  perform app.write_mail(p_user_id, p_mail, p_lifetime, p_user_id is not null and not v_enough);
+  perform app.write_mail(p_user_id, p_mail, p_lifetime, not v_enough);
 end $$;
 
 -- Tokens that were mailed ---------------------------------------------------------------------------------------------
 
--- That somebody asks, tenants are told when the mail was sent (app.settle_mail): to write it here would take longer for a
--- person in tenants than for nobody.
+-- Whose address it is, is not asked here but by the worker: everything that follows takes longer for somebody than for nobody,
+-- and whoever asked would see it.
 create function app.ask_password_reset(
   p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text
 ) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
-declare
-  v_holder  app.users := app.find_holder(p_email);
-  v_user_id uuid      := case when v_holder.status = 'active' then v_holder.id end;
 begin
-  perform app.mail_token(v_user_id, 'password_reset', p_email, p_token_hash, p_lifetime, p_mail);
-  update app.mails m set request_id = p_request_id where m.id = p_mail.id;
-  perform app.note_security('password_forgotten', v_user_id, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
+  insert into app.asked_resets (token_hash, email, mail_id, key_id, sealed, request_id, expires_at)
+  values (p_token_hash, p_email, p_mail.id, p_mail.key_id, p_mail.sealed, p_request_id, now() + p_lifetime);
+  perform app.note_security('password_forgotten', null, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
+end $$;
+
+-- For app.claim_mails: the tokens that were asked for, and their mails, in the order in which they were; for an address that
+-- nobody has, nothing. That one goes out stands in the audit log of each tenant of its person, by nobody: whoever asked was not
+-- signed in. One that is not mailed any more stands nowhere, or anybody could fill a log.
+create function app.take_asked_resets(p_limit int) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  as $$
+declare
+  v_asked  app.asked_resets;
+  v_holder app.users;
+begin
+  for v_asked in select * from app.asked_resets a order by a.asked_at, a.token_hash limit p_limit for update loop
+    v_holder := app.find_holder(v_asked.email);
+    if v_holder.status = 'active' and v_asked.expires_at > now() then
+      perform app.mail_token(v_holder.id, 'password_reset', v_asked.email, v_asked.token_hash, v_asked.expires_at - now(),
+                             row(v_asked.mail_id, 'password_reset', v_asked.key_id, v_asked.sealed)::app.sealed_mail);
+      perform app.audit_event(m.tenant_id, m.user_id, 'system', null, v_asked.request_id, null, 'password_forgotten')
+         from app.memberships m
+        where m.user_id = v_holder.id and m.status = 'active'
+          and exists (select from app.mails w where w.id = v_asked.mail_id and w.state = 'waiting')
+        order by m.tenant_id;
+    end if;
+    delete from app.asked_resets a where a.token_hash = v_asked.token_hash;
+  end loop;
 end $$;
 
 -- Whose password a token resets, and what the new one must not be made of. Nothing for a token that is not good.
@@ -311,7 +348,7 @@ to app_auth;
 
 -- Sending -------------------------------------------------------------------------------------------------------------
 
--- Hands out mails that are due, to one worker each, for the length of a lease: who is not heard of by then has died with
+-- Takes up what was asked for, and hands out mails that are due, to one worker each, for the length of a lease: who is not heard of by then has died with
 -- them, and they are handed out again under the next attempt's number. What has been tried often enough, or too long, is dead.
 create function app.claim_mails(p_limit int, p_lease interval, p_attempts int) returns table (
   id uuid, kind text, key_id text, sealed bytea, attempt int, created_at timestamptz, expires_at timestamptz
@@ -321,6 +358,7 @@ create function app.claim_mails(p_limit int, p_lease interval, p_attempts int) r
   as $$
 #variable_conflict use_column
 begin
+  perform app.take_asked_resets(100);
   update app.mails m set state = 'dead', sealed = case when m.expires_at > now() then m.sealed else '' end, settled_at = now(),
                          failure = coalesce(m.failure, case when m.attempts >= p_attempts then 'lost' else 'expired' end)
    where m.id in (select d.id from app.mails d
@@ -334,15 +372,11 @@ begin
 end $$;
 
 -- What became of an attempt: sent; else tried again after p_again, or, without one, never. Whether it was still the current
--- attempt: one that was away for longer than its lease changes nothing. That a mail for a new password went out stands in the
--- audit log of each tenant of its person, by nobody: whoever asked for it was not signed in.
+-- attempt: one that was away for longer than its lease changes nothing.
 create function app.settle_mail(p_id uuid, p_attempt int, p_sent boolean, p_again interval, p_failure text) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
-declare
-  v_mail       app.mails;
-  v_is_current boolean;
 begin
   if p_again is not null and not p_sent then
     update app.mails m set due_at = now() + p_again, failure = p_failure
@@ -350,15 +384,9 @@ begin
   else
     update app.mails m set state = case when p_sent then 'sent' else 'dead' end, sealed = case when p_sent then '' else m.sealed end,
                            failure = p_failure, settled_at = now()
-     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting'
-    returning * into v_mail;
+     where m.id = p_id and m.attempts = p_attempt and m.state = 'waiting';
   end if;
-  v_is_current := found;
-  if v_mail.state = 'sent' and v_mail.kind = 'password_reset' then
-    perform app.audit_event(m.tenant_id, m.user_id, 'system', null, v_mail.request_id, null, 'password_forgotten')
-       from app.memberships m where m.user_id = v_mail.user_id and m.status = 'active' order by m.tenant_id;
-  end if;
-  return v_is_current;
+  return found;
 end $$;
 
 -- What was sent goes after a week, what could not be sent, or nobody has tried to send, after a month, what was for nobody

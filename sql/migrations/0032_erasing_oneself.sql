@@ -57,6 +57,7 @@ begin
   end loop;
 
   delete from app.sessions s where s.user_id = v_me.user_id;
+  delete from app.asked_resets a where a.email = (select u.email from app.users u where u.id = v_me.user_id);
   delete from app.registrations r where r.email = (select u.email from app.users u where u.id = v_me.user_id);  -- (0034)
   delete from app.users u where u.id = v_me.user_id;
   perform app.destroy_personal_key(v_me.user_id);

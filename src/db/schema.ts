@@ -96,6 +96,17 @@ export interface ApiKeyUses {
   used_at: string;
 }
 
+export interface AskedResets {
+  asked_at: Generated<string>;
+  email: string;
+  expires_at: string;
+  key_id: string;
+  mail_id: string;
+  request_id: string | null;
+  sealed: Buffer;
+  token_hash: Buffer;
+}
+
 export interface Attempts {
   at: string;
   kind: "account" | "device" | "session" | "address";
@@ -314,16 +325,12 @@ export interface Mails {
    */
   operator_id: string | null;
   /**
-   * Of what is told to tenants only when it was sent.
-   */
-  request_id: string | null;
-  /**
    * Empty once it was sent, or is not worth sending any more.
    */
   sealed: Generated<Buffer>;
   settled_at: string | null;
   /**
-   * void: one for nobody, which is written so that writing takes as long as for somebody.
+   * void: one that is not sent, since a newer one took its place, or enough were; or which is for nobody, and written so that writing takes as long as for somebody.
    */
   state: Generated<"waiting" | "sent" | "dead" | "void">;
   /**
@@ -463,10 +470,7 @@ export interface PersonTokens {
   purpose: "password_reset" | "email_verification" | "email_change";
   token_hash: Buffer;
   used_at: string | null;
-  /**
-   * Null: an address that nobody has, for which the same is written as for one that somebody has.
-   */
-  user_id: string | null;
+  user_id: string;
 }
 
 export interface Projects {
@@ -699,6 +703,7 @@ export interface Database {
   actors: Actors;
   api_key_uses: ApiKeyUses;
   api_keys: ApiKeys;
+  asked_resets: AskedResets;
   attempts: Attempts;
   audit_keys: AuditKeys;
   audit_log: AuditLog;

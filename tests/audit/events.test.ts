@@ -169,7 +169,7 @@ describe('what a person does with their account is the business of each of their
     }
   })
 
-  test('a password that was forgotten: by nobody, who was not signed in, and once the mail has gone out', async () => {
+  test('a password that was forgotten: by nobody, who was not signed in, and once the worker has looked whose it is', async () => {
     const answer = await it.anybody.post('/auth/password/forgot', { email: ada.email })
     const query = `action=password_forgotten&request_id=${answer.headers['x-request-id']}`
     const seen = async (owner: Person) => (await owner.get(`/audit/logs?${query}`)).json().data

@@ -76,7 +76,7 @@ const tamperings = (token: string): string[] => [
 ]
 
 describe('a password that was forgotten', () => {
-  test('202: for somebody and for nobody the same answer, and the same is written but for whom', async () => {
+  test('202: for somebody and for nobody the same answer, and the same is written; a mail is for somebody only', async () => {
     const person = await newPerson()
     const unknown = `nobody.${count}@example.com`
     const answers = [await forgot(person.email), await forgot(unknown), await forgot(person.email.toUpperCase())]
@@ -88,18 +88,20 @@ describe('a password that was forgotten', () => {
     })
     expect(seen[1]).toEqual(seen[0])
     expect(seen[2]).toEqual(seen[0])
+    const asked = await it.superuser.query('select email from app.asked_resets order by asked_at')
+    expect(asked.rows.map(({ email }) => email).slice(-3)).toEqual([person.email, unknown, person.email])
     const written = async (email: string) =>
       (await mailsTo(it.superuser, email))
         .filter(({ kind }) => kind === 'password_reset')
         .map(({ user_id, state }) => ({ user_id, state }))
-    expect(await written(unknown)).toEqual([{ user_id: null, state: 'void' }])
+    expect(await written(unknown)).toEqual([])
     expect(await written(person.email)).toEqual([{ user_id: person.userId, state: 'waiting' }])
-    for (const [index, userId] of [person.userId, null].entries()) {
-      const detail = { email: index === 0 ? person.email : unknown }
+    for (const [index, email] of [person.email, unknown].entries()) {
       expect(await eventsOf(answers[index] as Answer)).toEqual([
-        { event: 'password_forgotten', user_id: userId, detail },
+        { event: 'password_forgotten', user_id: null, detail: { email } },
       ])
     }
+    expect((await it.superuser.query('select from app.asked_resets')).rowCount).toBe(0)
   })
 
   test('204: the new one counts, the old one does not, every session has ended, and the address is proved', async () => {
@@ -150,13 +152,13 @@ describe('a password that was forgotten', () => {
 
   test('400 token_invalid: from the moment on in which it expires', async () => {
     const person = await newPerson()
-    const token = await resetToken(person)
+    await forgot(person.email)
     const { rows } = await it.superuser.query(
-      'select expires_at - created_at as lifetime from app.person_tokens where token_hash = $1',
-      [createHash('sha256').update(token).digest()],
+      'select expires_at - asked_at as lifetime from app.asked_resets where email = $1',
+      [person.email],
     )
     expect(rows[0].lifetime).toMatchObject({ minutes: 30 })
-
+    const token = await tokenTo(it.superuser, person.email, 'password_reset')
     await setExpiry(token, 'clock_timestamp()')
     expect(verdict(await reset(token))).toEqual([400, 'token_invalid'])
     await setExpiry(token, `clock_timestamp() + interval '20 seconds'`)
@@ -218,6 +220,7 @@ describe('a password that was forgotten', () => {
 
     for (let times = 0; times < 3; times++) expect((await forgot(person.email)).body).toBe(body)
 
+    await mailsTo(it.superuser, person.email)
     const { rows } = await it.superuser.query(
       `select state, count(*)::int as n from app.mails where user_id = $1 and kind = 'password_reset' group by 1 order by 1`,
       [person.userId],
@@ -235,17 +238,44 @@ describe('a password that was forgotten', () => {
     await it.superuser.query(`update app.users set status = 'deactivated' where id = $1`, [person.userId])
 
     expect(verdict(await reset(token))).toEqual([400, 'token_invalid'])
+    const before = await mailsTo(it.superuser, person.email)
     await forgot(person.email)
-    const mails = await mailsTo(it.superuser, person.email)
-    expect(mails.at(-1)).toMatchObject({ state: 'void', user_id: null })
+    expect(await mailsTo(it.superuser, person.email)).toEqual(before)
   })
 
   test('a change of the password ends what was asked for before', async () => {
     const person = await newPerson()
     const token = await resetToken(person)
+    await forgot(person.email)
     await person.post('/auth/password/change', { current_password: demoPassword, new_password: chosen })
 
     expect(verdict(await reset(token, 'yet another sentence'))).toEqual([400, 'token_invalid'])
+    const mails = await mailsTo(it.superuser, person.email)
+    expect(
+      mails.filter(({ kind }) => kind === 'password_reset'),
+      'nor is the one mailed that nobody had looked at',
+    ).toHaveLength(1)
+  })
+
+  test('one that waited for longer than its token is good is not mailed', async () => {
+    const person = await newPerson()
+    await forgot(person.email)
+    await it.superuser.query('update app.asked_resets set expires_at = now() where email = $1', [person.email])
+    expect((await mailsTo(it.superuser, person.email)).filter(({ kind }) => kind === 'password_reset')).toEqual([])
+  })
+
+  test('the order in which they were asked for counts, however many wait', async () => {
+    const person = await newPerson()
+    for (let times = 0; times < 3; times++) await forgot(person.email)
+    expect((await reset(await tokenTo(it.superuser, person.email, 'password_reset'))).statusCode).toBe(204)
+    const { rows } = await it.superuser.query(
+      `select state, count(*)::int as n from app.mails where user_id = $1 and kind = 'password_reset' group by 1 order by 1`,
+      [person.userId],
+    )
+    expect(rows).toEqual([
+      { state: 'void', n: 2 },
+      { state: 'waiting', n: 1 },
+    ])
   })
 
   test('the token of another purpose is none', async () => {
@@ -450,7 +480,7 @@ describe('an address is changed', () => {
 test('nobody but its functions reads or writes what is to be mailed', async () => {
   const { rows } = await it.superuser.query(
     `select r.rolname, t.name, p.privilege from pg_roles r,
-            unnest(array['app.mails', 'app.person_tokens']) t(name),
+            unnest(array['app.mails', 'app.person_tokens', 'app.asked_resets', 'app.registrations']) t(name),
             unnest(array['select', 'insert', 'update', 'delete']) p(privilege)
       where r.rolcanlogin and r.rolname like 'app\\_%' and has_table_privilege(r.rolname, t.name, p.privilege)`,
   )

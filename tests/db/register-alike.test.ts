@@ -101,6 +101,16 @@ describe.each([
     },
   )
 
+  test.each(addresses)(
+    'asking for a new password for %s is the same work as for an address that nobody has',
+    async (email) => {
+      const work = await counted(() => recovery.askPasswordReset(email, request))
+
+      expect(work).toEqual(await counted(() => recovery.askPasswordReset(nobody, request)))
+      expect(work).toContainEqual(expect.objectContaining({ relname: 'asked_resets', n_tup_ins: 1 }))
+    },
+  )
+
   test('a look that finds no row for nobody is told apart by the same counts', async () => {
     const plant = `create or replace function app.find_holder(p_email text) returns app.users language sql stable
                      as $$ select u from app.users u where u.email = p_email $$;
