@@ -4,7 +4,7 @@ import { beforeEach, expect, onTestFinished, test } from 'vitest'
 import { mailsCommand } from '../../src/cli/mails.ts'
 import { world } from '../harness.ts'
 import { addMail, mailRow, send } from '../mail/stage.ts'
-import { tokenTo } from '../mails.ts'
+import { mailsTo, tokenTo } from '../mails.ts'
 import { runCommand } from './commands.ts'
 
 const it = world()
@@ -83,6 +83,7 @@ test('what has a newer one, or is done with, stays dead', async () => {
   const owner = await it.as('owner', 'acme')
   const forgot = async () => {
     await it.anybody.post('/auth/password/forgot', { email: owner.email })
+    await mailsTo(it.superuser, owner.email) // as the worker looks whose address it is
     const { rows } = await it.superuser.query(
       `select id from app.mails where kind = 'password_reset' and state = 'waiting' order by created_at desc limit 1`,
     )
