@@ -136,10 +136,14 @@ describe('an account', () => {
 
   test('of many at once no more are tried than may fail', async () => {
     const { email } = await newPerson()
+    const from = performance.now()
     const answers = await Promise.all(times(20).map(() => login({ email })))
+    // on a machine that is too slow for all of them within a second, one more is free by then
+    const waited = Math.floor((performance.now() - from) / 1000)
     const tried = answers.filter(({ statusCode }) => statusCode === 401)
-    expect(tried).toHaveLength(PER_ACCOUNT)
-    expect(answers.filter(({ statusCode }) => statusCode === 429)).toHaveLength(20 - PER_ACCOUNT)
+    expect(tried.length).toBeGreaterThanOrEqual(PER_ACCOUNT)
+    expect(tried.length).toBeLessThanOrEqual(PER_ACCOUNT + waited)
+    expect(answers.filter(({ statusCode }) => statusCode === 429)).toHaveLength(20 - tried.length)
   })
 
   test('all processes count together, and no Redis has a part in it', async () => {
