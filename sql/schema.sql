@@ -1319,14 +1319,13 @@ grant delete, insert, select on app.recovery_codes to app_gate;
 -- app.registrations ---------------------------------------------------------------------------------------------------
 
 create table app.registrations (
-  token_hash     bytea                     not null,
-  email          text                      not null,
-  name           text                      not null,
-  password_hash  text                      not null,
-  tenant_name    text                      not null,
-  slug           text                      not null,
-  created_at     timestamp with time zone  not null default now(),
-  expires_at     timestamp with time zone  not null,
+  token_hash   bytea                     not null,
+  email        text                      not null,
+  name         text                      not null,
+  tenant_name  text                      not null,
+  slug         text                      not null,
+  created_at   timestamp with time zone  not null default now(),
+  expires_at   timestamp with time zone  not null,
   constraint registrations_pkey PRIMARY KEY (token_hash),
   constraint registrations_email_check CHECK (((email = lower(email)) AND ((char_length(email) >= 3) AND (char_length(email) <= 254)))),
   constraint registrations_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
@@ -1335,7 +1334,7 @@ create table app.registrations (
   constraint registrations_token_hash_check CHECK ((length(token_hash) = 32))
 );
 alter table app.registrations owner to app_owner;
-comment on table app.registrations is 'One row: what somebody wants to register, until the token that was mailed to the address comes back. Each has its own password: that of whoever asked for it.';
+comment on table app.registrations is 'One row: what somebody wants to register, until the token that was mailed to the address comes back, with a password: that of whoever asks is not kept, who may be anybody.';
 comment on column app.registrations.slug is 'As it is wished: it gives way to one that is taken by then.';
 alter table app.registrations enable row level security;
 alter table app.registrations force row level security;
@@ -2566,7 +2565,7 @@ end $function$;
 alter function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.ask_registration(p_email text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2580,14 +2579,14 @@ declare
 begin
   select count(*) filter (where r.created_at > now() - interval '1 hour'), count(*) into v_this_hour, v_this_day
     from app.registrations r where r.email = p_email and r.created_at > now() - interval '1 day';
-  insert into app.registrations (token_hash, email, name, password_hash, tenant_name, slug, expires_at)
-  values (p_token_hash, p_email, p_name, p_password_hash, p_tenant_name, p_slug, now() + p_lifetime);
+  insert into app.registrations (token_hash, email, name, tenant_name, slug, expires_at)
+  values (p_token_hash, p_email, p_name, p_tenant_name, p_slug, now() + p_lifetime);
   perform app.write_mail(null, case when v_is_free then p_token else p_notice end, p_lifetime,
                          case when v_is_free then v_this_hour < 5 else v_this_day = 0 and v_holder.status = 'active' end);
   perform app.note_security('registration_asked', null, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
 end $function$;
-alter function app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.ask_registration(p_email text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.ask_registration(p_email text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.assign_personal_key(p_subject_id uuid, p_person_id uuid)
  RETURNS void
@@ -4850,6 +4849,18 @@ AS $function$
 alter function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) owner to app_gate;
 grant execute on function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.find_registration(p_token_hash bytea, OUT email text, OUT tenant_names text[])
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select r.email, array[r.slug, r.tenant_name] from app.registrations r
+     where r.token_hash = p_token_hash and r.expires_at > clock_timestamp()
+  $function$;
+alter function app.find_registration(p_token_hash bytea, OUT email text, OUT tenant_names text[]) owner to app_gate;
+grant execute on function app.find_registration(p_token_hash bytea, OUT email text, OUT tenant_names text[]) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.find_second_factor(p_holder_id uuid, OUT key_id text, OUT sealed bytea)
  RETURNS record
  LANGUAGE sql
@@ -4913,7 +4924,7 @@ alter function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) own
 comment on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Completes a job in the transaction of its last effect. Raises BH009.';
 grant execute on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
 
-CREATE OR REPLACE FUNCTION app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.finish_registration(p_token_hash bytea, p_password_hash text, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -4933,7 +4944,7 @@ begin
   for v_attempt in 1 .. 2 loop
     begin
       select made.user_id into v_user_id
-        from app.register(v_wanted.email, v_wanted.password_hash, v_wanted.name, v_wanted.tenant_name, v_wanted.slug, true,
+        from app.register(v_wanted.email, p_password_hash, v_wanted.name, v_wanted.tenant_name, v_wanted.slug, true,
                           p_request_id, p_address, p_user_agent) made;
       exit;
     exception when unique_violation then
@@ -4950,8 +4961,8 @@ begin
   perform app.log_security('email_verified', v_user_id, null, null, p_request_id, p_address, p_user_agent, null);
   return true;
 end $function$;
-alter function app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.finish_registration(p_token_hash bytea, p_password_hash text, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.finish_registration(p_token_hash bytea, p_password_hash text, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.forget_attempts(p_limit integer)
  RETURNS integer

@@ -494,7 +494,6 @@ export interface Registrations {
   email: string;
   expires_at: string;
   name: string;
-  password_hash: string;
   /**
    * As it is wished: it gives way to one that is taken by then.
    */

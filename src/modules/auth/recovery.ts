@@ -6,7 +6,7 @@ import type { Devices } from '../../auth/devices.ts'
 import { hashOfMailedToken } from '../../auth/mailed-tokens.ts'
 import type { Own } from '../../auth/own.ts'
 import { hashPassword, weaknessOf } from '../../auth/passwords.ts'
-import type { Recovery } from '../../auth/recovery.ts'
+import type { AskedRegistration, Recovery } from '../../auth/recovery.ts'
 import type { Sessions } from '../../auth/sessions.ts'
 import { Problem } from '../../errors.ts'
 import { Code, Email, NewPassword, Password } from './answers.ts'
@@ -23,7 +23,17 @@ const MailedToken = Type.String({
 
 const Forgotten = Type.Object({ email: Email }, { additionalProperties: false })
 const Reset = Type.Object({ token: MailedToken, new_password: NewPassword }, { additionalProperties: false })
-const Proof = Type.Object({ token: MailedToken }, { additionalProperties: false })
+const Proof = Type.Object(
+  {
+    token: MailedToken,
+    password: Type.Optional({
+      ...NewPassword,
+      description:
+        'For the token of a registration: the one to sign in with from now on. For any other it is not used.',
+    }),
+  },
+  { additionalProperties: false },
+)
 const NewAddress = Type.Object(
   { email: Email, password: Password, totp: Type.Optional(Code) },
   { additionalProperties: false },
@@ -52,10 +62,27 @@ async function resetPassword(
   return found
 }
 
-async function verifyEmail({ recovery, sessions }: Options, token: string, request: FastifyRequest): Promise<void> {
+/** Whoever asked for a registration may be anybody: its password is chosen by who reads the mail. */
+async function verifyEmail(
+  { recovery, sessions }: Options,
+  { token, password }: Static<typeof Proof>,
+  request: FastifyRequest,
+): Promise<void> {
   const hash = hashOfMailedToken(token)
-  const verified = hash !== undefined && (await recovery.verifyEmail(hash, request))
+  if (!hash) return refuseToken(sessions, request)
+  const wanted = await recovery.findRegistration(hash)
+  const verified = wanted
+    ? await recovery.finishRegistration(hash, await hashPassword(chosenFor(wanted, password)), request)
+    : await recovery.verifyEmail(hash, request)
   if (!verified) await refuseToken(sessions, request)
+}
+
+/** Throws unprocessable for none, and for one that would be guessed; the token is still good then. */
+function chosenFor({ email, tenant_names: tenantNames }: AskedRegistration, password: string | undefined): string {
+  if (password === undefined) throw refused('/password', 'is required: choose the one to sign in with')
+  const weakness = weaknessOf(password, { email, tenantNames })
+  if (weakness) throw refused('/password', weakness)
+  return password
 }
 
 async function refuseToken(sessions: Sessions, request: FastifyRequest): Promise<never> {
@@ -135,15 +162,16 @@ export const recovery: FastifyPluginAsyncTypebox<Options> = async (app, parts) =
       schema: {
         operationId: 'verifyEmail',
         summary: 'Prove an address with the token of a mail',
-        description: 'The token is good once. That of a change of address changes it.',
+        description:
+          'The token is good once. That of a change of address changes it. That of a registration (REGISTRATION=verified) makes the account and its tenant, and takes the `password` to sign in with: without one, 422, and it stays good.',
         security: [],
         body: Proof,
         response: { 204: Type.Null() },
       },
-      config: { limit: 'sensitive', problems: ['token_invalid'] },
+      config: { limit: 'sensitive', problems: ['token_invalid', 'unprocessable', 'overloaded'] },
     },
     async (request, reply) => {
-      await verifyEmail(parts, request.body.token, request)
+      await verifyEmail(parts, request.body, request)
       reply.code(204)
       return null
     },
