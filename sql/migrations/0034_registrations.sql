@@ -93,7 +93,7 @@ begin
       end if;
     end;
   end loop;
-  update app.users u set email_verified_at = now() where u.id = v_user_id;
+  update app.users u set email_verified_at = now(), claimed_at = now() where u.id = v_user_id;
   delete from app.registrations r where r.email = v_wanted.email;
   perform app.log_security('email_verified', v_user_id, null, null, p_request_id, p_address, p_user_agent, null);
   return true;

@@ -147,9 +147,9 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
 
     /**
      * Whether the token was good: the address that it was mailed to is then the person's, and verified. Of a change the
-     * one before is told.
+     * one before is told. With the secret of a session of theirs, also a second factor outlives a new password by mail.
      */
-    async verifyEmail(hash: Buffer, request: FastifyRequest): Promise<boolean> {
+    async verifyEmail(hash: Buffer, secret: Buffer | undefined, request: FastifyRequest): Promise<boolean> {
       const change = await ask<{ user_id: string | null; email: string; name: string }>(
         'select * from app.find_email_change($1)',
         hash,
@@ -157,14 +157,14 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
       if (change && change.user_id !== null) {
         const { user_id: userId, email, name } = change
         const changed = await ask<{ verified: boolean }>(
-          `select verified from app.verify_email($1, $2, $3, $4) verified, lateral ${notifying(5, 'verified')}`,
-          ...[hash, ...originOf(request), ...noticeTo(mails, { userId, email, name }, 'email_changed')],
+          `select verified from app.verify_email($1, $2, $3, $4, $5) verified, lateral ${notifying(6, 'verified')}`,
+          ...[hash, secret ?? null, ...originOf(request), ...noticeTo(mails, { userId, email, name }, 'email_changed')],
         )
         return changed?.verified === true
       }
       const row = await ask<{ verified: boolean }>(
-        'select app.verify_email($1, $2, $3, $4) as verified',
-        ...[hash, ...originOf(request)],
+        'select app.verify_email($1, $2, $3, $4, $5) as verified',
+        ...[hash, secret ?? null, ...originOf(request)],
       )
       return row?.verified === true
     },

@@ -1,5 +1,5 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Attempts } from '../../auth/attempts.ts'
 import { type Codes, showingCode } from '../../auth/codes.ts'
 import type { Devices } from '../../auth/devices.ts'
@@ -9,6 +9,7 @@ import { hashPassword, weaknessOf } from '../../auth/passwords.ts'
 import type { AskedRegistration, Recovery } from '../../auth/recovery.ts'
 import type { Sessions } from '../../auth/sessions.ts'
 import { Problem } from '../../errors.ts'
+import { readClaims } from '../../plugins/auth.ts'
 import { Code, Email, NewPassword, Password } from './answers.ts'
 import { confirmPassword, refused } from './refusals.ts'
 
@@ -64,16 +65,19 @@ async function resetPassword(
 
 /** Whoever asked for a registration may be anybody: its password is chosen by who reads the mail. */
 async function verifyEmail(
+  app: FastifyInstance,
   { recovery, sessions }: Options,
   { token, password }: Static<typeof Proof>,
   request: FastifyRequest,
 ): Promise<void> {
+  const claims = readClaims(app, request)
+  if (!claims && request.headers.authorization !== undefined) throw new Problem('unauthenticated')
   const hash = hashOfMailedToken(token)
   if (!hash) return refuseToken(sessions, request)
   const wanted = await recovery.findRegistration(hash)
   const verified = wanted
     ? await recovery.finishRegistration(hash, await hashPassword(chosenFor(wanted, password)), request)
-    : await recovery.verifyEmail(hash, request)
+    : await recovery.verifyEmail(hash, claims?.secret, request)
   if (!verified) await refuseToken(sessions, request)
 }
 
@@ -140,7 +144,8 @@ export const recovery: FastifyPluginAsyncTypebox<Options> = async (app, parts) =
       schema: {
         operationId: 'resetPassword',
         summary: 'Choose a new password with the token of a mail',
-        description: 'The token is good once. Every session of the person ends.',
+        description:
+          'The token is good once. Every session of the person ends. A second factor stays, unless who signs in was never seen to read the mail: then whoever made the account may have set it, and it goes.',
         security: [],
         body: Reset,
         response: { 204: Type.Null() },
@@ -163,15 +168,15 @@ export const recovery: FastifyPluginAsyncTypebox<Options> = async (app, parts) =
         operationId: 'verifyEmail',
         summary: 'Prove an address with the token of a mail',
         description:
-          'The token is good once. That of a change of address changes it. That of a registration (REGISTRATION=verified) makes the account and its tenant, and takes the `password` to sign in with: without one, 422, and it stays good.',
-        security: [],
+          'The token is good once. That of a change of address changes it. That of a registration (REGISTRATION=verified) makes the account and its tenant, and takes the `password` to sign in with: without one, 422, and it stays good. Who is signed in sends their access token, too: only then is it known that who signs in reads the mail, and a second factor is asked for also after a new password by mail.',
+        security: [{ bearer: [] }, {}],
         body: Proof,
         response: { 204: Type.Null() },
       },
       config: { limit: 'sensitive', problems: ['token_invalid', 'unprocessable', 'overloaded'] },
     },
     async (request, reply) => {
-      await verifyEmail(parts, request.body, request)
+      await verifyEmail(app, parts, request.body, request)
       reply.code(204)
       return null
     },
