@@ -68,10 +68,12 @@ async function addMembers(pool: pg.Pool, tenantId: string, slug: string, hash: s
     await client.query('set local role app_gate')
     await client.query(`select app.seal($1, 'system', null, 'system', null, 'seed', null)`, [tenantId])
     // who has no mailbox signs in with REGISTRATION=verified, too
-    await client.query('update app.users set email_verified_at = now() where email = $1', [demoEmail('owner', slug)])
+    await client.query('update app.users set email_verified_at = now(), claimed_at = now() where email = $1', [
+      demoEmail('owner', slug),
+    ])
     for (const role of demoRoles.slice(1)) {
       await client.query(
-        `with person as (insert into app.users (email, name, password_hash, email_verified_at) values ($1, $2, $3, now()) returning id)
+        `with person as (insert into app.users (email, name, password_hash, email_verified_at, claimed_at) values ($1, $2, $3, now(), now()) returning id)
          insert into app.memberships (tenant_id, user_id, role) select $4, id, $5 from person`,
         [demoEmail(role, slug), `${role[0]?.toUpperCase()}${role.slice(1)} (${slug})`, hash, tenantId, role],
       )

@@ -1319,14 +1319,13 @@ grant delete, insert, select on app.recovery_codes to app_gate;
 -- app.registrations ---------------------------------------------------------------------------------------------------
 
 create table app.registrations (
-  token_hash     bytea                     not null,
-  email          text                      not null,
-  name           text                      not null,
-  password_hash  text                      not null,
-  tenant_name    text                      not null,
-  slug           text                      not null,
-  created_at     timestamp with time zone  not null default now(),
-  expires_at     timestamp with time zone  not null,
+  token_hash   bytea                     not null,
+  email        text                      not null,
+  name         text                      not null,
+  tenant_name  text                      not null,
+  slug         text                      not null,
+  created_at   timestamp with time zone  not null default now(),
+  expires_at   timestamp with time zone  not null,
   constraint registrations_pkey PRIMARY KEY (token_hash),
   constraint registrations_email_check CHECK (((email = lower(email)) AND ((char_length(email) >= 3) AND (char_length(email) <= 254)))),
   constraint registrations_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
@@ -1335,7 +1334,7 @@ create table app.registrations (
   constraint registrations_token_hash_check CHECK ((length(token_hash) = 32))
 );
 alter table app.registrations owner to app_owner;
-comment on table app.registrations is 'One row: what somebody wants to register, until the token that was mailed to the address comes back. Each has its own password: that of whoever asked for it.';
+comment on table app.registrations is 'One row: what somebody wants to register, until the token that was mailed to the address comes back, with a password: that of whoever asks is not kept, who may be anybody.';
 comment on column app.registrations.slug is 'As it is wished: it gives way to one that is taken by then.';
 alter table app.registrations enable row level security;
 alter table app.registrations force row level security;
@@ -1769,6 +1768,7 @@ create table app.users (
   id                 uuid                      not null default app.uuidv7(),
   email              text                      not null,
   email_verified_at  timestamp with time zone,
+  claimed_at         timestamp with time zone,
   name               text                      not null,
   password_hash      text,
   status             text                      not null default 'active'::text,
@@ -1784,6 +1784,7 @@ create table app.users (
 alter table app.users owner to app_owner;
 comment on table app.users is 'One row: one person who can sign in.';
 comment on column app.users.email_verified_at is 'When it was first proved that they read what is sent there. Null: it was not.';
+comment on column app.users.claimed_at is 'When whoever reads what is sent there was seen to be who signs in: by a password chosen with a mailed token, or a token shown in a session. Null: password and second factor may be somebody else''s.';
 comment on column app.users.password_hash is 'Argon2id, as a PHC string. Null: signs in by other means.';
 alter table app.users enable row level security;
 alter table app.users force row level security;
@@ -1793,7 +1794,7 @@ create policy gate on app.users as permissive for all to app_gate
   with check (true);
 
 grant delete, insert, select on app.users to app_gate;
-grant update (email, email_verified_at, name, password_hash, status) on app.users to app_gate;
+grant update (email, email_verified_at, claimed_at, name, password_hash, status) on app.users to app_gate;
 
 CREATE TRIGGER version BEFORE UPDATE ON app.users FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.users enable always trigger version;
@@ -2140,8 +2141,8 @@ begin
     return;
   end if;
   if p_user_id is null then
-    insert into app.users (email, name, password_hash, email_verified_at)
-    values (v_invitation.email, coalesce(p_name, v_invitation.name), p_password_hash, now())
+    insert into app.users (email, name, password_hash, email_verified_at, claimed_at)
+    values (v_invitation.email, coalesce(p_name, v_invitation.name), p_password_hash, now(), now())
     returning app.users.id into v_user_id;
     perform app.log_security('registered', v_user_id, v_invitation.tenant_id, null, p_request_id, p_address, p_user_agent, null);
   else
@@ -2150,6 +2151,7 @@ begin
     end if;
     update app.users u
        set email_verified_at = coalesce(u.email_verified_at, now()),
+           claimed_at = coalesce(u.claimed_at, now()),
            password_hash = coalesce(p_password_hash, u.password_hash),
            name = case when p_password_hash is null then u.name else coalesce(p_name, u.name) end
      where u.id = p_user_id and u.email = v_invitation.email and u.status = 'active'
@@ -2566,7 +2568,7 @@ end $function$;
 alter function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
 grant execute on function app.ask_password_reset(p_email text, p_token_hash bytea, p_lifetime interval, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
-CREATE OR REPLACE FUNCTION app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.ask_registration(p_email text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2580,14 +2582,14 @@ declare
 begin
   select count(*) filter (where r.created_at > now() - interval '1 hour'), count(*) into v_this_hour, v_this_day
     from app.registrations r where r.email = p_email and r.created_at > now() - interval '1 day';
-  insert into app.registrations (token_hash, email, name, password_hash, tenant_name, slug, expires_at)
-  values (p_token_hash, p_email, p_name, p_password_hash, p_tenant_name, p_slug, now() + p_lifetime);
+  insert into app.registrations (token_hash, email, name, tenant_name, slug, expires_at)
+  values (p_token_hash, p_email, p_name, p_tenant_name, p_slug, now() + p_lifetime);
   perform app.write_mail(null, case when v_is_free then p_token else p_notice end, p_lifetime,
                          case when v_is_free then v_this_hour < 5 else v_this_day = 0 and v_holder.status = 'active' end);
   perform app.note_security('registration_asked', null, null, null, p_request_id, p_address, p_user_agent, jsonb_build_object('email', p_email));
 end $function$;
-alter function app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.ask_registration(p_email text, p_password_hash text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.ask_registration(p_email text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.ask_registration(p_email text, p_name text, p_tenant_name text, p_slug text, p_token_hash bytea, p_lifetime interval, p_token app.sealed_mail, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.assign_personal_key(p_subject_id uuid, p_person_id uuid)
  RETURNS void
@@ -3421,9 +3423,9 @@ begin
   insert into app.users (email, name) values (p_owner_email, p_owner_name) on conflict (email) do nothing;
   select * into v_owner from app.users u where u.email = p_owner_email;
 
-  -- Whoever has made this account has not shown that the address is theirs: they own nothing by it. What they have set ends,
-  -- and the mail's reader chooses anew.
-  if v_owner.email_verified_at is null and v_owner.password_hash is not null then
+  -- Whoever signs in to this account was not seen to read what is sent to its address: they own nothing by it. What they have
+  -- set ends, and the mail's reader chooses anew.
+  if v_owner.claimed_at is null and v_owner.password_hash is not null then
     update app.users u set password_hash = null where u.id = v_owner.id;
     update app.sessions s set revoked_at = clock_timestamp() where s.user_id = v_owner.id and s.revoked_at is null;
     delete from app.second_factors f where f.user_id = v_owner.id;
@@ -4850,6 +4852,18 @@ AS $function$
 alter function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) owner to app_gate;
 grant execute on function app.find_profile(p_secret bytea, OUT session_id uuid, OUT user_id uuid, OUT email text, OUT email_verified boolean, OUT name text, OUT created_at timestamp with time zone, OUT updated_at timestamp with time zone, OUT version integer) to app_auth;
 
+CREATE OR REPLACE FUNCTION app.find_registration(p_token_hash bytea, OUT email text, OUT tenant_names text[])
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select r.email, array[r.slug, r.tenant_name] from app.registrations r
+     where r.token_hash = p_token_hash and r.expires_at > clock_timestamp()
+  $function$;
+alter function app.find_registration(p_token_hash bytea, OUT email text, OUT tenant_names text[]) owner to app_gate;
+grant execute on function app.find_registration(p_token_hash bytea, OUT email text, OUT tenant_names text[]) to app_auth;
+
 CREATE OR REPLACE FUNCTION app.find_second_factor(p_holder_id uuid, OUT key_id text, OUT sealed bytea)
  RETURNS record
  LANGUAGE sql
@@ -4913,7 +4927,7 @@ alter function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) own
 comment on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) is 'Completes a job in the transaction of its last effect. Raises BH009.';
 grant execute on function app.finish_job(p_job_id uuid, p_kind text, p_attempt integer) to app_worker;
 
-CREATE OR REPLACE FUNCTION app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.finish_registration(p_token_hash bytea, p_password_hash text, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -4933,7 +4947,7 @@ begin
   for v_attempt in 1 .. 2 loop
     begin
       select made.user_id into v_user_id
-        from app.register(v_wanted.email, v_wanted.password_hash, v_wanted.name, v_wanted.tenant_name, v_wanted.slug, true,
+        from app.register(v_wanted.email, p_password_hash, v_wanted.name, v_wanted.tenant_name, v_wanted.slug, true,
                           p_request_id, p_address, p_user_agent) made;
       exit;
     exception when unique_violation then
@@ -4945,13 +4959,13 @@ begin
       end if;
     end;
   end loop;
-  update app.users u set email_verified_at = now() where u.id = v_user_id;
+  update app.users u set email_verified_at = now(), claimed_at = now() where u.id = v_user_id;
   delete from app.registrations r where r.email = v_wanted.email;
   perform app.log_security('email_verified', v_user_id, null, null, p_request_id, p_address, p_user_agent, null);
   return true;
 end $function$;
-alter function app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.finish_registration(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.finish_registration(p_token_hash bytea, p_password_hash text, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.finish_registration(p_token_hash bytea, p_password_hash text, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.forget_attempts(p_limit integer)
  RETURNS integer
@@ -6569,16 +6583,24 @@ CREATE OR REPLACE FUNCTION app.reset_password(p_token_hash bytea, p_new_hash tex
 AS $function$
 declare
   v_token record;
+  v_since timestamptz;
   v_ended int;
 begin
   select * into v_token from app.take_token(p_token_hash, '{password_reset}');
   if v_token.user_id is null then
     return false;
   end if;
-  -- until now nobody had shown that the address is theirs: a second factor may be somebody else's, who made the account
+  -- until now who signs in was not seen to be who reads the mail: a second factor may be somebody else's, who made the account
   delete from app.second_factors f using app.users u
-   where u.id = f.user_id and u.id = v_token.user_id and u.email_verified_at is null;
-  update app.users u set password_hash = p_new_hash, email_verified_at = coalesce(u.email_verified_at, now()) where u.id = v_token.user_id;
+   where u.id = f.user_id and u.id = v_token.user_id and u.claimed_at is null
+  returning f.confirmed_at into v_since;
+  if v_since is not null then
+    perform app.log_security('mfa_disabled', v_token.user_id, null, null, p_request_id, p_address, p_user_agent,
+                             jsonb_build_object('because', 'account_unclaimed'));
+  end if;
+  update app.users u
+     set password_hash = p_new_hash, email_verified_at = coalesce(u.email_verified_at, now()), claimed_at = coalesce(u.claimed_at, now())
+   where u.id = v_token.user_id;
   update app.sessions s set revoked_at = clock_timestamp() where s.user_id = v_token.user_id and s.revoked_at is null;
   get diagnostics v_ended = row_count;
   -- who knew the old password may have asked for it
@@ -7417,7 +7439,7 @@ CREATE OR REPLACE FUNCTION app.uuidv7_floor(p_at timestamp with time zone)
 AS $function$ select (lpad(to_hex((extract(epoch from p_at) * 1000)::int8), 12, '0') || '00000000000000000000')::uuid $function$;
 alter function app.uuidv7_floor(p_at timestamp with time zone) owner to app_audit;
 
-CREATE OR REPLACE FUNCTION app.verify_email(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.verify_email(p_token_hash bytea, p_secret bytea, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -7432,7 +7454,11 @@ begin
     return false;
   end if;
   select u.email into v_old from app.users u where u.id = v_token.user_id;
-  update app.users u set email = v_token.email, email_verified_at = now() where u.id = v_token.user_id;
+  update app.users u
+     set email = v_token.email, email_verified_at = now(),
+         claimed_at = case when exists (select from app.find_profile(p_secret) me where me.user_id = u.id) then coalesce(u.claimed_at, now())
+                           when v_token.purpose = 'email_verification' then u.claimed_at end
+   where u.id = v_token.user_id;
   perform app.log_security(case v_token.purpose when 'email_change' then 'email_changed' else 'email_verified' end,
                            v_token.user_id, null, null, p_request_id, p_address, p_user_agent,
                            case v_token.purpose when 'email_change' then jsonb_build_object('from', v_old, 'to', v_token.email) end);
@@ -7440,8 +7466,8 @@ begin
 exception when unique_violation then
   return false;
 end $function$;
-alter function app.verify_email(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.verify_email(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.verify_email(p_token_hash bytea, p_secret bytea, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.verify_email(p_token_hash bytea, p_secret bytea, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.why_audit_month_is_kept(p_month text)
  RETURNS text

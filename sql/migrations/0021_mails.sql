@@ -225,16 +225,24 @@ create function app.reset_password(
   as $$
 declare
   v_token record;
+  v_since timestamptz;
   v_ended int;
 begin
   select * into v_token from app.take_token(p_token_hash, '{password_reset}');
   if v_token.user_id is null then
     return false;
   end if;
-  -- until now nobody had shown that the address is theirs: a second factor may be somebody else's, who made the account
+  -- until now who signs in was not seen to be who reads the mail: a second factor may be somebody else's, who made the account
   delete from app.second_factors f using app.users u
-   where u.id = f.user_id and u.id = v_token.user_id and u.email_verified_at is null;
-  update app.users u set password_hash = p_new_hash, email_verified_at = coalesce(u.email_verified_at, now()) where u.id = v_token.user_id;
+   where u.id = f.user_id and u.id = v_token.user_id and u.claimed_at is null
+  returning f.confirmed_at into v_since;
+  if v_since is not null then
+    perform app.log_security('mfa_disabled', v_token.user_id, null, null, p_request_id, p_address, p_user_agent,
+                             jsonb_build_object('because', 'account_unclaimed'));
+  end if;
+  update app.users u
+     set password_hash = p_new_hash, email_verified_at = coalesce(u.email_verified_at, now()), claimed_at = coalesce(u.claimed_at, now())
+   where u.id = v_token.user_id;
   update app.sessions s set revoked_at = clock_timestamp() where s.user_id = v_token.user_id and s.revoked_at is null;
   get diagnostics v_ended = row_count;
   -- who knew the old password may have asked for it
@@ -313,8 +321,9 @@ create function app.find_email_change(p_token_hash bytea, out user_id uuid, out 
 grant execute on function app.find_email_change(bytea) to app_auth;
 
 -- Whether the token was good: what it proves is the person's address from then on, and verified. A new address that
--- somebody has got meanwhile makes it a token that is not good, which stays as it was.
-create function app.verify_email(p_token_hash bytea, p_request_id text, p_address inet, p_user_agent text) returns boolean
+-- somebody has got meanwhile makes it a token that is not good, which stays as it was. Only in a session of the same person
+-- (p_secret; null outside any) is the mail's reader seen to be who signs in: a stranger can give anybody's address.
+create function app.verify_email(p_token_hash bytea, p_secret bytea, p_request_id text, p_address inet, p_user_agent text) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
@@ -327,7 +336,11 @@ begin
     return false;
   end if;
   select u.email into v_old from app.users u where u.id = v_token.user_id;
-  update app.users u set email = v_token.email, email_verified_at = now() where u.id = v_token.user_id;
+  update app.users u
+     set email = v_token.email, email_verified_at = now(),
+         claimed_at = case when exists (select from app.find_profile(p_secret) me where me.user_id = u.id) then coalesce(u.claimed_at, now())
+                           when v_token.purpose = 'email_verification' then u.claimed_at end
+   where u.id = v_token.user_id;
   perform app.log_security(case v_token.purpose when 'email_change' then 'email_changed' else 'email_verified' end,
                            v_token.user_id, null, null, p_request_id, p_address, p_user_agent,
                            case v_token.purpose when 'email_change' then jsonb_build_object('from', v_old, 'to', v_token.email) end);
@@ -343,7 +356,7 @@ grant execute on function
   app.begin_email_verification(uuid, text, bytea, interval, app.sealed_mail, text, inet, text),
   app.ask_email_verification(bytea, text, bytea, interval, app.sealed_mail, text, inet, text),
   app.ask_email_change(bytea, text, bytea, interval, app.sealed_mail, app.sealed_mail, bigint, bytea, text, inet, text),
-  app.verify_email(bytea, text, inet, text)
+  app.verify_email(bytea, bytea, text, inet, text)
 to app_auth;
 
 -- Sending -------------------------------------------------------------------------------------------------------------

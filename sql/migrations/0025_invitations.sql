@@ -310,8 +310,8 @@ begin
     return;
   end if;
   if p_user_id is null then
-    insert into app.users (email, name, password_hash, email_verified_at)
-    values (v_invitation.email, coalesce(p_name, v_invitation.name), p_password_hash, now())
+    insert into app.users (email, name, password_hash, email_verified_at, claimed_at)
+    values (v_invitation.email, coalesce(p_name, v_invitation.name), p_password_hash, now(), now())
     returning app.users.id into v_user_id;
     perform app.log_security('registered', v_user_id, v_invitation.tenant_id, null, p_request_id, p_address, p_user_agent, null);
   else
@@ -320,6 +320,7 @@ begin
     end if;
     update app.users u
        set email_verified_at = coalesce(u.email_verified_at, now()),
+           claimed_at = coalesce(u.claimed_at, now()),
            password_hash = coalesce(p_password_hash, u.password_hash),
            name = case when p_password_hash is null then u.name else coalesce(p_name, u.name) end
      where u.id = p_user_id and u.email = v_invitation.email and u.status = 'active'

@@ -495,9 +495,9 @@ begin
   insert into app.users (email, name) values (p_owner_email, p_owner_name) on conflict (email) do nothing;
   select * into v_owner from app.users u where u.email = p_owner_email;
 
-  -- Whoever has made this account has not shown that the address is theirs: they own nothing by it. What they have set ends,
-  -- and the mail's reader chooses anew.
-  if v_owner.email_verified_at is null and v_owner.password_hash is not null then
+  -- Whoever signs in to this account was not seen to read what is sent to its address: they own nothing by it. What they have
+  -- set ends, and the mail's reader chooses anew.
+  if v_owner.claimed_at is null and v_owner.password_hash is not null then
     update app.users u set password_hash = null where u.id = v_owner.id;
     update app.sessions s set revoked_at = clock_timestamp() where s.user_id = v_owner.id and s.revoked_at is null;
     delete from app.second_factors f where f.user_id = v_owner.id;

@@ -13,7 +13,6 @@ import { originOf } from './security-log.ts'
 
 export type Registration = {
   email: string
-  passwordHash: string
   name: string
   tenantName: string
   tenantSlug: string
@@ -33,6 +32,13 @@ export type PasswordReset = {
   user_id: string
   email: string
   /** Names and slugs of the person's tenants. */
+  tenant_names: string[]
+}
+
+/** What the token of a registration is good for. */
+export type AskedRegistration = {
+  email: string
+  /** The name and the slug of the tenant that is wanted. */
   tenant_names: string[]
 }
 
@@ -90,15 +96,15 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
      * is made, and whoever has it is told; neither the answer nor its time tells which.
      */
     async askRegistration(
-      { email, passwordHash, name, tenantName, tenantSlug }: Registration,
+      { email, name, tenantName, tenantSlug }: Registration,
       request: FastifyRequest,
     ): Promise<void> {
       const { token, hash } = newMailedToken()
-      const mail = mails.seal({ kind: 'registration', to: email, name, token })
+      const mail = mails.seal({ kind: 'registration', to: email, name, tenant: tenantName, token })
       const notice = mails.seal({ kind: 'registration_refused', to: email })
       await ask(
-        `select app.ask_registration($1, $2, $3, $4, $5, $6, $7, ${mailFrom(8)}, ${mailFrom(12)}, $16, $17, $18)`,
-        ...[email, passwordHash, name, tenantName, tenantSlug, hash, `${emailVerificationMs} milliseconds`],
+        `select app.ask_registration($1, $2, $3, $4, $5, $6, ${mailFrom(7)}, ${mailFrom(11)}, $15, $16, $17)`,
+        ...[email, name, tenantName, tenantSlug, hash, `${emailVerificationMs} milliseconds`],
         ...[...valuesOf(mail), ...valuesOf(notice), ...originOf(request)],
       )
     },
@@ -141,9 +147,9 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
 
     /**
      * Whether the token was good: the address that it was mailed to is then the person's, and verified. Of a change the
-     * one before is told; of a registration the person is made.
+     * one before is told. With the secret of a session of theirs, also a second factor outlives a new password by mail.
      */
-    async verifyEmail(hash: Buffer, request: FastifyRequest): Promise<boolean> {
+    async verifyEmail(hash: Buffer, secret: Buffer | undefined, request: FastifyRequest): Promise<boolean> {
       const change = await ask<{ user_id: string | null; email: string; name: string }>(
         'select * from app.find_email_change($1)',
         hash,
@@ -151,16 +157,31 @@ export const makeRecovery = ({ pool, mails, passwordResetMs, emailVerificationMs
       if (change && change.user_id !== null) {
         const { user_id: userId, email, name } = change
         const changed = await ask<{ verified: boolean }>(
-          `select verified from app.verify_email($1, $2, $3, $4) verified, lateral ${notifying(5, 'verified')}`,
-          ...[hash, ...originOf(request), ...noticeTo(mails, { userId, email, name }, 'email_changed')],
+          `select verified from app.verify_email($1, $2, $3, $4, $5) verified, lateral ${notifying(6, 'verified')}`,
+          ...[hash, secret ?? null, ...originOf(request), ...noticeTo(mails, { userId, email, name }, 'email_changed')],
         )
         return changed?.verified === true
       }
       const row = await ask<{ verified: boolean }>(
-        'select app.verify_email($1, $2, $3, $4) or app.finish_registration($1, $2, $3, $4) as verified',
-        ...[hash, ...originOf(request)],
+        'select app.verify_email($1, $2, $3, $4, $5) as verified',
+        ...[hash, secret ?? null, ...originOf(request)],
       )
       return row?.verified === true
+    },
+
+    /** Undefined for any other token. */
+    async findRegistration(hash: Buffer): Promise<AskedRegistration | undefined> {
+      const row = await ask<AskedRegistration | { email: null }>('select * from app.find_registration($1)', hash)
+      return row && row.email !== null ? row : undefined
+    },
+
+    /** Whether the token was (still) good: there are a person with this password, and a tenant of theirs, then. */
+    async finishRegistration(hash: Buffer, passwordHash: string, request: FastifyRequest): Promise<boolean> {
+      const row = await ask<{ finished: boolean }>(
+        'select app.finish_registration($1, $2, $3, $4, $5) as finished',
+        ...[hash, passwordHash, ...originOf(request)],
+      )
+      return row?.finished === true
     },
   }
 }

@@ -31,6 +31,7 @@ type SignedIn = {
 export type OpenSession = Opened<SignedIn>
 
 export type SlugRegistration = Registration & {
+  passwordHash: string
   /** The slug was made from the name, so it gives way when it is taken. */
   slugIsWish: boolean
 }

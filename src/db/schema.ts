@@ -494,7 +494,6 @@ export interface Registrations {
   email: string;
   expires_at: string;
   name: string;
-  password_hash: string;
   /**
    * As it is wished: it gives way to one that is taken by then.
    */
@@ -680,6 +679,10 @@ export interface Tenants {
 }
 
 export interface Users {
+  /**
+   * When whoever reads what is sent there was seen to be who signs in: by a password chosen with a mailed token, or a token shown in a session. Null: password and second factor may be somebody else's.
+   */
+  claimed_at: string | null;
   created_at: Generated<string>;
   email: string;
   /**

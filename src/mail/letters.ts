@@ -33,9 +33,9 @@ const kinds: Readonly<Record<string, Kind>> = {
   registration: {
     subject: 'Confirm your address',
     before: [
-      'Somebody, most likely you, wants to register with this address. Confirm that it was you, and sign in with the password that was chosen then:',
+      'Somebody, most likely you, wants to register {tenant} with this address. Confirm that it was you, and choose the password to sign in with, which nobody else knows then:',
     ],
-    link: { path: '/verify-email', label: 'Confirm your address' },
+    link: { path: '/finish-registration', label: 'Confirm your address' },
     after: ['If it was not you, do nothing: no account is made.'],
   },
   email_verification: {

@@ -304,29 +304,76 @@ describe('signing in with it', () => {
     },
   )
 
-  test('a new password by mail does not get around it', async () => {
-    const person = await newPerson()
-    await it.superuser.query('update app.users set email_verified_at = now() where id = $1', [person.userId])
-    const { secret } = await turnOn(person)
-    await it.anybody.post('/auth/password/forgot', { email: person.email })
-    const token = await tokenTo(it.superuser, person.email, 'password_reset')
-    const password = 'a different horse altogether'
-    expect((await it.anybody.post('/auth/password/reset', { token, new_password: password })).statusCode).toBe(204)
+  const verify = async (by: Pick<Person, 'post'>, email: string, kind = 'email_verification') => {
+    const token = await tokenTo(it.superuser, email, kind)
+    expect((await by.post('/auth/email/verify', { token })).statusCode).toBe(204)
+  }
+  const password = 'a different horse altogether'
+  const resetByMail = async (email: string) => {
+    await it.anybody.post('/auth/password/forgot', { email })
+    const token = await tokenTo(it.superuser, email, 'password_reset')
+    const answer = await it.anybody.post('/auth/password/reset', { token, new_password: password })
+    expect(answer.statusCode).toBe(204)
+    return answer
+  }
 
-    expect(verdict(await login(person, { password }))).toEqual([401, 'mfa_required'])
-    expect((await login(person, { password, totp: codeOf(secret) })).statusCode).toBe(200)
-  })
+  test.each(['before', 'after'])(
+    'a new password by mail does not get around one that was turned on %s the address was verified, signed in',
+    async (when) => {
+      const person = await newPerson()
+      if (when === 'after') await verify(person, person.email)
+      const { secret } = await turnOn(person)
+      if (when === 'before') await verify(person, person.email)
+      await resetByMail(person.email)
 
-  test('one that somebody set who never showed that the address is theirs keeps nobody out who does', async () => {
+      expect(verdict(await login(person, { password }))).toEqual([401, 'mfa_required'])
+      expect((await login(person, { password, totp: codeOf(secret) })).statusCode).toBe(200)
+    },
+  )
+
+  test.each([
+    ['was never confirmed', async () => {}, turnOn],
+    ['others confirmed afterwards', turnOn, async (squatter: Person) => verify(it.anybody, squatter.email)],
+    ['others confirmed before', async (squatter: Person) => verify(it.anybody, squatter.email), turnOn],
+    [
+      'others confirmed, signed in as themselves',
+      async (squatter: Person) => verify(await it.as('member', 'acme'), squatter.email),
+      turnOn,
+    ],
+  ])('one that a stranger set at an address that %s keeps nobody out who has it', async (_how, first, second) => {
     const squatter = await newPerson()
-    const { secret } = await turnOn(squatter)
-    await it.anybody.post('/auth/password/forgot', { email: squatter.email })
-    const token = await tokenTo(it.superuser, squatter.email, 'password_reset')
-    const password = 'a different horse altogether'
-    expect((await it.anybody.post('/auth/password/reset', { token, new_password: password })).statusCode).toBe(204)
+    const secrets = [await first(squatter), await second(squatter)]
+    const secret = secrets.find((done) => done !== undefined)?.secret ?? ''
+    const answer = await resetByMail(squatter.email)
 
     expect((await login(squatter, { password })).statusCode).toBe(200)
+    expect(await eventsOf(answer)).toContainEqual({
+      ...{ event: 'mfa_disabled', user_id: squatter.userId, detail: { because: 'account_unclaimed' } },
+    })
     expect(verdict(await login(squatter, { totp: codeOf(secret) }))).toEqual([401, 'invalid_credentials'])
+  })
+
+  test.each([
+    ['whoever has it, keeps nobody out', false, 200],
+    ['the person, signed in, is asked for still', true, 401],
+  ])('one of an account whose address became another, confirmed by %s', async (_who, signedIn, expected) => {
+    const person = await newPerson()
+    await verify(person, person.email)
+    const email = `another.${person.email}`
+    expect((await person.post('/auth/profile/email', { email, password: demoPassword })).statusCode).toBe(202)
+    await turnOn(person)
+    await verify(signedIn ? person : it.anybody, email, 'email_change')
+    await resetByMail(email)
+
+    expect((await it.anybody.post('/auth/login', { email, password })).statusCode).toBe(expected)
+  })
+
+  test('401 unauthenticated: an access token that is not good leaves the mailed one as it was', async () => {
+    const person = await newPerson()
+    const token = await tokenTo(it.superuser, person.email, 'email_verification')
+    const headers = { authorization: 'Bearer gone' }
+    expect(verdict(await it.anybody.post('/auth/email/verify', { token }, headers))).toEqual([401, 'unauthenticated'])
+    expect((await person.post('/auth/email/verify', { token })).statusCode).toBe(204)
   })
 })
 

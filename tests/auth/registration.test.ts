@@ -27,7 +27,8 @@ const registration = (change: Record<string, unknown> = {}) => {
 const register = (body: unknown, headers?: Record<string, string>) =>
   verified.anybody.post('/auth/register', body, headers)
 const login = (email: string, password = demoPassword) => verified.anybody.post('/auth/login', { email, password })
-const verify = (token: string) => verified.anybody.post('/auth/email/verify', { token })
+const verify = (token: string, password: string | undefined = demoPassword) =>
+  verified.anybody.post('/auth/email/verify', { token, password })
 const tokenFor = (email: string) => tokenTo(verified.superuser, email, 'registration')
 const verdict = (answer: Answer) => [answer.statusCode, answer.json().code]
 
@@ -138,17 +139,42 @@ describe('where addresses are verified', () => {
     expect((await login(email)).json().tenant.slug).toBe('probe')
   })
 
-  test('each token makes the account with the password of whoever asked for it, and the first ends the others', async () => {
+  test.each([
+    ['asked first', 1],
+    ['used up every mail', 5],
+  ])('the password is chosen by who reads the mail: a stranger who %s signs in to nothing', async (_how, times) => {
     const { email } = registration()
-    await register(registration({ email, password: 'somebody else’s choice' }))
-    const theirs = await tokenFor(email)
-    await register(registration({ email }))
-    const own = await tokenFor(email)
-    expect(own).not.toBe(theirs)
+    const strangers = 'somebody else’s choice'
+    for (let time = 0; time < times; time++) await register(registration({ email, password: strangers }))
+    await register(registration({ email, password: 'of whoever has it' }))
+    const tokens = (await mailsTo(verified.superuser, email)).filter(({ state }) => state === 'waiting')
 
-    expect((await verify(own)).statusCode).toBe(204)
-    for (const token of [theirs, own]) expect(verdict(await verify(token))).toEqual([400, 'token_invalid'])
-    expect((await login(email, 'somebody else’s choice')).statusCode).toBe(401)
+    // whichever of them is followed
+    expect((await verify(tokens[0]?.token ?? '', 'of whoever has it')).statusCode).toBe(204)
+    for (const { token } of tokens) expect(verdict(await verify(token ?? ''))).toEqual([400, 'token_invalid'])
+    expect(verdict(await login(email, strangers))).toEqual([401, 'invalid_credentials'])
+    expect((await login(email, 'of whoever has it')).statusCode).toBe(200)
+    const kept = 'select from information_schema.columns where table_name = $1 and column_name ~ $2'
+    expect((await verified.superuser.query(kept, ['registrations', 'password'])).rowCount).toBe(0)
+  })
+
+  test('422: without a password, and with one that others try first, which the token outlives', async () => {
+    const {
+      email,
+      password: _password,
+      ...rest
+    } = registration({ tenant_slug: 'observatory', tenant_name: 'The Observatory' })
+    expect((await register({ ...rest, email })).statusCode).toBe(201)
+    const token = await tokenFor(email)
+
+    for (const password of [null, 'password12345', 'The Observatory', 'THE-OBSERVATORY', email]) {
+      const answer = await verified.anybody.post('/auth/email/verify', { token, ...(password && { password }) })
+      expect(verdict(answer)).toEqual([422, 'unprocessable'])
+      expect(answer.json().errors).toEqual([{ path: '/password', message: expect.any(String) }])
+      expect(await people(email)).toEqual([])
+    }
+    expect(verdict(await verify('bht_nothing', 'password12345'))).toEqual([400, 'token_invalid'])
+    expect((await verify(token)).statusCode).toBe(204)
     expect((await login(email)).statusCode).toBe(200)
   })
 

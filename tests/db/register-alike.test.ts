@@ -57,7 +57,6 @@ const registering = (email: string, tenantSlug = 'engines') =>
   recovery.askRegistration(
     {
       email,
-      passwordHash: '$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA',
       name: 'Ada',
       tenantName: 'Engines',
       tenantSlug,

@@ -9,7 +9,7 @@ describe('a letter', () => {
   test.each([
     ['password_reset', 'https://app.example.com/reset-password#token=bht_x'],
     ['email_verification', 'https://app.example.com/verify-email#token=bht_x'],
-    ['registration', 'https://app.example.com/verify-email#token=bht_x'],
+    ['registration', 'https://app.example.com/finish-registration#token=bht_x'],
     ['email_change', 'https://app.example.com/verify-email#token=bht_x'],
     ['email_change_notice', undefined],
     ['invitation', 'https://app.example.com/accept-invitation#token=bht_x'],
@@ -38,6 +38,15 @@ describe('a letter', () => {
     expect(message?.subject).toBe('You are invited')
     expect(message?.html.match(/<a /g)).toHaveLength(1)
     expect(message?.html).not.toContain('<b>')
+  })
+
+  test('of a registration says which tenant is wanted', () => {
+    expect(letter({ kind: 'registration', tenant: 'Acme Rockets' })?.text).toContain(
+      'wants to register Acme Rockets with',
+    )
+    expect(letter({ kind: 'registration', tenant: 'https://evil.example' })?.text).toContain(
+      'wants to register a team with',
+    )
   })
 
   test('of a kind that is not known is none', () => {

@@ -130,7 +130,9 @@ describe('tenants', () => {
   })
 
   test('201: an owner who has an account keeps it, and the answer does not tell', async () => {
-    await it.superuser.query('update app.users set email_verified_at = now() where id = $1', [acme.userId])
+    await it.superuser.query('update app.users set email_verified_at = now(), claimed_at = now() where id = $1', [
+      acme.userId,
+    ])
     const known = await olga.post('/tenants', newTenant({ owner: { email: acme.email, name: 'Not Their Name' } }))
     const unknown = await olga.post('/tenants', newTenant())
 

@@ -1,14 +1,15 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Attempts } from '../../auth/attempts.ts'
 import { type Codes, showingCode } from '../../auth/codes.ts'
 import type { Devices } from '../../auth/devices.ts'
 import { hashOfMailedToken } from '../../auth/mailed-tokens.ts'
 import type { Own } from '../../auth/own.ts'
 import { hashPassword, weaknessOf } from '../../auth/passwords.ts'
-import type { Recovery } from '../../auth/recovery.ts'
+import type { AskedRegistration, Recovery } from '../../auth/recovery.ts'
 import type { Sessions } from '../../auth/sessions.ts'
 import { Problem } from '../../errors.ts'
+import { readClaims } from '../../plugins/auth.ts'
 import { Code, Email, NewPassword, Password } from './answers.ts'
 import { confirmPassword, refused } from './refusals.ts'
 
@@ -23,7 +24,17 @@ const MailedToken = Type.String({
 
 const Forgotten = Type.Object({ email: Email }, { additionalProperties: false })
 const Reset = Type.Object({ token: MailedToken, new_password: NewPassword }, { additionalProperties: false })
-const Proof = Type.Object({ token: MailedToken }, { additionalProperties: false })
+const Proof = Type.Object(
+  {
+    token: MailedToken,
+    password: Type.Optional({
+      ...NewPassword,
+      description:
+        'For the token of a registration: the one to sign in with from now on. For any other it is not used.',
+    }),
+  },
+  { additionalProperties: false },
+)
 const NewAddress = Type.Object(
   { email: Email, password: Password, totp: Type.Optional(Code) },
   { additionalProperties: false },
@@ -52,10 +63,30 @@ async function resetPassword(
   return found
 }
 
-async function verifyEmail({ recovery, sessions }: Options, token: string, request: FastifyRequest): Promise<void> {
+/** Whoever asked for a registration may be anybody: its password is chosen by who reads the mail. */
+async function verifyEmail(
+  app: FastifyInstance,
+  { recovery, sessions }: Options,
+  { token, password }: Static<typeof Proof>,
+  request: FastifyRequest,
+): Promise<void> {
+  const claims = readClaims(app, request)
+  if (!claims && request.headers.authorization !== undefined) throw new Problem('unauthenticated')
   const hash = hashOfMailedToken(token)
-  const verified = hash !== undefined && (await recovery.verifyEmail(hash, request))
+  if (!hash) return refuseToken(sessions, request)
+  const wanted = await recovery.findRegistration(hash)
+  const verified = wanted
+    ? await recovery.finishRegistration(hash, await hashPassword(chosenFor(wanted, password)), request)
+    : await recovery.verifyEmail(hash, claims?.secret, request)
   if (!verified) await refuseToken(sessions, request)
+}
+
+/** Throws unprocessable for none, and for one that would be guessed; the token is still good then. */
+function chosenFor({ email, tenant_names: tenantNames }: AskedRegistration, password: string | undefined): string {
+  if (password === undefined) throw refused('/password', 'is required: choose the one to sign in with')
+  const weakness = weaknessOf(password, { email, tenantNames })
+  if (weakness) throw refused('/password', weakness)
+  return password
 }
 
 async function refuseToken(sessions: Sessions, request: FastifyRequest): Promise<never> {
@@ -113,7 +144,8 @@ export const recovery: FastifyPluginAsyncTypebox<Options> = async (app, parts) =
       schema: {
         operationId: 'resetPassword',
         summary: 'Choose a new password with the token of a mail',
-        description: 'The token is good once. Every session of the person ends.',
+        description:
+          'The token is good once. Every session of the person ends. A second factor stays, unless who signs in was never seen to read the mail: then whoever made the account may have set it, and it goes.',
         security: [],
         body: Reset,
         response: { 204: Type.Null() },
@@ -135,15 +167,16 @@ export const recovery: FastifyPluginAsyncTypebox<Options> = async (app, parts) =
       schema: {
         operationId: 'verifyEmail',
         summary: 'Prove an address with the token of a mail',
-        description: 'The token is good once. That of a change of address changes it.',
-        security: [],
+        description:
+          'The token is good once. That of a change of address changes it. That of a registration (REGISTRATION=verified) makes the account and its tenant, and takes the `password` to sign in with: without one, 422, and it stays good. Who is signed in sends their access token, too: only then is it known that who signs in reads the mail, and a second factor is asked for also after a new password by mail.',
+        security: [{ bearer: [] }, {}],
         body: Proof,
         response: { 204: Type.Null() },
       },
-      config: { limit: 'sensitive', problems: ['token_invalid'] },
+      config: { limit: 'sensitive', problems: ['token_invalid', 'unprocessable', 'overloaded'] },
     },
     async (request, reply) => {
-      await verifyEmail(parts, request.body.token, request)
+      await verifyEmail(app, parts, request.body, request)
       reply.code(204)
       return null
     },

@@ -31,18 +31,31 @@ const Registrant = Type.Object(
   { additionalProperties: false },
 )
 
-const detail = 'A mail to this address is on its way. Sign in once its link was followed.'
+const Asking = Type.Object(
+  {
+    ...Registrant.properties,
+    password: Type.Optional({
+      ...NewPassword,
+      description:
+        'Checked, and not kept: whoever reads the mail chooses it, and only they are known to have the address.',
+    }),
+  },
+  { additionalProperties: false },
+)
+
+const detail = 'A mail to this address is on its way. Choose a password where its link leads, and sign in.'
 const Asked = Type.Object({ detail: Type.String({ examples: [detail] }) })
 
 // What registering is
 
 /** Throws unprocessable for a password that would be guessed. */
-async function draftOf(body: Static<typeof Registrant>): Promise<Omit<Registration, 'tenantSlug'>> {
+function draftOf(body: Static<typeof Asking>): Omit<Registration, 'tenantSlug'> {
   const { password, name, tenant_name: tenantName, tenant_slug: slug } = body
   const email = body.email.toLowerCase()
-  const weakness = weaknessOf(password, { email, tenantNames: slug === undefined ? [tenantName] : [tenantName, slug] })
+  const tenantNames = slug === undefined ? [tenantName] : [tenantName, slug]
+  const weakness = password === undefined ? undefined : weaknessOf(password, { email, tenantNames })
   if (weakness) throw refused('/password', weakness)
-  return { email, name, tenantName, passwordHash: await hashPassword(password) }
+  return { email, name, tenantName }
 }
 
 async function registerAtOnce(
@@ -52,9 +65,14 @@ async function registerAtOnce(
 ): Promise<OpenSession> {
   const { tenant_slug: slug } = body
   if (slug !== undefined && isReserved(slug)) throw refused('/tenant_slug', 'is a name of the service itself')
-  const draft = await draftOf(body)
+  const draft = draftOf(body)
   const { email, name, tenantName } = draft
-  const registration = { ...draft, tenantSlug: slug ?? slugOf(tenantName), slugIsWish: slug === undefined }
+  const registration = {
+    ...draft,
+    passwordHash: await hashPassword(body.password),
+    tenantSlug: slug ?? slugOf(tenantName),
+    slugIsWish: slug === undefined,
+  }
   // that an address is taken can be asked only so often
   return attempts.fromAddress(request, () =>
     sessions.register(registration, recovery.verificationOf(email, name), request).catch(async (error) => {
@@ -66,10 +84,10 @@ async function registerAtOnce(
 }
 
 /** The slug is a wish: one that is refused, or given, would tell whether a tenant was made before. */
-async function askToRegister({ recovery }: Options, body: Static<typeof Registrant>, request: FastifyRequest) {
+async function askToRegister({ recovery }: Options, body: Static<typeof Asking>, request: FastifyRequest) {
   const { tenant_slug: slug, tenant_name: name } = body
   const tenantSlug = slug === undefined || isReserved(slug) ? slugOf(slug ?? name) : slug
-  await recovery.askRegistration({ ...(await draftOf(body)), tenantSlug }, request)
+  await recovery.askRegistration({ ...draftOf(body), tenantSlug }, request)
   return { detail }
 }
 
@@ -118,11 +136,11 @@ const ways: Record<Options['mode'], FastifyPluginAsyncTypebox<Options>> = {
         schema: {
           ...operation,
           description:
-            'A mail with a link goes to the address; the account and its tenant are made when the link is followed (POST /auth/email/verify), and then you sign in. A slug that is left out is made from the tenant’s name; one that is taken by then, or a name of the service itself, gets an ending. Whether somebody has the address does not show: whoever has it is told by mail. At most five mails an hour go to one address.',
-          body: Registrant,
+            'A mail with a link goes to the address; the account and its tenant are made when its token comes back with a password (POST /auth/email/verify), and then you sign in with that. A slug that is left out is made from the tenant’s name; one that is taken by then, or a name of the service itself, gets an ending. Whether somebody has the address does not show: whoever has it is told by mail. At most five mails an hour go to one address.',
+          body: Asking,
           response: { 201: Asked },
         },
-        config: { limit: 'sensitive', problems: ['unprocessable', 'overloaded', 'cross_site'] },
+        config: { limit: 'sensitive', problems: ['unprocessable', 'cross_site'] },
       },
       async (request, reply) => {
         const asked = await askToRegister(parts, request.body, request)
