@@ -309,6 +309,7 @@ create table app.api_keys (
   version              integer                   not null default 1,
   constraint api_keys_pkey PRIMARY KEY (tenant_id, id),
   constraint api_keys_check CHECK ((((previous_hash IS NULL) = (previous_expires_at IS NULL)) AND ((previous_hash IS NULL) = (previous_prefix IS NULL)))),
+  constraint api_keys_expires_at_check CHECK (((expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone))),
   constraint api_keys_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
   constraint api_keys_networks_check CHECK ((cardinality(networks) <= 50)),
   constraint api_keys_prefix_check CHECK ((prefix ~ '^bhk_[0-9A-Za-z]{8}$'::text)),
@@ -1600,6 +1601,7 @@ create table app.tasks (
   constraint tasks_description_check CHECK ((char_length(description) <= 10000)),
   constraint tasks_priority_check CHECK ((priority = ANY (ARRAY['low'::text, 'normal'::text, 'high'::text]))),
   constraint tasks_status_check CHECK ((status = ANY (ARRAY['todo'::text, 'in_progress'::text, 'done'::text]))),
+  constraint tasks_times_check CHECK ((((due_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (due_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone)) AND ((completed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (completed_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone)))),
   constraint tasks_title_check CHECK (((char_length(title) >= 1) AND (char_length(title) <= 200)))
 );
 alter table app.tasks owner to app_owner;
