@@ -1,4 +1,4 @@
-/** No time that is taken is one that cannot be answered. */
+/** No time that is taken is one that cannot be answered, and no answer that cannot be made is of something that was done. */
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { type Person, world } from './harness.ts'
@@ -130,4 +130,24 @@ describe('a time of a client', () => {
       }
     },
   )
+})
+
+describe('an answer that cannot be made', () => {
+  test('is not of something that was done', async () => {
+    await it.superuser.query(`
+      alter table app.tasks drop constraint tasks_times_check;
+      create function public.spoil() returns trigger language plpgsql as $$
+        begin new.due_at := '10000-01-01T00:00:00Z'; return new; end $$;
+      create trigger spoil before insert on app.tasks for each row execute function public.spoil();
+      alter table app.tasks enable always trigger spoil`)
+    const count = async () => (await it.superuser.query('select count(*)::int as n from app.tasks')).rows[0].n
+    const before = await count()
+
+    const spoilt = await acme.post('/tasks', { project_id: project, title: 'spoilt' })
+    const again = await acme.post('/tasks', { project_id: project, title: 'spoilt' }, { 'idempotency-key': 'spoilt' })
+
+    expect([spoilt.statusCode, again.statusCode]).toEqual([500, 500])
+    expect(await count()).toBe(before)
+    expect((await acme.get('/tasks')).statusCode).toBe(200)
+  })
 })
