@@ -4135,7 +4135,7 @@ alter function app.enter_operator(p_secret bytea, p_request_id text, p_address i
 comment on function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) is 'Opens a transaction for an operator''s request, in no tenant. Raises BH001 and BH006.';
 grant execute on function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) to app_operator;
 
-CREATE OR REPLACE FUNCTION app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.erase_oneself(p_secret bytea, p_old_hash text, p_versions integer[], p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -4144,12 +4144,16 @@ AS $function$
 declare
   v_me         record;
   v_membership record;
+  v_version    int;
   v_tenants    int := 0;
 begin
   select * into v_me from app.person_of(p_secret);
-  perform from app.users u where u.id = v_me.user_id and u.password_hash = p_old_hash for update;
+  select u.version into v_version from app.users u where u.id = v_me.user_id and u.password_hash = p_old_hash for update;
   if not found then
     return false;
+  end if;
+  if v_version <> all (p_versions) then
+    raise exception 'this person has changed' using errcode = 'BH028';
   end if;
   perform app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
 
@@ -4176,8 +4180,8 @@ begin
   perform app.write_mail(null, p_mail, interval '2 days', true);
   return true;
 end $function$;
-alter function app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.erase_oneself(p_secret bytea, p_old_hash text, p_versions integer[], p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.erase_oneself(p_secret bytea, p_old_hash text, p_versions integer[], p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.erase_rows(p_tenant_id uuid, p_limit integer)
  RETURNS integer
@@ -7105,7 +7109,7 @@ begin
 end $function$;
 alter function app.step_out(p_outside text) owner to app_gate;
 
-CREATE OR REPLACE FUNCTION app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text)
+CREATE OR REPLACE FUNCTION app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text, p_versions integer[])
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -7113,8 +7117,14 @@ CREATE OR REPLACE FUNCTION app.suspend_tenant(p_tenant_id uuid, p_suspended bool
 AS $function$
 declare
   v_outside text := app.step_in(p_tenant_id);
+  v_version int;
   v_changed boolean;
 begin
+  select t.version into v_version from app.tenants t where t.tenant_id = p_tenant_id for no key update;
+  if not found or v_version <> all (p_versions) then
+    perform app.step_out(v_outside);
+    return false;
+  end if;
   if p_suspended then
     update app.tenants t set status = 'suspended' where t.tenant_id = p_tenant_id and t.status = 'active';
     v_changed := found;
@@ -7131,10 +7141,10 @@ begin
     perform app.log_operation(case when p_suspended then 'tenant_suspended' else 'tenant_activated' end, p_tenant_id,
                               jsonb_strip_nulls(jsonb_build_object('reason', p_reason)));
   end if;
-  return v_changed;
+  return true;
 end $function$;
-alter function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text) owner to app_gate;
-grant execute on function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text) to app_operator;
+alter function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text, p_versions integer[]) owner to app_gate;
+grant execute on function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text, p_versions integer[]) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text)
  RETURNS app.signed_in
