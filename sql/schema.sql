@@ -309,6 +309,7 @@ create table app.api_keys (
   version              integer                   not null default 1,
   constraint api_keys_pkey PRIMARY KEY (tenant_id, id),
   constraint api_keys_check CHECK ((((previous_hash IS NULL) = (previous_expires_at IS NULL)) AND ((previous_hash IS NULL) = (previous_prefix IS NULL)))),
+  constraint api_keys_expires_at_check CHECK (((expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone))),
   constraint api_keys_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
   constraint api_keys_networks_check CHECK ((cardinality(networks) <= 50)),
   constraint api_keys_prefix_check CHECK ((prefix ~ '^bhk_[0-9A-Za-z]{8}$'::text)),
@@ -1599,6 +1600,7 @@ create table app.tasks (
   constraint tasks_description_check CHECK ((char_length(description) <= 10000)),
   constraint tasks_priority_check CHECK ((priority = ANY (ARRAY['low'::text, 'normal'::text, 'high'::text]))),
   constraint tasks_status_check CHECK ((status = ANY (ARRAY['todo'::text, 'in_progress'::text, 'done'::text]))),
+  constraint tasks_times_check CHECK ((((due_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (due_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone)) AND ((completed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (completed_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone)))),
   constraint tasks_title_check CHECK (((char_length(title) >= 1) AND (char_length(title) <= 200)))
 );
 alter table app.tasks owner to app_owner;
@@ -4135,7 +4137,7 @@ alter function app.enter_operator(p_secret bytea, p_request_id text, p_address i
 comment on function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) is 'Opens a transaction for an operator''s request, in no tenant. Raises BH001 and BH006.';
 grant execute on function app.enter_operator(p_secret bytea, p_request_id text, p_address inet, OUT operator_id uuid, OUT session_id uuid) to app_operator;
 
-CREATE OR REPLACE FUNCTION app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
+CREATE OR REPLACE FUNCTION app.erase_oneself(p_secret bytea, p_old_hash text, p_versions integer[], p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -4144,12 +4146,16 @@ AS $function$
 declare
   v_me         record;
   v_membership record;
+  v_version    int;
   v_tenants    int := 0;
 begin
   select * into v_me from app.person_of(p_secret);
-  perform from app.users u where u.id = v_me.user_id and u.password_hash = p_old_hash for update;
+  select u.version into v_version from app.users u where u.id = v_me.user_id and u.password_hash = p_old_hash for update;
   if not found then
     return false;
+  end if;
+  if v_version <> all (p_versions) then
+    raise exception 'this person has changed' using errcode = 'BH028';
   end if;
   perform app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
 
@@ -4176,8 +4182,8 @@ begin
   perform app.write_mail(null, p_mail, interval '2 days', true);
   return true;
 end $function$;
-alter function app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
-grant execute on function app.erase_oneself(p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
+alter function app.erase_oneself(p_secret bytea, p_old_hash text, p_versions integer[], p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) owner to app_gate;
+grant execute on function app.erase_oneself(p_secret bytea, p_old_hash text, p_versions integer[], p_step bigint, p_code_hash bytea, p_mail app.sealed_mail, p_request_id text, p_address inet, p_user_agent text) to app_auth;
 
 CREATE OR REPLACE FUNCTION app.erase_rows(p_tenant_id uuid, p_limit integer)
  RETURNS integer
@@ -7125,7 +7131,7 @@ begin
 end $function$;
 alter function app.step_out(p_outside text) owner to app_gate;
 
-CREATE OR REPLACE FUNCTION app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text)
+CREATE OR REPLACE FUNCTION app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text, p_versions integer[])
  RETURNS boolean
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -7133,8 +7139,14 @@ CREATE OR REPLACE FUNCTION app.suspend_tenant(p_tenant_id uuid, p_suspended bool
 AS $function$
 declare
   v_outside text := app.step_in(p_tenant_id);
+  v_version int;
   v_changed boolean;
 begin
+  select t.version into v_version from app.tenants t where t.tenant_id = p_tenant_id for no key update;
+  if not found or v_version <> all (p_versions) then
+    perform app.step_out(v_outside);
+    return false;
+  end if;
   if p_suspended then
     update app.tenants t set status = 'suspended' where t.tenant_id = p_tenant_id and t.status = 'active';
     v_changed := found;
@@ -7151,10 +7163,10 @@ begin
     perform app.log_operation(case when p_suspended then 'tenant_suspended' else 'tenant_activated' end, p_tenant_id,
                               jsonb_strip_nulls(jsonb_build_object('reason', p_reason)));
   end if;
-  return v_changed;
+  return true;
 end $function$;
-alter function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text) owner to app_gate;
-grant execute on function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text) to app_operator;
+alter function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text, p_versions integer[]) owner to app_gate;
+grant execute on function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text, p_versions integer[]) to app_operator;
 
 CREATE OR REPLACE FUNCTION app.switch_tenant(p_secret bytea, p_tenant_id uuid, p_request_id text, p_address inet, p_user_agent text)
  RETURNS app.signed_in

@@ -146,6 +146,7 @@ const sqlstates: Readonly<Record<string, ProblemCode>> = {
   BH023: 'last_owner',
   BH026: 'mfa_required',
   BH027: 'invalid_code',
+  BH028: 'precondition_failed',
 
   '08': 'unavailable',
   '22': 'unprocessable',

@@ -134,12 +134,17 @@ describe('a query string', () => {
     expect(answer.json().code).toMatch(/^(invalid|malformed)$/)
   })
 
-  test.each(['0000-01-01T00:00:00Z', '9999-12-31T23:59:60Z', '0001-01-01T00:00:00+23:59', '9999-12-31T23:59:59-23:59'])(
-    'with a time at the end of time: %s',
+  test.each(['0000-01-01T00:00:00Z', '9999-12-31T23:59:60Z', '0001-01-01T00:00:00+14:00', '9999-12-31T23:59:59-12:00'])(
+    'with a time beyond the end of time: %s',
     async (time) => {
-      const answer = await acme.get(`/projects?created_at_gte=${encodeURIComponent(time)}`)
-
-      expect([200, 400, 422], answer.body).toContain(answer.statusCode)
+      for (const list of [
+        '/projects?created_at_gte',
+        '/users?created_at_lt',
+        '/tasks?due_at_lt',
+        '/audit/logs?at_gte',
+      ]) {
+        expectProblem(await acme.get(`${list}=${encodeURIComponent(time)}`), 400, 'invalid')
+      }
     },
   )
 

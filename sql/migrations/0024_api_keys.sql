@@ -12,7 +12,8 @@ create table app.api_keys (
   name                 text        not null check (char_length(name) between 1 and 200),
   permissions          text[]      not null default '{}',
   networks             cidr[]      not null default '{}' check (cardinality(networks) <= 50),
-  expires_at           timestamptz,
+  -- what can be answered in four digits
+  expires_at           timestamptz check (expires_at between '0001-01-01T00:00:00Z' and '9999-12-31T23:59:59.999999Z'),
   prefix               text        not null check (prefix ~ '^bhk_[0-9A-Za-z]{8}$'),
   secret_hash          bytea       not null check (length(secret_hash) = 32),
   previous_prefix      text,

@@ -541,14 +541,21 @@ end $$;
 
 -- Suspended, from the next request on nobody enters it but jobs. Activated, it is as it was, also when it was marked for
 -- deletion; BH016 when its erasure has begun. The reason stands in the security log.
-create function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text) returns boolean
+-- Answers whether there was such a tenant in one of these versions.
+create function app.suspend_tenant(p_tenant_id uuid, p_suspended boolean, p_reason text, p_versions int[]) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   as $$
 declare
   v_outside text := app.step_in(p_tenant_id);
+  v_version int;
   v_changed boolean;
 begin
+  select t.version into v_version from app.tenants t where t.tenant_id = p_tenant_id for no key update;
+  if not found or v_version <> all (p_versions) then
+    perform app.step_out(v_outside);
+    return false;
+  end if;
   if p_suspended then
     update app.tenants t set status = 'suspended' where t.tenant_id = p_tenant_id and t.status = 'active';
     v_changed := found;
@@ -565,7 +572,7 @@ begin
     perform app.log_operation(case when p_suspended then 'tenant_suspended' else 'tenant_activated' end, p_tenant_id,
                               jsonb_strip_nulls(jsonb_build_object('reason', p_reason)));
   end if;
-  return v_changed;
+  return true;
 end $$;
 
 grant usage on type app.sealed_mail to app_operator;
@@ -584,7 +591,7 @@ grant execute on function
   app.list_tenants_as_operator(uuid),
   app.create_tenant(text, text, boolean, text, text, bytea, interval, app.sealed_mail, app.sealed_mail),
   app.change_tenant(uuid, text, text, int[]),
-  app.suspend_tenant(uuid, boolean, text)
+  app.suspend_tenant(uuid, boolean, text, int[])
 to app_operator;
 
 -- Sessions that ended a month ago, and answers that were kept long enough. Answers how many went.

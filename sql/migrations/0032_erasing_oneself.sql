@@ -23,10 +23,10 @@ begin
 end $$;
 
 -- p_old_hash is the password that was verified, p_mail goes to the address that they had. False when the password is another
--- by now. Raises BH001 when the session has ended, BH015 for a legal hold, BH023 for the last owner of a tenant, BH026 without
+-- by now. Raises BH001 when the session has ended, BH028 when they are in none of these versions, BH015 for a legal hold, BH023 for the last owner of a tenant, BH026 without
 -- a code, BH027 for one that is not good.
 create function app.erase_oneself(
-  p_secret bytea, p_old_hash text, p_step bigint, p_code_hash bytea, p_mail app.sealed_mail,
+  p_secret bytea, p_old_hash text, p_versions int[], p_step bigint, p_code_hash bytea, p_mail app.sealed_mail,
   p_request_id text, p_address inet, p_user_agent text
 ) returns boolean
   language plpgsql volatile security definer
@@ -35,12 +35,16 @@ create function app.erase_oneself(
 declare
   v_me         record;
   v_membership record;
+  v_version    int;
   v_tenants    int := 0;
 begin
   select * into v_me from app.person_of(p_secret);
-  perform from app.users u where u.id = v_me.user_id and u.password_hash = p_old_hash for update;
+  select u.version into v_version from app.users u where u.id = v_me.user_id and u.password_hash = p_old_hash for update;
   if not found then
     return false;
+  end if;
+  if v_version <> all (p_versions) then
+    raise exception 'this person has changed' using errcode = 'BH028';
   end if;
   perform app.take_code(v_me.user_id, p_step, p_code_hash, p_request_id, p_address, p_user_agent);
 
@@ -67,4 +71,4 @@ begin
   perform app.write_mail(null, p_mail, interval '2 days', true);
   return true;
 end $$;
-grant execute on function app.erase_oneself(bytea, text, bigint, bytea, app.sealed_mail, text, inet, text) to app_auth;
+grant execute on function app.erase_oneself(bytea, text, int[], bigint, bytea, app.sealed_mail, text, inet, text) to app_auth;

@@ -31,6 +31,10 @@ create table app.tasks (
   -- who leaves the tenant leaves their tasks behind, assigned to nobody
   constraint tasks_assignee_id_fkey foreign key (tenant_id, assignee_id) references app.memberships (tenant_id, user_id)
     on delete set null (assignee_id),
+  -- what can be answered in four digits
+  constraint tasks_times_check check (
+        due_at between '0001-01-01T00:00:00Z' and '9999-12-31T23:59:59.999999Z'
+    and completed_at between '0001-01-01T00:00:00Z' and '9999-12-31T23:59:59.999999Z'),
   constraint tasks_completed_at_check check ((status = 'done') = (completed_at is not null))
 );
 comment on table app.tasks is 'One row: one task of one project.';

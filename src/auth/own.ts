@@ -112,19 +112,21 @@ export const makeOwn = ({ pool, mails }: { pool: pg.Pool; mails: MailKeys }) => 
 
     /**
      * Erases the person, and tells the address that they had. False when the password is no more the one that the credential
-     * was found with. Throws a DatabaseError: BH015 for a legal hold, BH023 for the last owner of a tenant, BH026 without a
+     * was found with. Throws a DatabaseError: BH028 when they are in none of these versions, BH015 for a legal hold, BH023 for the last owner of a tenant, BH026 without a
      * code where one is needed, BH027 for one that is not good.
      */
     async erase(
       secret: Buffer,
       { email, name, password_hash: hash }: Credential,
+      versions: number[] | undefined,
       shown: ShownCode | undefined,
       request: FastifyRequest,
     ): Promise<boolean> {
       const mail = mails.seal({ kind: 'account_erased', to: email, name })
       const [row] = await ask<{ erased: boolean }>(
-        `select app.erase_oneself($1, $2, $3, $4, ${mailFrom(5)}, $9, $10, $11) as erased`,
-        ...[secret, hash, shown?.step ?? null, shown?.hash ?? null, ...valuesOf(mail), ...originOf(request)],
+        `select app.erase_oneself($1, $2, $3, $4, $5, ${mailFrom(6)}, $10, $11, $12) as erased`,
+        ...[secret, hash, versions ?? null, shown?.step ?? null, shown?.hash ?? null],
+        ...[...valuesOf(mail), ...originOf(request)],
       )
       return row?.erased === true
     },

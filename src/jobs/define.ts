@@ -8,6 +8,7 @@ import { FormatRegistry, type Static, type TObject, type TProperties, Type } fro
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { TenantDb } from '../db/door.ts'
 import { Uuid } from '../lib/schemas.ts'
+import { isTimestamp } from '../lib/timestamp.ts'
 import type { Logger } from '../log.ts'
 import type { Platform } from './platform.ts'
 
@@ -136,7 +137,7 @@ const settle = (
 
 // The shared schemas speak of formats, which TypeBox's own checker takes from here
 FormatRegistry.Set('uuid', (text) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text))
-FormatRegistry.Set('date-time', (text) => /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/.test(text))
+FormatRegistry.Set('date-time', isTimestamp)
 
 const flawsOf = (properties: TProperties) => {
   const checker = TypeCompiler.Compile(Type.Object(properties, { additionalProperties: false }))

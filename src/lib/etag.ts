@@ -18,7 +18,7 @@ export function matchedVersions(header: string | undefined): number[] | undefine
   const tags = tagsOf(header)
   if (!tags || tags.length === 0) return 'malformed'
   return tags
-    .map((tag) => /^"(\d{1,9})"$/.exec(tag)?.[1])
+    .map((tag) => /^"([1-9]\d{0,8})"$/.exec(tag)?.[1])
     .filter((version) => version !== undefined)
     .map(Number)
 }

@@ -8,7 +8,7 @@ export const Timestamp = Type.String({
   format: 'date-time',
   // what PostgreSQL takes for a time
   pattern: '^(?!0000)\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,6})?(Z|[+-](0\\d|1[0-4]):[0-5]\\d)$',
-  description: 'RFC 3339, UTC, microseconds.',
+  description: 'RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.',
   examples: ['2026-03-01T12:00:00.123456Z'],
 })
 

@@ -7,7 +7,7 @@ import type { Database } from '../db/schema.ts'
 import { type FieldError, Problem } from '../errors.ts'
 import { flawOfNetwork } from '../lib/network.ts'
 import { ById, ListQuery, Nullable, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
-import { expectedVersions, inVersions, stale } from '../plugins/concurrency.ts'
+import { expectedVersions, inVersions, stale, unchanged } from '../plugins/concurrency.ts'
 
 // What an API key looks like
 
@@ -158,7 +158,13 @@ const addApiKey = (db: TenantDb, key: Static<typeof NewApiKey>, made: ReturnType
     .executeTakeFirstOrThrow()
 
 /** Nothing while an earlier secret is still good, unless all of these are to end. What was good is kept by a trigger. */
-const rotateApiKey = (db: TenantDb, id: string, overlap: number, made: ReturnType<typeof makeApiKey>) =>
+const rotateApiKey = (
+  db: TenantDb,
+  id: string,
+  overlap: number,
+  made: ReturnType<typeof makeApiKey>,
+  versions: number[] | undefined,
+) =>
   db
     .updateTable('api_keys')
     .set({
@@ -167,6 +173,7 @@ const rotateApiKey = (db: TenantDb, id: string, overlap: number, made: ReturnTyp
       previous_expires_at: overlap === 0 ? null : sql<string>`now() + make_interval(secs => ${overlap})`,
     })
     .where('id', '=', id)
+    .where(inVersions(versions))
     .where(sql<boolean>`(${overlap}::int = 0 or previous_expires_at is null or previous_expires_at <= now())`)
     .returning(columns)
     .returning(lastUse)
@@ -264,20 +271,22 @@ export const apiKeys: FastifyPluginAsyncTypebox = async (app) => {
         body: Rotation,
         response: { 200: ApiKeyWithSecret },
       },
-      config: { permission: 'api_keys:write', saidOnce: ['secret'], problems: ['overlap_running'] },
+      config: { permission: 'api_keys:write', conditional: true, saidOnce: ['secret'], problems: ['overlap_running'] },
       // Without a body at all the overlap is the usual one
       preValidation: async (request) => {
         request.body ??= { overlap_seconds: DAY }
       },
     },
-    async ({ db, params, body }, reply) => {
-      const key = await findApiKey(db, params.id)
+    async (request, reply) => {
+      const { db, params, body } = request
+      const versions = expectedVersions(request)
+      const key = unchanged(await findApiKey(db, params.id), versions)
       mustBeAhead(key.expires_at)
       await mustBeHeld(db, key)
 
       const made = makeApiKey()
-      const rotated = await rotateApiKey(db, key.id, body.overlap_seconds, made)
-      if (!rotated) return overlapping(await findApiKey(db, key.id))
+      const rotated = await rotateApiKey(db, key.id, body.overlap_seconds, made, versions)
+      if (!rotated) return overlapping(unchanged(await findApiKey(db, key.id), versions))
       return withSecret(reply, rotated, made)
     },
   )

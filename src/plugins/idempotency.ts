@@ -3,6 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { sql } from 'kysely'
 import type { TenantDb } from '../db/door.ts'
 import { Problem } from '../errors.ts'
+import { serialised } from './serialised.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -28,7 +29,8 @@ export type Idempotency = ReturnType<typeof makeIdempotency>
 
 /**
  * Runs the work of a POST once for each Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): the first success is
- * kept in the transaction that did the work, and asking again repeats the answer. What is refused rolls back and may be
+ * kept in the transaction that did the work, and asking again repeats the answer. With or without a key the answer is
+ * serialised there, once: what cannot be said is not done. What is refused rolls back and may be
  * tried again. A key belongs to one caller of one tenant; the table's policies see to that.
  *
  * What was asked for is kept as an HMAC under keys that are not in the database: a password may be part of it, which a plain
@@ -46,7 +48,7 @@ export const makeIdempotency = (keys: readonly [KeyObject, ...KeyObject[]]) => {
     work: () => Promise<unknown>,
   ): Promise<unknown> => {
     const key = request.method === 'POST' ? keyOf(request) : undefined
-    if (key === undefined) return work()
+    if (key === undefined) return serialised(reply, await work())
 
     const { locked, ...kept } = await shelf.claim(key)
     if (!locked) throw new Problem('idempotency_in_progress', { headers: { 'retry-after': '1' } })
@@ -63,14 +65,13 @@ export const makeIdempotency = (keys: readonly [KeyObject, ...KeyObject[]]) => {
     }
 
     const answer = await work()
+    const sent = serialised(reply, answer)
     const repeatable = withoutSecrets(answer, request.routeOptions.config.saidOnce)
-    const body = String(
-      typeof repeatable === 'string' ? repeatable : repeatable == null ? '' : reply.serialize(repeatable),
-    )
+    const body = String((repeatable === answer ? sent : serialised(reply, repeatable)) ?? '')
     const headers = Object.fromEntries(KEPT.map((name) => [name, reply.getHeader(name)]).filter(([, value]) => value))
     const made = { status: reply.statusCode, headers: JSON.stringify(headers), body }
     await shelf.keep(key, { fingerprint: fingerprintOf(keys[0], request), ...made })
-    return answer
+    return sent
   }
 
   return {

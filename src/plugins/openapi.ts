@@ -7,6 +7,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** The problems of this route that are not every such route's: `name_taken`, `reference_not_found`. */
     problems?: readonly ProblemCode[]
+    /** That it changes a resource with an ETag and heeds If-Match, where its method and path do not say so. */
+    conditional?: boolean
   }
 }
 
@@ -18,6 +20,8 @@ type RouteFacts = {
   isTenant: boolean
   /** Of a tenant, or of operators: what has resources, conditions and idempotency keys. */
   isScoped: boolean
+  /** Whether it heeds If-Match. */
+  conditional: boolean
   own: readonly ProblemCode[]
 }
 
@@ -36,16 +40,19 @@ export const openapi = fp<{ version: string }>(
       transform: ({ schema, url, route }) => {
         if (!schema || schema.hide) return { schema, url }
         const method = String(route.method).toLowerCase() as Method
-        const { permission, operator = false, problems: own = [] } = route.config ?? {}
+        const { permission, operator = false, conditional, problems: own = [] } = route.config ?? {}
         const isTenant = permission !== undefined
-        const facts = { url, method, schema, isTenant, isScoped: isTenant || operator, own }
+        const known = { url, method, schema, isTenant, isScoped: isTenant || operator, own }
+        const facts = { ...known, conditional: conditional ?? changesVersioned(known) }
         const additions = { 'x-added': additionsTo(facts), ...(permission && { 'x-permission': permission }) }
         const security = isTenant
           ? { security: [{ bearer: [] }, { apiKey: [] }] }
           : operator
             ? { security: [{ operator: [] }] }
             : {}
-        return { schema: { ...security, ...schema, tags: schema.tags ?? [tagOf(url)], ...additions }, url }
+        const description = descriptionOf(facts)
+        const tags = schema.tags ?? [tagOf(url)]
+        return { schema: { ...security, ...schema, ...(description && { description }), tags, ...additions }, url }
       },
       transformObject: (document) => {
         if (!('openapiObject' in document)) return document.swaggerObject
@@ -91,17 +98,26 @@ const additionsTo = (route: RouteFacts): Additions => {
 }
 
 /** A route of a single resource, such as `/projects/:id`. */
-const isOne = ({ url }: RouteFacts): boolean => /\/:\w+$/.test(url)
+const isOne = ({ url }: Pick<RouteFacts, 'url'>): boolean => /\/:\w+$/.test(url)
 
 /** Whether a resource that has a version is what it answers. */
-const isVersioned = ({ schema, isScoped }: RouteFacts): boolean => {
+const isVersioned = ({ schema, isScoped }: Pick<RouteFacts, 'schema' | 'isScoped'>): boolean => {
   const { 200: found, 201: made } = (schema.response ?? {}) as Record<number, { properties?: object }>
   return isScoped && 'version' in ((found ?? made)?.properties ?? {})
 }
 
-/** A resource of which there is one, such as the tenant itself. */
-const changesVersioned = (route: RouteFacts): boolean =>
-  isVersioned(route) && (route.method === 'patch' || route.method === 'put')
+/** By its method and path: a single resource, or one of which there is one, such as the tenant itself. */
+const changesVersioned = (route: Omit<RouteFacts, 'conditional'>): boolean =>
+  route.isScoped &&
+  ['put', 'patch', 'delete'].includes(route.method) &&
+  (isOne(route) || (isVersioned(route) && route.method !== 'delete'))
+
+/** What changes something by its address that has no version to go by says so. */
+const descriptionOf = ({ url, method, schema, conditional }: RouteFacts): string | undefined => {
+  const changes = ['put', 'patch', 'delete'].includes(method) || (method === 'post' && url.includes('/:'))
+  if (!changes || conditional) return schema.description
+  return [schema.description, 'It takes no `If-Match`.'].filter(Boolean).join(' ')
+}
 
 const commonProblems = (route: RouteFacts): ProblemCode[] => {
   const { url, method, schema, isTenant, isScoped } = route
@@ -125,7 +141,7 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
     ...when(isTenant, 'network_not_allowed', 'second_factor_required'),
     ...when(isScoped && url.includes('/:'), 'not_found'),
     ...when(isScoped && writes, 'unprocessable'),
-    ...when(isScoped && writes && (isOne(route) || changesVersioned(route)), 'precondition_failed'),
+    ...when(route.conditional, 'precondition_failed'),
     ...when(isScoped && method === 'post', 'idempotency_in_progress', 'idempotency_mismatch'),
     ...when(isScoped && JSON.stringify(schema.querystring ?? {}).includes('"cursor"'), 'invalid_cursor'),
     'rate_limited',
@@ -136,12 +152,12 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
 }
 
 const commonParameters = (route: RouteFacts): (keyof typeof parameters)[] => {
-  const { method, isTenant, isScoped } = route
-  if (!isScoped) return ['RequestId']
+  const { method, isTenant, isScoped, conditional } = route
+  if (!isScoped) return [...when(conditional, 'IfMatch'), 'RequestId']
   return [
     ...when(isTenant, 'TenantId'),
     ...when(method === 'post', 'IdempotencyKey'),
-    ...when((isOne(route) && method !== 'get') || changesVersioned(route), 'IfMatch'),
+    ...when(conditional, 'IfMatch'),
     ...when(isVersioned(route) && method === 'get', 'IfNoneMatch'),
     'RequestId',
   ]

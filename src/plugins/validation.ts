@@ -5,6 +5,7 @@ import fp from 'fastify-plugin'
 import { Problem } from '../errors.ts'
 import { fieldErrorsOf } from '../lib/field-errors.ts'
 import { findFlaw } from '../lib/flaws.ts'
+import { isTimestamp } from '../lib/timestamp.ts'
 
 /** What a request may contain: JSON in UTF-8, of the shape its route declares, without what PostgreSQL cannot keep. */
 export const validation = fp(
@@ -71,7 +72,7 @@ const makeValidatorCompiler = (): FastifySchemaCompiler<object> => {
       {},
       {
         customOptions: { ...rules, coerceTypes, allErrors },
-        onCreate: (instance) => void instance.addFormat('uuid', UUID),
+        onCreate: (instance) => void instance.addFormat('uuid', UUID).addFormat('date-time', isTimestamp),
       },
     )
   const plain = { first: ajv(false, false), every: ajv(false, true) }

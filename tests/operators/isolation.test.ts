@@ -134,7 +134,7 @@ test('BH001: what operators may do asks who they are: without a context, and in 
     'select * from app.tenant_accounts',
     'select * from app.operator_accounts',
     `select app.change_tenant('${acme.tenantId}', 'taken over', null, null)`,
-    `select app.suspend_tenant('${acme.tenantId}', true, null)`,
+    `select app.suspend_tenant('${acme.tenantId}', true, null, null)`,
     `select app.add_operator('eve@bulkhead.test', 'Eve', 'x')`,
     `select app.claim_operator_key('x')`,
   ]

@@ -5,6 +5,7 @@ import type { Own } from '../../auth/own.ts'
 import type { SecondFactors } from '../../auth/second-factors.ts'
 import type { Sessions } from '../../auth/sessions.ts'
 import { isDatabaseError } from '../../errors.ts'
+import { expectedVersions, stale } from '../../plugins/concurrency.ts'
 import { Code, Password } from './answers.ts'
 import { confirmPassword, failed, refused } from './refusals.ts'
 
@@ -28,15 +29,18 @@ async function erase(
   { password, code }: Static<typeof Farewell>,
   request: FastifyRequest,
 ): Promise<void> {
+  const versions = expectedVersions(request)
   const credential = await confirmPassword({ own, sessions }, { path: '/password', password }, request)
   const { user_id: userId, email, name } = credential
   const shown =
     code === undefined ? undefined : await secondFactors.readCode({ userId, email, name }, code, request.log)
   try {
-    const erased = await own.erase(request.claims.secret, credential, shown, request)
+    const erased = await own.erase(request.claims.secret, credential, versions, shown, request)
     if (!erased) throw failed('/password', 'is not your password')
   } catch (error) {
     if (!isDatabaseError(error)) throw error
+    const current = error.code === 'BH028' && (await sessions.findProfile(request.claims.secret))
+    if (current) stale(current)
     if (error.code === 'BH026') throw refused('/code', 'is needed')
     if (error.code !== 'BH027') throw error
     await sessions.logRefusal(request, 'mfa_refused', { userId })
@@ -62,6 +66,7 @@ export const erasure: FastifyPluginAsyncTypebox<Options> = async (app, parts) =>
       },
       config: {
         limit: 'sensitive',
+        conditional: true,
         problems: ['unprocessable', 'last_owner', 'legal_hold', 'too_many_failures', 'overloaded'],
       },
     },

@@ -64,7 +64,7 @@ export const profile: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async 
         body: ProfilePatch,
         response: { 200: ProfileAnswer },
       },
-      config: { problems: ['precondition_failed'] },
+      config: { conditional: true },
     },
     async (request, reply) => {
       const { claims, body } = request

@@ -126,7 +126,7 @@ export const tenantDeletion: FastifyPluginAsyncTypebox<{ graceMs: number }> = as
         params: ById,
         response: { 204: Type.Null() },
       },
-      config: { operator: true, problems: ['precondition_failed'] },
+      config: { operator: true, conditional: true },
     },
     async (request, reply) => {
       await holdTenant(request.operatorDb, request.params.id, null, expectedVersions(request))

@@ -99,10 +99,16 @@ async function changeTenant(
 }
 
 /** What is so already stays as it is. */
-async function suspendTenant(db: OperatorDb, id: string, suspended: boolean, reason: string | undefined): Promise<Row> {
-  await findTenant(db, id)
-  await sql`select app.suspend_tenant(${id}, ${suspended}, ${reason ?? null})`.execute(db)
-  return findTenant(db, id)
+async function suspendTenant(
+  db: OperatorDb,
+  id: string,
+  { suspended, reason }: { suspended: boolean; reason: string | undefined },
+  versions: number[] | undefined,
+): Promise<Row> {
+  const { rows } = await sql<{ found: boolean }>`
+    select app.suspend_tenant(${id}, ${suspended}, ${reason ?? null}, ${versions ?? null}) as found`.execute(db)
+  const tenant = await findTenant(db, id)
+  return rows[0]?.found ? tenant : stale(tenant)
 }
 
 // What the world may ask of us
@@ -196,12 +202,15 @@ export const tenants: FastifyPluginAsyncTypebox<{ newOwner: NewOwner }> = async 
       path,
       {
         schema: { operationId, summary, description, params: ById, body: Reason, response: { 200: Tenant } },
-        config: { operator: true, problems: suspended ? [] : ['being_erased'] },
+        config: { operator: true, conditional: true, problems: suspended ? [] : ['being_erased'] },
         preValidation: async (request) => {
           request.body ??= {}
         },
       },
-      async ({ operatorDb, params, body }) => suspendTenant(operatorDb, params.id, suspended, body.reason),
+      async (request) => {
+        const { operatorDb, params, body } = request
+        return suspendTenant(operatorDb, params.id, { suspended, reason: body.reason }, expectedVersions(request))
+      },
     )
   }
 }

@@ -175,7 +175,7 @@ export const tasks: FastifyPluginAsyncTypebox = async (app) => {
         params: ById,
         response: { 200: Task },
       },
-      config: { permission: 'tasks:write' },
+      config: { permission: 'tasks:write', conditional: true },
     },
     async (request) => completeTask(request.db, request.params.id, expectedVersions(request)),
   )

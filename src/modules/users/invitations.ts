@@ -4,7 +4,7 @@ import type { Invitations } from '../../auth/invitations.ts'
 import type { TenantDb } from '../../db/door.ts'
 import { Problem } from '../../errors.ts'
 import { ById, ListQuery, Nullable, Page, Timestamp, Uuid, Version } from '../../lib/schemas.ts'
-import { expectedVersions, inVersions, stale } from '../../plugins/concurrency.ts'
+import { expectedVersions, inVersions, stale, unchanged } from '../../plugins/concurrency.ts'
 import { enoughMails, invite, mustBeGrantable, RoleName } from './inviting.ts'
 
 // What an invitation looks like. Its token is in the mail, and nowhere else
@@ -70,8 +70,8 @@ const listInvitations = (db: TenantDb, filter: Static<typeof InvitationList>) =>
 }
 
 /** A new token and a new end, for which whoever asks answers from now on; the former token is good no more. */
-async function resend(db: TenantDb, invitations: Invitations, id: string) {
-  const { role, email, name } = await findInvitation(db, id)
+async function resend(db: TenantDb, invitations: Invitations, id: string, versions?: number[]) {
+  const { role, email, name } = unchanged(await findInvitation(db, id), versions)
   await mustBeGrantable(db, role)
   const { token, row } = invitations.draft()
   const renewed = await db
@@ -79,9 +79,10 @@ async function resend(db: TenantDb, invitations: Invitations, id: string) {
     .set(row)
     .where('id', '=', id)
     .where('status', '=', 'invited')
+    .where(inVersions(versions))
     .returning('id')
     .executeTakeFirst()
-  if (!renewed) throw new Problem('not_found') // accepted, or withdrawn, in this moment
+  if (!renewed) stale(await findInvitation(db, id)) // if it was not accepted, or withdrawn, in this moment
   if (!(await invitations.mail(db, { id, email, name, token }))) throw enoughMails()
   return findInvitation(db, id)
 }
@@ -186,8 +187,8 @@ export const invitations: FastifyPluginAsyncTypebox<{ invitations: Invitations }
         params: ById,
         response: { 200: Invitation },
       },
-      config: { permission: 'users:invite' },
+      config: { permission: 'users:invite', conditional: true },
     },
-    async ({ db, params }) => resend(db, parts.invitations, params.id),
+    async (request) => resend(request.db, parts.invitations, request.params.id, expectedVersions(request)),
   )
 }
