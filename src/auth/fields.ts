@@ -1,5 +1,6 @@
 /** What people, and operators, send of themselves. */
 import { Type } from '@sinclair/typebox'
+import { VISIBLE } from '../lib/schemas.ts'
 import { PASSWORD_LENGTH } from './passwords.ts'
 
 export const Email = Type.String({
@@ -29,7 +30,7 @@ export const Password = Type.String({
 /** Any script, but no control characters, and something to see. */
 export const Name = Type.String({
   maxLength: 200,
-  pattern: '^(?=.*\\S)[^\\p{Cc}\\p{Cs}]*$',
+  pattern: VISIBLE,
   examples: ['Ada Lovelace'],
 })
 

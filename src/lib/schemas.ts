@@ -20,6 +20,12 @@ export const Version = Type.Integer({
 
 export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 
+/**
+ * A pattern: any script, but no control characters, and something to see. Four letters and a symbol are blank: the fillers
+ * of Hangul, and the cell of Braille without dots.
+ */
+export const VISIBLE = '^(?=.*(?![\\u115f\\u1160\\u2800\\u3164\\uffa0])[\\p{L}\\p{N}\\p{P}\\p{S}])[^\\p{Cc}\\p{Cs}]*$'
+
 /** One of some texts, as an enum in the document. */
 export const OneOf = <const T extends readonly string[]>(
   values: T,

@@ -222,7 +222,17 @@ const presentable = (name: string): string => {
     // marks that turn the direction of what follows them
     .replaceAll(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '')
     .trim()
-  return /[/:@\\<>]|\p{L}[.。．]\p{L}/u.test(line) ? '' : [...line].slice(0, MAX_NAME).join('').trim()
+  return LINK.test(seenOf(line)) ? '' : [...line].slice(0, MAX_NAME).join('').trim()
 }
+
+/** As readers and programs take it: without what does not show, and with one character for those that stand for another. */
+const seenOf = (line: string): string =>
+  line.replaceAll(/[\p{Default_Ignorable_Code_Point}\p{Cf}]/gu, '').normalize('NFKC')
+
+/**
+ * What mail programs make a link of: parts of an address; `www`; a dot with a domain's last label after it, of two
+ * characters or more and not a number (RFC 3696, 2), so that initials may stand close; four numbers (three will do).
+ */
+const LINK = /[/:@\\<>]|www|\S[.。][\p{L}\p{M}][\p{L}\p{N}\p{M}-]|\p{N}[.。]\p{N}+[.。]\p{N}/iu
 
 const minuteOf = (time: Date): string => `${time.toISOString().slice(0, 16).replace('T', ' ')} UTC`

@@ -4,7 +4,7 @@ import type { OperatorTokens } from '../../auth/operator-tokens.ts'
 import type { OwnersNotice } from '../../auth/owners-notice.ts'
 import type { OperatorDb } from '../../db/door.ts'
 import { Problem } from '../../errors.ts'
-import { ById, ListQuery, Nullable, OneOf, Page, Timestamp, Uuid, Version } from '../../lib/schemas.ts'
+import { ById, ListQuery, Nullable, OneOf, Page, Timestamp, Uuid, Version, VISIBLE } from '../../lib/schemas.ts'
 
 // What asking to be let in looks like
 
@@ -32,7 +32,7 @@ const NewAccess = Type.Object(
     reason: Type.String({
       minLength: 1,
       maxLength: 500,
-      pattern: '^(?=.*\\S)[^\\p{Cc}\\p{Cs}]*$',
+      pattern: VISIBLE,
       examples: ['ticket 4711: projects are missing'],
     }),
     access: Type.Optional(OneOf(['read', 'write'], { default: 'read' })),

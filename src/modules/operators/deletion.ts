@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import { formatNote } from '../../audit/checkpoint.ts'
 import type { OperatorDb } from '../../db/door.ts'
 import { Problem } from '../../errors.ts'
-import { ById, Timestamp, Uuid } from '../../lib/schemas.ts'
+import { ById, Timestamp, Uuid, VISIBLE } from '../../lib/schemas.ts'
 import { expectedVersions, stale } from '../../plugins/concurrency.ts'
 import { findTenant, Tenant } from './answers.ts'
 
@@ -15,7 +15,7 @@ const Hold = Type.Object(
     reason: Type.String({
       minLength: 1,
       maxLength: 1000,
-      pattern: '^(?=.*\\S)[^\\p{Cc}\\p{Cs}]*$',
+      pattern: VISIBLE,
       examples: ['case 2026-117'],
     }),
   },
