@@ -36,6 +36,7 @@ export const problems = {
   mfa_not_enabled: [409, 'There is no second factor for this.'],
   not_sealed: [409, 'This entry of the audit log is not sealed yet.'],
   overlap_running: [409, 'An earlier secret of this key is still good.'],
+  already_asked: [409, 'You have asked already, and nobody has decided yet.'],
   not_asked: [409, 'Nobody waits to be let in here.'],
   being_erased: [409, 'The erasure of this tenant has begun.'],
   already_member: [409, 'This person is a member of this tenant.'],
@@ -178,6 +179,7 @@ const sqlstates: Readonly<Record<string, ProblemCode>> = {
 
 /** A constraint whose breach has a name of its own. Constraint names never leave; these codes do. */
 const constraints: Readonly<Record<string, ProblemCode>> = {
+  access_grants_open: 'already_asked',
   actors_external_id_key: 'external_id_taken',
   memberships_email_key: 'already_invited',
   memberships_role_fkey: 'role_in_use',
