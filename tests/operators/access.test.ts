@@ -224,7 +224,15 @@ describe('an owner', () => {
       permissions: ['access_grants:read', 'access_grants:write'],
     })
     const key = it.client({ authorization: `Bearer ${made.json().secret}` })
-    expect(verdict(await key.post('/tenant/access-grants', { id }))).toEqual([403, 'forbidden'])
+    for (const refused of [
+      await key.post('/tenant/access-grants', { id }),
+      await key.delete(`/tenant/access-grants/${id}`),
+    ]) {
+      expect(verdict(refused)).toEqual([403, 'forbidden'])
+      expect(refused.json().detail, 'though it has the permission').toBe(
+        'Only a person who is an owner decides who is let in.',
+      )
+    }
 
     const client = await it.superuser.connect()
     for (const [role, sql, code] of [
