@@ -23,7 +23,7 @@ export const problems = {
   tenant_suspended: [403, 'This tenant is suspended.'],
   network_not_allowed: [403, 'This tenant is not reached from your network.'],
   second_factor_required: [403, 'This tenant asks for a second factor.'],
-  not_found: [404, 'No such resource in this tenant.'],
+  not_found: [404, 'There is no such resource here.'],
   route_not_found: [404, 'There is no such route.'],
   method_not_allowed: [405, 'The method is not allowed here.'],
   not_acceptable: [406, 'No acceptable representation exists.'],
