@@ -191,6 +191,7 @@ grant delete, insert, select on app.access_grants to app_gate;
 grant select (tenant_id, id), update (access, hours, granted_by, granted_at, expires_at, ended_at) on app.access_grants to app_gate;
 
 CREATE INDEX access_grants_created ON app.access_grants USING btree (tenant_id, created_at, id);
+CREATE UNIQUE INDEX access_grants_open ON app.access_grants USING btree (tenant_id, operator_id) WHERE ((granted_at IS NULL) AND (ended_at IS NULL));
 CREATE INDEX access_grants_operator ON app.access_grants USING btree (operator_id, id);
 
 CREATE TRIGGER audit_delete AFTER DELETE ON app.access_grants REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
@@ -1028,6 +1029,8 @@ CREATE TRIGGER audit_insert AFTER INSERT ON app.memberships REFERENCING NEW TABL
 alter table app.memberships enable always trigger audit_insert;
 CREATE TRIGGER audit_update AFTER UPDATE ON app.memberships REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('token_hash', 'personal', 'id', 'email', 'name');
 alter table app.memberships enable always trigger audit_update;
+CREATE TRIGGER end_access AFTER DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.role = 'owner'::text)) EXECUTE FUNCTION app.end_access_of_owner();
+alter table app.memberships enable always trigger end_access;
 CREATE TRIGGER end_invitation AFTER DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.status = 'invited'::text)) EXECUTE FUNCTION app.end_invitation();
 alter table app.memberships enable always trigger end_invitation;
 CREATE TRIGGER keep_an_owner AFTER DELETE OR UPDATE ON app.memberships FOR EACH ROW WHEN ((old.role = 'owner'::text)) EXECUTE FUNCTION app.keep_an_owner();
@@ -3654,6 +3657,22 @@ end $function$;
 alter function app.end_access(p_id uuid, p_versions integer[]) owner to app_gate;
 grant execute on function app.end_access(p_id uuid, p_versions integer[]) to app_api;
 
+CREATE OR REPLACE FUNCTION app.end_access_of_owner()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if tg_op = 'DELETE' or new.role <> 'owner' or new.status <> 'active' then
+    update app.access_grants g set ended_at = now()
+     where g.tenant_id = old.tenant_id and g.granted_by = old.user_id and g.ended_at is null and g.expires_at > now();
+  end if;
+  return null;
+end $function$;
+alter function app.end_access_of_owner() owner to app_gate;
+grant execute on function app.end_access_of_owner() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.end_attempt(p_kind text, p_name text, p_address inet, p_passed boolean)
  RETURNS void
  LANGUAGE plpgsql
@@ -5174,6 +5193,12 @@ AS $function$
 declare
   v_context text[] := app.owner_context();
 begin
+  -- who is demoted in this moment waits, and then takes this grant with them; or has been, and grants nothing any more
+  perform from app.memberships m
+    where m.tenant_id = v_context[1]::uuid and m.user_id = v_context[3]::uuid and m.role = 'owner' and m.status = 'active' for share;
+  if not found then
+    raise exception 'only an owner lets an operator in' using errcode = 'BH004';
+  end if;
   update app.access_grants g
      set access = coalesce(p_access, 'read'), hours = coalesce(p_hours, g.hours), granted_by = v_context[3]::uuid, granted_at = now(),
          expires_at = now() + make_interval(hours => coalesce(p_hours, g.hours))

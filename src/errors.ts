@@ -23,7 +23,7 @@ export const problems = {
   tenant_suspended: [403, 'This tenant is suspended.'],
   network_not_allowed: [403, 'This tenant is not reached from your network.'],
   second_factor_required: [403, 'This tenant asks for a second factor.'],
-  not_found: [404, 'No such resource in this tenant.'],
+  not_found: [404, 'There is no such resource here.'],
   route_not_found: [404, 'There is no such route.'],
   method_not_allowed: [405, 'The method is not allowed here.'],
   not_acceptable: [406, 'No acceptable representation exists.'],
@@ -36,6 +36,7 @@ export const problems = {
   mfa_not_enabled: [409, 'There is no second factor for this.'],
   not_sealed: [409, 'This entry of the audit log is not sealed yet.'],
   overlap_running: [409, 'An earlier secret of this key is still good.'],
+  already_asked: [409, 'You have asked already, and nobody has decided yet.'],
   not_asked: [409, 'Nobody waits to be let in here.'],
   being_erased: [409, 'The erasure of this tenant has begun.'],
   already_member: [409, 'This person is a member of this tenant.'],
@@ -178,6 +179,7 @@ const sqlstates: Readonly<Record<string, ProblemCode>> = {
 
 /** A constraint whose breach has a name of its own. Constraint names never leave; these codes do. */
 const constraints: Readonly<Record<string, ProblemCode>> = {
+  access_grants_open: 'already_asked',
   actors_external_id_key: 'external_id_taken',
   memberships_email_key: 'already_invited',
   memberships_role_fkey: 'role_in_use',

@@ -70,6 +70,8 @@ grant select on app.access_grants to app_api, app_auditor;
 
 create index access_grants_operator on app.access_grants (operator_id, id);
 create index access_grants_created on app.access_grants (tenant_id, created_at, id);
+-- who has asked waits for an answer: owners are not mailed for each time that somebody asks
+create unique index access_grants_open on app.access_grants (tenant_id, operator_id) where granted_at is null and ended_at is null;
 
 select app.audit_table('app.access_grants');
 create trigger version before update on app.access_grants for each row execute function app.count_version();
@@ -183,7 +185,8 @@ grant execute on function app.owners_to_tell(bytea, uuid) to app_auth;
 
 -- Null when there is no such tenant, or nobody is there to answer. It is in the tenant's log, and its owners are mailed: p_mails
 -- has one for each of p_owners. Raises 40001 when another has become one meanwhile: nobody asks behind an owner's back. More
--- than ten mails an hour to one of them are written and not sent.
+-- than ten mails an hour to one of them are written and not sent. Raises 23505 while the operator has asked this tenant before,
+-- and nobody has decided.
 create function app.ask_access(
   p_tenant_id uuid, p_access text, p_hours int, p_reason text, p_owners uuid[], p_mails app.sealed_mail[]
 ) returns uuid
@@ -255,6 +258,12 @@ create function app.give_access(p_id uuid, p_access text, p_hours int) returns b
 declare
   v_context text[] := app.owner_context();
 begin
+  -- who is demoted in this moment waits, and then takes this grant with them; or has been, and grants nothing any more
+  perform from app.memberships m
+    where m.tenant_id = v_context[1]::uuid and m.user_id = v_context[3]::uuid and m.role = 'owner' and m.status = 'active' for share;
+  if not found then
+    raise exception 'only an owner lets an operator in' using errcode = 'BH004';
+  end if;
   update app.access_grants g
      set access = coalesce(p_access, 'read'), hours = coalesce(p_hours, g.hours), granted_by = v_context[3]::uuid, granted_at = now(),
          expires_at = now() + make_interval(hours => coalesce(p_hours, g.hours))
@@ -280,6 +289,26 @@ begin
   return true;
 end $$;
 grant execute on function app.give_access(uuid, text, int), app.end_access(uuid, int[]) to app_api;
+
+-- What an owner granted ends with their being one, for good: made an owner again, they let nobody in unasked.
+create function app.end_access_of_owner() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  as $$
+begin
+  if tg_op = 'DELETE' or new.role <> 'owner' or new.status <> 'active' then
+    update app.access_grants g set ended_at = now()
+     where g.tenant_id = old.tenant_id and g.granted_by = old.user_id and g.ended_at is null and g.expires_at > now();
+  end if;
+  return null;
+end $$;
+grant execute on function app.end_access_of_owner() to app_owner;
+
+set local role app_owner;
+create trigger end_access after update or delete on app.memberships for each row when (old.role = 'owner') execute function app.end_access_of_owner();
+alter table app.memberships enable always trigger end_access;
+
+set local role app_gate;
 
 -- Entering ---------------------------------------------------------------------------------------------------------------
 

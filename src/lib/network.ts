@@ -1,4 +1,9 @@
 import { isIP } from 'node:net'
+import { sql } from 'kysely'
+
+/** Each once, and in order, as PostgreSQL writes it: a network has many spellings. */
+export const distinctNetworks = (networks: readonly string[]) =>
+  sql<string[]>`array(select distinct n from unnest(${networks}::cidr[]) n order by n)`
 
 /** What is wrong with a text that should be a network in CIDR notation (RFC 4632, RFC 4291); null when nothing is. */
 export const flawOfNetwork = (text: string): string | null => {

@@ -1,4 +1,5 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
 import { sql } from 'kysely'
 import type { TenantDb } from '../db/door.ts'
 import { Problem } from '../errors.ts'
@@ -76,6 +77,13 @@ const findGrant = (db: TenantDb, id: string) =>
     .where('id', '=', id)
     .executeTakeFirstOrThrow(() => new Problem('not_found'))
 
+/** The database refuses it, too; here it is said why, to who was given `access_grants:write` and cannot use it. */
+async function mustBeOwner({ caller }: FastifyRequest): Promise<void> {
+  const { role } = await caller
+  if (role !== 'owner')
+    throw new Problem('forbidden', { detail: 'Only a person who is an owner decides who is let in.' })
+}
+
 async function giveAccess(db: TenantDb, { id, access = 'read', hours }: Static<typeof Decision>) {
   const { rows } = await sql<{ given: boolean }>`
     select app.give_access(${id}, ${access}, ${hours ?? null}) as given`.execute(db)
@@ -122,8 +130,9 @@ export const accessGrants: FastifyPluginAsyncTypebox = async (app) => {
       },
       config: { permission: 'access_grants:write', problems: ['reference_not_found', 'not_asked'] },
     },
-    async ({ db, body }, reply) => {
-      const grant = await giveAccess(db, body)
+    async (request, reply) => {
+      await mustBeOwner(request)
+      const grant = await giveAccess(request.db, request.body)
       reply.code(201).header('location', `${app.prefix}/${grant.id}`)
       return grant
     },
@@ -142,6 +151,7 @@ export const accessGrants: FastifyPluginAsyncTypebox = async (app) => {
       config: { permission: 'access_grants:write' },
     },
     async (request, reply) => {
+      await mustBeOwner(request)
       await endAccess(request.db, request.params.id, expectedVersions(request))
       reply.code(204)
       return null

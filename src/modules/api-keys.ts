@@ -5,7 +5,7 @@ import { makeApiKey } from '../auth/api-keys.ts'
 import type { TenantDb } from '../db/door.ts'
 import type { Database } from '../db/schema.ts'
 import { type FieldError, Problem } from '../errors.ts'
-import { flawOfNetwork } from '../lib/network.ts'
+import { distinctNetworks, flawOfNetwork } from '../lib/network.ts'
 import { ById, ListQuery, Nullable, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
 import { expectedVersions, inVersions, stale, unchanged } from '../plugins/concurrency.ts'
 
@@ -152,7 +152,7 @@ async function mustBeHeld(db: TenantDb, { permissions, networks, expires_at }: R
 const addApiKey = (db: TenantDb, key: Static<typeof NewApiKey>, made: ReturnType<typeof makeApiKey>) =>
   db
     .insertInto('api_keys')
-    .values({ ...key, prefix: made.prefix, secret_hash: made.hash })
+    .values({ ...key, networks: distinctNetworks(key.networks ?? []), prefix: made.prefix, secret_hash: made.hash })
     .returning(columns)
     .returning(lastUse)
     .executeTakeFirstOrThrow()
@@ -225,7 +225,7 @@ export const apiKeys: FastifyPluginAsyncTypebox = async (app) => {
       await mustBeHeld(db, { permissions, networks, expires_at })
 
       const made = makeApiKey()
-      const added = await addApiKey(db, { name, expires_at, ...unique({ permissions, networks }) }, made)
+      const added = await addApiKey(db, { name, expires_at, permissions: inOrder(permissions), networks }, made)
       reply.code(201).header('location', `${app.prefix}/${added.id}`)
       return withSecret(reply, added, made)
     },
@@ -293,8 +293,7 @@ export const apiKeys: FastifyPluginAsyncTypebox = async (app) => {
 }
 
 /** Each once, and in order. */
-const unique = <L extends Record<string, string[]>>(lists: L): L =>
-  Object.fromEntries(Object.entries(lists).map(([name, list]) => [name, [...new Set(list)].sort()])) as L
+const inOrder = (permissions: readonly string[]): string[] => [...new Set(permissions)].sort()
 
 const withSecret = <K extends object>(reply: FastifyReply, key: K, { secret }: { secret: string }) => {
   reply.header('cache-control', 'no-store')

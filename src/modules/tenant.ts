@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 import type { TenantDb } from '../db/door.ts'
 import { type FieldError, Problem } from '../errors.ts'
 import { mergePatch } from '../lib/merge-patch.ts'
-import { flawOfNetwork } from '../lib/network.ts'
+import { distinctNetworks, flawOfNetwork } from '../lib/network.ts'
 import { Nullable, OneOf, Timestamp, Uuid, Version, VISIBLE } from '../lib/schemas.ts'
 import { expectedVersions, inVersions, stale, unchanged } from '../plugins/concurrency.ts'
 
@@ -111,7 +111,9 @@ type Change = Partial<Pick<Row, 'name' | Exclude<keyof typeof defaults, 'allowed
 
 async function changeTenant(db: TenantDb, change: Change, versions?: number[]): Promise<Row> {
   if (Object.keys(change).length === 0) return unchanged(await findTenant(db), versions)
-  const { numUpdatedRows } = await db.updateTable('tenants').set(change).where(inVersions(versions)).executeTakeFirst()
+  const { allowed_networks: allowed, ...rest } = change
+  const set = allowed ? { ...rest, allowed_networks: distinctNetworks(allowed) } : rest
+  const { numUpdatedRows } = await db.updateTable('tenants').set(set).where(inVersions(versions)).executeTakeFirst()
   return numUpdatedRows === 0n ? stale(await findTenant(db)) : findTenant(db)
 }
 
@@ -163,13 +165,10 @@ export const ownTenant: FastifyPluginAsyncTypebox = async (app) => {
   )
 }
 
-const changeOf = ({ security = {}, name, ...rest }: Static<typeof TenantPatch>): Change => {
-  const change: Change = { ...(name !== undefined && { name }), ...mergePatch({ ...rest, ...security }, defaults) }
-  // each once, and in order
-  return change.allowed_networks
-    ? { ...change, allowed_networks: [...new Set(change.allowed_networks)].sort() }
-    : change
-}
+const changeOf = ({ security = {}, name, ...rest }: Static<typeof TenantPatch>): Change => ({
+  ...(name !== undefined && { name }),
+  ...mergePatch({ ...rest, ...security }, defaults),
+})
 
 const present = ({ allowed_networks, ...row }: Row): Static<typeof Tenant> => {
   const { mfa_required, session_idle_seconds, session_max_seconds, ...tenant } = row

@@ -5,10 +5,13 @@ import type { FastifyReply } from 'fastify'
  * inside the transaction, an answer that does not fit its schema rolls it back. Streams, texts and nothing stay as they are.
  */
 export const serialised = (reply: FastifyReply, answer: unknown): unknown => {
-  if (!isPlain(answer) || answer === reply || reply.hasHeader('content-type')) return answer
-  reply.type('application/json; charset=utf-8')
+  const type = String(reply.getHeader('content-type') ?? JSON_TYPE)
+  if (!isPlain(answer) || answer === reply || !type.includes('json')) return answer
+  reply.type(type)
   return reply.serialize(answer)
 }
+
+const JSON_TYPE = 'application/json; charset=utf-8'
 
 const isPlain = (answer: unknown): answer is object =>
   typeof answer === 'object' && answer !== null && !Buffer.isBuffer(answer) && !('pipe' in answer)

@@ -260,6 +260,19 @@ describe('changing', () => {
 })
 
 describe('allowed networks', () => {
+  test('are kept once, however often and in whichever spelling they are named', async () => {
+    const named = ['::1', '127.0.0.1', '127.0.0.1/32', '0:0::1/128', '10.0.0.0/8', '10.0.0.0/8']
+    const once = ['10.0.0.0/8', '127.0.0.1/32', '::1/128']
+    const key = { name: 'once', permissions: ['projects:read'], networks: named }
+    expect((await acme.owner.post('/api-keys', key)).json().networks).toEqual(once)
+
+    const answer = await acme.owner.patch('/tenant', { security: { allowed_networks: named } })
+
+    expectOk(answer)
+    expect(answer.json().security.allowed_networks).toEqual(once)
+    expectOk(await setPolicy({ allowed_networks: [] }))
+  })
+
   const networks = ['127.0.0.0/8', '192.0.2.0/24', '2001:db8::/32']
 
   test('count from the next request on, for everybody and for keys', async () => {

@@ -140,6 +140,16 @@ describe('a change of role', () => {
     }
   })
 
+  test('403: who may not see the roles is not told that one is there, nor that it is not', async () => {
+    const key = await owner.post('/api-keys', { name: 'inviter', permissions: ['users:invite', 'users:read'] })
+    const inviter = it.client({ authorization: `Bearer ${key.json().secret}` })
+    for (const role of ['member', 'owner', 'absent']) {
+      const refused = await inviter.post('/invitations', { email: `${role}@elsewhere.test`, role })
+      expect(code(refused)).toBe('403 forbidden')
+      expect(refused.json().detail).toBe('There is no such role, or it may do what you may not.')
+    }
+  })
+
   test('412: not of a row that has changed; 200: an empty patch changes nothing', async () => {
     const person = await add('member')
     const path = `/users/${person.membershipId}`

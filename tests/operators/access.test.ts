@@ -20,7 +20,16 @@ beforeAll(async () => {
   globex = await it.as('owner', 'globex')
 })
 
+/** As if an owner had declined whatever is asked. */
+const decideAll = () =>
+  asSystem(
+    it.superuser,
+    owner.tenantId,
+    'update app.access_grants set ended_at = now() where tenant_id = $1 and granted_at is null and ended_at is null',
+    [owner.tenantId],
+  )
 const ask = async (change: Record<string, unknown> = {}, operator: SignedInOperator = olga) => {
+  await decideAll()
   const answer = await operator.post('/operators/access', {
     tenant_id: owner.tenantId,
     reason: 'ticket 4711',
@@ -99,6 +108,7 @@ describe('asking', () => {
     [400, { access: 'owner' }],
     [422, { tenant_id: randomUUID() }],
   ])('%i: %j', async (status, change) => {
+    await decideAll()
     const body = { tenant_id: owner.tenantId, reason: 'x', ...change }
     const answer = await olga.post('/operators/access', body)
     expect(answer.statusCode).toBe(status)
@@ -133,6 +143,7 @@ describe('asking', () => {
     expect(letter?.text).toContain('Olga Operator, who runs this service, asks to be let into ')
     expect([letter?.link, letter?.text.includes('ticket 4711'), mails[0]?.token]).toEqual([undefined, false, undefined])
 
+    await decideAll()
     await it.superuser.query('alter table app.mails add constraint full_up check (false) not valid')
     const refused = await olga.post('/operators/access', { tenant_id: owner.tenantId, reason: 'unheard of' })
     await it.superuser.query('alter table app.mails drop constraint full_up')
@@ -213,7 +224,15 @@ describe('an owner', () => {
       permissions: ['access_grants:read', 'access_grants:write'],
     })
     const key = it.client({ authorization: `Bearer ${made.json().secret}` })
-    expect(verdict(await key.post('/tenant/access-grants', { id }))).toEqual([403, 'forbidden'])
+    for (const refused of [
+      await key.post('/tenant/access-grants', { id }),
+      await key.delete(`/tenant/access-grants/${id}`),
+    ]) {
+      expect(verdict(refused)).toEqual([403, 'forbidden'])
+      expect(refused.json().detail, 'though it has the permission').toBe(
+        'Only a person who is an owner decides who is let in.',
+      )
+    }
 
     const client = await it.superuser.connect()
     for (const [role, sql, code] of [
@@ -326,6 +345,56 @@ describe('inside', () => {
     await asSystem(it.superuser, owner.tenantId, `update app.memberships set role = 'owner' where user_id = $1`, [
       owner.userId,
     ])
+  })
+
+  const setRole = (userId: string, role: string) =>
+    asSystem(it.superuser, owner.tenantId, 'update app.memberships set role = $2 where user_id = $1', [userId, role])
+
+  test('what an owner granted ends with their being one, and does not come back with it', async () => {
+    const heir = await it.as('admin', 'acme')
+    const { id, inside } = await letIn()
+    await setRole(heir.userId, 'owner')
+    await setRole(owner.userId, 'admin')
+    try {
+      expect(verdict(await olga.post(`/operators/access/${id}/token`))).toEqual([403, 'forbidden'])
+      expect((await olga.get(`/operators/access/${id}`)).json().status).toBe('ended')
+      expect(verdict(await inside.get('/projects'))).toEqual([403, 'not_a_member'])
+
+      await setRole(owner.userId, 'owner')
+
+      expect(verdict(await inside.get('/projects')), 'an owner again').toEqual([403, 'not_a_member'])
+      expect(verdict(await olga.post(`/operators/access/${id}/token`))).toEqual([403, 'forbidden'])
+      const listed = (await owner.get('/tenant/access-grants?limit=100')).json().data as { id: string }[]
+      expect(listed.find((one) => one.id === id)).toMatchObject({ ended_at: expect.any(String) })
+      const anew = await letIn()
+      expect((await anew.inside.get('/projects')).statusCode, 'asked for anew').toBe(200)
+    } finally {
+      await setRole(owner.userId, 'owner')
+      await setRole(heir.userId, 'admin')
+    }
+  })
+
+  test('409: who waits for an answer does not ask again, also at once; another operator does', async () => {
+    await decideAll()
+    await it.superuser.query('delete from app.mails')
+    const body = { tenant_id: owner.tenantId, reason: 'ticket 4711' }
+
+    const answers = await Promise.all([1, 2, 3].map(() => olga.post('/operators/access', body)))
+
+    expect(answers.map(({ statusCode }) => statusCode).sort()).toEqual([201, 409, 409])
+    expect(answers.find(({ statusCode }) => statusCode === 409)?.json().code).toBe('already_asked')
+    const { rows } = await it.superuser.query(
+      `select count(*)::int as mails, count(distinct user_id)::int as owners from app.mails where kind = 'access_asked'`,
+    )
+    expect(rows[0].owners).toBeGreaterThan(0)
+    expect(rows[0].mails, 'one for each owner').toBe(rows[0].owners)
+    await makeOperator(it, 'orla@bulkhead.test')
+    const orla = await signInOperator(it, 'orla@bulkhead.test')
+    expect((await orla.post('/operators/access', body)).statusCode).toBe(201)
+    expect((await olga.post('/operators/access', { ...body, tenant_id: globex.tenantId })).statusCode).toBe(201)
+    const { id } = answers.find(({ statusCode }) => statusCode === 201)?.json() ?? {}
+    expect((await grant(id)).statusCode).toBe(201)
+    expect((await olga.post('/operators/access', body)).statusCode, 'once it is decided').toBe(201)
   })
 
   test('412 and 204: taken back in a version, and again', async () => {

@@ -121,11 +121,11 @@ export const operatorAccess: FastifyPluginAsyncTypebox<Options> = async (app, { 
         operationId: 'askAccess',
         summary: 'Ask a tenant to be let in',
         description:
-          'Its owners are mailed, and one of them decides, for how long too: `POST /tenant/access-grants`. The reason is theirs to read.',
+          'Its owners are mailed, and one of them decides, for how long too: `POST /tenant/access-grants`. The reason is theirs to read. Until one has decided you do not ask that tenant again: 409 `already_asked`.',
         body: NewAccess,
         response: { 201: Access },
       },
-      config: { operator: true },
+      config: { operator: true, problems: ['already_asked'] },
     },
     async ({ operatorDb, operator, body }, reply) => {
       if (!operator) throw new Problem('unauthenticated')

@@ -7,13 +7,18 @@ import { Problem } from '../../errors.ts'
 
 export const RoleName = Type.String({ pattern: '^[a-z][a-z0-9_-]{0,62}$', examples: ['member'] })
 
-/** Throws unprocessable for a role that there is not, forbidden for one that the caller may not give. Policies refuse it too. */
+/**
+ * Throws unprocessable for a role that there is not, forbidden for one that the caller may not give; and for either to who may
+ * not see which roles there are. Policies refuse it too.
+ */
 export async function mustBeGrantable(db: TenantDb, role: string): Promise<void> {
-  const { rows } = await sql<{ grantable: boolean; known: boolean }>`
+  const { rows } = await sql<{ grantable: boolean; known: boolean; seen: boolean }>`
     select ${role}::text = any (app.grantable_roles()) as grantable,
-           exists (select from app.list_roles() r where r.name = ${role}) as known`.execute(db)
-  const { grantable, known } = rows[0] ?? {}
+           exists (select from app.list_roles() r where r.name = ${role}) as known,
+           app.can('roles:read') or app.can('roles:write') as seen`.execute(db)
+  const { grantable, known, seen } = rows[0] ?? {}
   if (grantable) return
+  if (!seen) throw new Problem('forbidden', { detail: 'There is no such role, or it may do what you may not.' })
   if (known) throw new Problem('forbidden', { detail: 'Nobody gives a role that may do what they may not.' })
   throw new Problem('unprocessable', { errors: [{ path: '/role', message: 'is no role of this tenant' }] })
 }
