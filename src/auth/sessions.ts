@@ -161,6 +161,15 @@ export const makeSessions = ({ pool, encryptionKeys, idleMs, maxMs, verifiedOnly
       return isFound(profile) ? profile : undefined
     },
 
+    /** Whether the person of a session is a member of the tenant, and it is not suspended. Throws a DatabaseError, BH001. */
+    async isEntered(secret: Buffer, tenantId: string): Promise<boolean> {
+      const { entered } = await ask<{ entered: boolean }>(
+        `select exists (select from app.list_memberships($1) m where m.tenant_id = $2 and m.status = 'active') as entered`,
+        ...[secret, tenantId],
+      )
+      return entered
+    },
+
     /** Whether it was changed: not when the session has ended, or the version is another by now. */
     async changeName(
       secret: Buffer,

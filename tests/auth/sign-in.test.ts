@@ -403,6 +403,32 @@ describe('a person of several tenants', () => {
 })
 
 describe('token/verify', () => {
+  test('200 not active: of who has left the tenant that it names, and while that is suspended', async () => {
+    const ask = async (token: unknown) => (await it.anybody.post('/auth/token/verify', { token })).json()
+    const body = registration()
+    const registered = (await register(body)).json()
+    const { id: tenantId } = registered.tenant
+    const set = (change: string, values: unknown[] = []) =>
+      asSystem(it.superuser, tenantId, change, [tenantId, ...values])
+    expect(await ask(registered.access_token)).toMatchObject({ active: true, tenant_id: tenantId })
+
+    await set(`update app.tenants set status = 'suspended' where tenant_id = $1`)
+    expect(await ask(registered.access_token)).toEqual({ active: false })
+    const outside = (await it.anybody.post('/auth/login', { email: body.email, password: body.password })).json()
+    expect(outside.tenant).toBeNull()
+    expect(await ask(outside.access_token)).toMatchObject({ active: true, sub: registered.user.id })
+    await set(`update app.tenants set status = 'active' where tenant_id = $1`)
+    expect(await ask(registered.access_token)).toMatchObject({ active: true })
+
+    await set(
+      'insert into app.memberships (tenant_id, user_id, role) select $1, id, $2 from app.users where email = $3',
+      [...['owner', 'owner@acme.test']],
+    )
+    await set('delete from app.memberships where tenant_id = $1 and user_id = $2', [registered.user.id])
+    expect(await ask(registered.access_token)).toEqual({ active: false })
+    expect(await ask(outside.access_token)).toMatchObject({ active: true })
+  })
+
   test('200: says what the token says, but not its secret', async () => {
     const answer = await it.anybody.post('/auth/token/verify', { token: acme.accessToken })
     const { sub, tenant_id, iat, exp, jti } = claimsOf(acme.accessToken)

@@ -1,7 +1,7 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { OpenSession, Sessions } from '../../auth/sessions.ts'
-import { Problem } from '../../errors.ts'
+import { isDatabaseError, Problem } from '../../errors.ts'
 import { Uuid } from '../../lib/schemas.ts'
 import { readClaims } from '../../plugins/auth.ts'
 import { answerTokens, InCookie, refreshTokenExample, TokenAnswer } from './answers.ts'
@@ -24,7 +24,10 @@ const Introspection = Type.Object(
 
 /** RFC 7662, 2.2. Of a token that is not active nothing is said. */
 const Introspected = Type.Object({
-  active: Type.Boolean({ description: 'Ours, unchanged, in its time, and its session lives.' }),
+  active: Type.Boolean({
+    description:
+      'Ours, unchanged, in its time, its session lives, and its person is a member of the tenant that it names, which is not suspended.',
+  }),
   token_type: Type.Optional(Type.Literal('Bearer')),
   sub: Type.Optional(Uuid),
   tenant_id: Type.Optional(Uuid),
@@ -77,6 +80,13 @@ async function refresh(
   }
 }
 
+/** Not of a session that has ended this moment, either. */
+const isEntered = (sessions: Sessions, secret: Buffer, tenantId: string): Promise<boolean> =>
+  sessions.isEntered(secret, tenantId).catch((error) => {
+    if (isDatabaseError(error) && error.code === 'BH001') return false
+    throw error
+  })
+
 // What the world may ask of us
 
 export const tokens: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async (app, { sessions }) => {
@@ -104,6 +114,8 @@ export const tokens: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async (
       schema: {
         operationId: 'verifyToken',
         summary: 'Ask whether an access token is good',
+        description:
+          'As RFC 7662. One that names a tenant is good only as long as its person is a member there, and the tenant is not suspended. What the tenant asks of who enters (networks, a second factor, how old a session may be) is asked where they enter.',
         security: [],
         body: Introspection,
         response: { 200: Introspected },
@@ -115,6 +127,7 @@ export const tokens: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async (
       const person = token && (await sessions.findProfile(token.secret))
       if (!token || person?.user_id !== token.sub) return { active: false }
       const { sub, tenantId, iat, exp, jti } = token
+      if (tenantId !== undefined && !(await isEntered(sessions, token.secret, tenantId))) return { active: false }
       return {
         ...{ active: true, token_type: 'Bearer' as const, sub, iat, exp },
         ...(tenantId !== undefined && { tenant_id: tenantId }),
