@@ -2,6 +2,7 @@
 import type { FastifyRequest } from 'fastify'
 import { isDatabaseError } from '../errors.ts'
 import type { Addressee } from '../mail/notices.ts'
+import type { Act } from '../mail/seal.ts'
 import { failedAs } from './attempts.ts'
 import type { SecondFactors, ShownCode } from './second-factors.ts'
 import type { LogsRefusals } from './security-log.ts'
@@ -16,18 +17,17 @@ export type Codes = { sessions: Sessions; secondFactors: SecondFactors }
  */
 export async function showingCode<T>(
   { sessions, secondFactors }: { sessions: LogsRefusals; secondFactors: SecondFactors },
-  { person, code }: { person: Addressee; code: string | undefined },
+  { person, code, act }: { person: Addressee; code: string | undefined; act: Act },
   request: FastifyRequest,
   work: (shown: ShownCode | undefined) => Promise<T>,
 ): Promise<T> {
-  const shown = code === undefined ? undefined : await secondFactors.readCode(person, code, request.log)
+  const shown = code === undefined ? undefined : await secondFactors.readCode(person, code, request.log, act)
   try {
     return await work(shown)
   } catch (error) {
     if (!isDatabaseError(error) || error.code !== 'BH027') throw error
-    const { userId, email } = person
-    await sessions.logRefusal(request, 'mfa_refused', { userId })
-    await secondFactors.tellOfCode(userId, email)
+    await sessions.logRefusal(request, 'mfa_refused', { userId: person.userId })
+    await secondFactors.tellOfCode(person, act)
     throw failedAs('invalid_code', error)
   }
 }

@@ -14,7 +14,7 @@ import type { EncryptionKey } from '../config.ts'
 import { statement } from '../db/pool.ts'
 import { seal, unseal } from '../lib/sealed.ts'
 import { type Addressee, type Holder, mailFrom, type Notice, noticeTo, notifying } from '../mail/notices.ts'
-import type { MailKeys } from '../mail/seal.ts'
+import type { Act, MailKeys } from '../mail/seal.ts'
 import { secondFactorKeys } from './keys.ts'
 import { originOf } from './security-log.ts'
 
@@ -73,11 +73,11 @@ export const makeSecondFactors = ({ pool, encryptionKeys, mails, issuer, holder 
     return bytes && new Secret({ buffer: new Uint8Array(bytes).buffer })
   }
 
-  const readCode = async (person: Addressee, code: string, log: FastifyBaseLogger): Promise<ShownCode> => {
+  const readCode = async (person: Addressee, code: string, log: FastifyBaseLogger, act?: Act): Promise<ShownCode> => {
     const { userId } = person
     const plain = plainOf(code)
     if (RECOVERY_CODE.test(plain))
-      return { step: null, hash: hashOf(plain), notice: noticeTo(mails, person, 'recovery_code_used') }
+      return { step: null, hash: hashOf(plain), notice: noticeTo(mails, person, 'recovery_code_used', act) }
     const { key_id: keyId, sealed } = await ask<{ key_id: string | null; sealed: Buffer | null }>(
       'select * from app.find_second_factor($1)',
       userId,
@@ -142,10 +142,10 @@ export const makeSecondFactors = ({ pool, encryptionKeys, mails, issuer, holder 
     },
 
     /** Somebody knew the password and no code: whose it is is told, once a day. */
-    async tellOfCode(userId: string, email: string): Promise<void> {
+    async tellOfCode({ userId, email }: Addressee, act: Act): Promise<void> {
       await ask(
         `select app.notify_${holder}($1, ${mailFrom(2)}, true, '1 day')`,
-        ...noticeTo(mails, { userId, email }, 'code_refused'),
+        ...noticeTo(mails, { userId, email }, 'code_refused', act),
       )
     },
 

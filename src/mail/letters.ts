@@ -1,6 +1,6 @@
 /** What each kind of mail says, as text and as HTML. Whatever somebody chose stands in it as text, and never as a link. */
 import { escapeHtml } from '../lib/html.ts'
-import type { Letter } from './seal.ts'
+import type { Act, Letter } from './seal.ts'
 
 export type Message = {
   to: { name: string; address: string }
@@ -13,7 +13,7 @@ export type Message = {
 
 type Kind = {
   subject: string
-  /** Before the link, and after it; `{inviter}` and `{tenant}` are what these are called. */
+  /** Before the link, and after it; `{inviter}` and `{tenant}` are what these are called, `{did}` and `{tried}` what a code was shown for. */
   before: readonly string[]
   /** Below APP_URL; the token is its fragment. */
   link?: { path: string; label: string }
@@ -115,7 +115,7 @@ const kinds: Readonly<Record<string, Kind>> = {
   recovery_code_used: {
     subject: 'A recovery code was used',
     before: [
-      'Somebody, most likely you, signed in to your account with a recovery code. It is good no more.',
+      'Somebody, most likely you, {did} with a recovery code. It is good no more.',
       'If it was not you, change your password now, and have new recovery codes made.',
     ],
     after: [],
@@ -129,9 +129,9 @@ const kinds: Readonly<Record<string, Kind>> = {
     after: [],
   },
   code_refused: {
-    subject: 'Somebody knows your password',
+    subject: 'A wrong code, after the right password',
     before: [
-      'Somebody signed in to your account with the right password and a wrong code, and was refused. You are told of this once a day at most.',
+      'Somebody, perhaps you, {tried} with the right password and a wrong code, and was refused. You are told of this once a day at most.',
       'If it was not you, they know your password: change it now.',
     ],
     after: [],
@@ -173,6 +173,18 @@ const kinds: Readonly<Record<string, Kind>> = {
   },
 }
 
+const acts: Readonly<Record<Act, { did: string; tried: string }>> = {
+  signing_in: { did: 'signed in to your account', tried: 'tried to sign in to your account' },
+  accepting_invitation: {
+    did: 'accepted an invitation with your account',
+    tried: 'tried to accept an invitation with your account',
+  },
+  changing_email: {
+    did: 'asked for another address for your account',
+    tried: 'tried to ask for another address for your account',
+  },
+}
+
 type Setting = {
   /** Without a slash at its end. */
   appUrl: string
@@ -196,9 +208,10 @@ export const write = (letter: Letter, { appUrl, expiresAt }: Setting): Message |
   const names = {
     inviter: presentable(letter.inviter ?? '') || 'Somebody',
     tenant: presentable(letter.tenant ?? '') || 'a team',
+    ...acts[letter.act ?? 'signing_in'],
   }
   const before = kind.before.map((text) =>
-    text.replaceAll(/\{(inviter|tenant)\}/g, (_, which: keyof typeof names) => names[which]),
+    text.replaceAll(/\{(inviter|tenant|did|tried)\}/g, (_, which: keyof typeof names) => names[which]),
   )
   const html = [...[greeting, ...before].map(paragraph), ...anchor, ...after.map(paragraph)]
   return {

@@ -1,5 +1,5 @@
 /** Mails that only tell what has happened, as parameters of the statement that it happens in. */
-import type { MailKeys, SealedMail } from './seal.ts'
+import type { Act, MailKeys, SealedMail } from './seal.ts'
 
 /** Whom to tell: their id, and where and as whom they are written to. */
 export type Addressee = { userId: string; email: string; name?: string | undefined }
@@ -26,7 +26,7 @@ export type Notice = [userId: string, ...mail: MailValues]
 /** The same for no mail, of which the condition is false: its id is null. */
 export const noNotice = (userId: string | null) => [userId, null, null, null, null] as const
 
-export const noticeTo = (mails: MailKeys, { userId, email, name }: Addressee, kind: string): Notice => [
+export const noticeTo = (mails: MailKeys, { userId, email, name }: Addressee, kind: string, act?: Act): Notice => [
   userId,
-  ...valuesOf(mails.seal({ kind, to: email, name })),
+  ...valuesOf(mails.seal({ kind, to: email, name, act })),
 ]

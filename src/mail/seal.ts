@@ -19,9 +19,14 @@ export type Letter = {
   /** Of what somebody asks: about which tenant, and who asks, as they are called. */
   tenant?: string | undefined
   inviter?: string | undefined
+  /** Of a code that was shown: what it was to open. */
+  act?: Act | undefined
   /** What the link carries. */
   token?: string | undefined
 }
+
+/** What a code is shown for beside a password. */
+export type Act = 'signing_in' | 'accepting_invitation' | 'changing_email'
 
 /** As app.sealed_mail. */
 export type SealedMail = { id: string; kind: string; keyId: string; sealed: Buffer }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { demoPassword } from '../../scripts/seed.ts'
+import { write } from '../../src/mail/letters.ts'
 import { codeOf, turnOn } from '../authenticator.ts'
 import { type Answer, type Person, signIn, world } from '../harness.ts'
 import { mailsTo, tokenTo } from '../mails.ts'
@@ -51,10 +52,34 @@ const changing = async (person: Person): Promise<Way> => {
   }
 }
 
+const signingIn = async (person: Person): Promise<Way> => ({
+  go: (totp, password = demoPassword) =>
+    it.anybody.post('/auth/login', { email: person.email, password, ...(totp !== undefined && { totp }) }),
+  done: async () => true,
+})
+
 describe.each([
-  ['accepting an invitation by password', accepting, 200],
-  ['changing the address', changing, 202],
-])('%s', (_what, begin, success) => {
+  ['accepting an invitation by password', accepting, 200, 'accept(ed)? an invitation with your account'],
+  ['changing the address', changing, 202, 'ask(ed)? for another address for your account'],
+  ['signing in', signingIn, 200, 'sign(ed)? in to your account'],
+])('%s', (what, begin, success, act) => {
+  test('what a mail tells of a code is what it was shown for', async () => {
+    const { person, secret, recoveryCodes } = await newPerson()
+    const { go } = await begin(person)
+    await go(codeOf(secret, 9))
+    expect((await go(recoveryCodes[0])).statusCode).toBe(success)
+
+    for (const kind of ['code_refused', 'recovery_code_used']) {
+      const mail = (await mailsTo(it.superuser, person.email)).find((written) => written.kind === kind)
+      const setting = { appUrl: 'https://x.test', expiresAt: new Date() }
+      const text = write({ ...mail, kind, to: person.email }, setting)?.text
+      expect(text).toMatch(new RegExp(`${act} with`))
+      if (what !== 'signing in') expect(text).not.toMatch(/sign(ed)? in to/)
+    }
+  })
+
+  if (what === 'signing in') return
+
   test('401 mfa_required: without a code nothing is done, and it counts for nothing', async () => {
     const { person, secret } = await newPerson()
     const { go, done } = await begin(person)

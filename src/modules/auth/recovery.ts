@@ -101,8 +101,11 @@ async function changeEmail(parts: OwnOptions, body: Static<typeof NewAddress>, r
   const { user_id: userId, email: from, name } = await confirmPassword(parts, said, request)
   const to = body.email.toLowerCase()
   if (to === from) throw refused('/email', 'must be another one')
-  await showingCode(parts, { person: { userId, email: from, name }, code: body.totp }, request, (shown) =>
-    parts.recovery.askEmailChange(secret, { userId, from, to, name }, shown, request),
+  await showingCode(
+    parts,
+    { person: { userId, email: from, name }, code: body.totp, act: 'changing_email' },
+    request,
+    (shown) => parts.recovery.askEmailChange(secret, { userId, from, to, name }, shown, request),
   )
 }
 

@@ -58,7 +58,7 @@ const openSession = (
   { userId, email, tenant_id: tenantId, tenant_slug: tenantSlug, totp }: Opening,
   request: FastifyRequest,
 ): Promise<OpenSession> =>
-  showingCode(parts, { person: { userId, email }, code: totp }, request, (shown) =>
+  showingCode(parts, { person: { userId, email }, code: totp, act: 'signing_in' }, request, (shown) =>
     choosingTenant(parts.sessions, { userId, tenantId, slug: tenantSlug }, request, () =>
       parts.sessions.start(userId, { tenantId, tenantSlug }, request, shown),
     ),

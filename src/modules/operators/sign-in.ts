@@ -42,7 +42,7 @@ async function login(parts: Options, body: Static<typeof Credentials>, request: 
     const genuine = await isPassword(body.password, password_hash)
     if (genuine && operatorId !== null) {
       const person = { userId: operatorId, email }
-      return showingCode(parts, { person, code: body.totp }, request, (shown) =>
+      return showingCode(parts, { person, code: body.totp, act: 'signing_in' }, request, (shown) =>
         parts.sessions.start(operatorId, request, shown),
       )
     }

@@ -100,7 +100,7 @@ async function byPassword(
   return parts.attempts.signingIn(email, request, async () => {
     const taker = await takerOf(parts, found, { name, password }, request)
     if (userId === null) return parts.invitations.accept(hash, taker, undefined, request)
-    return showingCode(parts, { person: { userId, email }, code }, request, (shown) =>
+    return showingCode(parts, { person: { userId, email }, code, act: 'accepting_invitation' }, request, (shown) =>
       parts.invitations.accept(hash, taker, shown, request),
     )
   })
