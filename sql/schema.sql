@@ -1751,7 +1751,7 @@ create policy read on app.tenants as permissive for select to app_api, app_worke
 
 grant delete, insert, select on app.tenants to app_gate;
 grant select on app.tenants to app_worker;
-grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, legal_hold_since, mfa_required, session_idle_seconds, session_max_seconds), update (name, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_api;
+grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, legal_hold_since, deletion_marked_at, erase_after, erasure_began_at, mfa_required, session_idle_seconds, session_max_seconds), update (name, audit_retention_days, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_api;
 grant select (id, tenant_id, slug, name, status, created_at, updated_at, version, audit_retention_days, legal_hold_since, deletion_marked_at, erase_after, erasure_began_at, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks) on app.tenants to app_auditor;
 grant select (id, tenant_id), update (slug, name, status, updated_at, audit_retention_days, legal_hold_since, legal_hold_reason, deletion_marked_at, erase_after, erasure_began_at, allowed_networks) on app.tenants to app_gate;
 

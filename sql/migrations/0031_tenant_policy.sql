@@ -79,8 +79,9 @@ create policy change on app.tenants for update to app_api
 grant update (allowed_networks) on app.tenants to app_gate;
 -- the networks are not every member's to read, nor is why a tenant is on hold
 revoke select on app.tenants from app_api, app_auditor;
+-- what the audit log says of it besides, the tenant itself says too
 grant select (id, tenant_id, slug, name, status, mfa_required, session_idle_seconds, session_max_seconds, audit_retention_days,
-              legal_hold_since, created_at, updated_at, version),
+              deletion_marked_at, erase_after, erasure_began_at, legal_hold_since, created_at, updated_at, version),
       update (name, mfa_required, session_idle_seconds, session_max_seconds, allowed_networks, audit_retention_days)
   on app.tenants to app_api;
 grant select (id, tenant_id, slug, name, status, deletion_marked_at, erase_after, erasure_began_at, audit_retention_days, legal_hold_since,

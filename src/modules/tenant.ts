@@ -53,6 +53,13 @@ const Tenant = Type.Object(
       ...Timestamp,
       description: 'Since when nothing of it is erased, because whoever runs the service has to keep it.',
     }),
+    deletion_marked_at: Nullable({
+      ...Timestamp,
+      description:
+        'When whoever runs the service deleted it; null of one that is entered, like the two below, which say when it is erased. The audit log tells what they were.',
+    }),
+    erase_after: Nullable(Timestamp),
+    erasure_began_at: Nullable(Timestamp),
     created_at: Timestamp,
     updated_at: Timestamp,
     version: Version,
@@ -94,6 +101,9 @@ const columns = [
   'session_max_seconds',
   'audit_retention_days',
   'legal_hold_since',
+  'deletion_marked_at',
+  'erase_after',
+  'erasure_began_at',
   'created_at',
   'updated_at',
   'version',

@@ -95,6 +95,7 @@ describe('reading', () => {
       security: open,
       audit_retention_days: null,
       legal_hold_since: null,
+      ...{ deletion_marked_at: null, erase_after: null, erasure_began_at: null },
       created_at: expect.stringMatching(/Z$/),
       updated_at: expect.stringMatching(/Z$/),
       version: expect.any(Number),
@@ -121,6 +122,20 @@ describe('reading', () => {
       Object.keys((await (await makeKey(permissions)).get('/tenant')).json().security)
     expect(await seenBy(['tenant:read'])).not.toContain('allowed_networks')
     expect(await seenBy(['tenant:read', 'audit:read'])).toContain('allowed_networks')
+  })
+
+  test('whatever the log says of the tenant this shows, by the same name; or neither does', async () => {
+    expectOk(await acme.owner.patch('/tenant', { name: 'Acme Rockets and Sons' }))
+    const { security, ...shown } = (await acme.owner.get('/tenant')).json()
+    const [{ new_row }] = (await acme.owner.get('/audit/logs?table=tenants&action=update&limit=1')).json().data
+
+    const logged = Object.keys(new_row).filter((name) => new_row[name] !== '[redacted]')
+    // the tenant's own id twice; why it is on hold, which is redacted once there is a reason
+    const others = ['tenant_id', 'legal_hold_reason']
+    expect(logged.filter((name) => !others.includes(name)).sort()).toEqual(
+      Object.keys({ ...shown, ...security }).sort(),
+    )
+    expectOk(await acme.owner.patch('/tenant', { name: 'Acme Rockets' }))
   })
 
   test('who reads the log reads there of the tenant what this shows them, and not why it is on hold', async () => {

@@ -223,6 +223,9 @@ describe('tenants', () => {
       olga.post(`/tenants/${id}/activate`),
     ]) {
       expect(verdict(await answer)).toEqual([404, 'not_found'])
+      expect((await answer).json().title, 'no word of a tenant that they would be in').toBe(
+        'There is no such resource here.',
+      )
     }
   })
 
