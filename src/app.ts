@@ -75,6 +75,7 @@ import { rateLimit } from './plugins/rate-limit.ts'
 import { refreshCookie } from './plugins/refresh-cookie.ts'
 import { requestId, requestIdOf } from './plugins/request-id.ts'
 import { securityHeaders } from './plugins/security-headers.ts'
+import { makeShortList } from './plugins/short-list.ts'
 import { tenantRoutes } from './plugins/tenant.ts'
 import { underPressure } from './plugins/under-pressure.ts'
 import { validation } from './plugins/validation.ts'
@@ -148,6 +149,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
       purpose,
     )
   const cursorKeys = keysFor('bulkhead cursors')
+  const shortList = makeShortList(cursorKeys)
   const idempotency = makeIdempotency(keysFor('bulkhead idempotency keys'))
 
   // How every request is met, and how every one is answered
@@ -197,8 +199,8 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
           anybody.register(async (person) => {
             person.register(auth)
             person.register(profile, { sessions })
-            person.register(account, { sessions, own: ownRows, attempts })
-            person.register(own, { sessions, own: ownRows })
+            person.register(account, { sessions, own: ownRows, attempts, shortList })
+            person.register(own, { sessions, own: ownRows, shortList })
             person.register(ownEmail, { ...codes, recovery, own: ownRows, attempts })
             person.register(mfa, { sessions, own: ownRows, secondFactors, attempts })
             person.register(erasure, { sessions, own: ownRows, secondFactors, attempts })
@@ -230,7 +232,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
           makesPeople: config.registration === 'open',
         })
         tenant.register(invitations, { prefix: '/invitations', invitations: invited })
-        tenant.register(roles, { prefix: '/roles' })
+        tenant.register(roles, { prefix: '/roles', shortList })
         tenant.register(apiKeys, { prefix: '/api-keys' })
         tenant.register(audit, { prefix: '/audit' })
         tenant.register(auditExport, { prefix: '/audit' })
@@ -249,7 +251,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
           own: makeOperatorOwn({ pool, mails }),
           secondFactors: makeSecondFactors({ ...factors, holder: 'operator' }),
           attempts: makeAttempts({ pool: pools.auth, devices: known, ...failures }),
-          audience: operators,
+          ...{ audience: operators, shortList },
         }
         api.register(operatorSignIn, { prefix: '/operators', ...own, devices: known, tokens })
 

@@ -29,6 +29,7 @@ const others: Readonly<Record<string, string>> = {
   listUsers: 'a tenant has few',
   listInvitations: 'a tenant has few',
   listAccessGrants: 'a tenant has few',
+  listRoles: 'a tenant has a hundred at most, read whole by a function',
   listAuditLog: 'its partitions have indexes of their own',
   listAuditCheckpoints: 'asked for by their number, of which each has an index',
 }

@@ -62,6 +62,9 @@ export const ListQuery = <const F extends readonly string[], P extends TProperti
     { additionalProperties: false },
   )
 
+/** The query string of a list that is short, in an order of its own. */
+export const ShortListQuery = Type.Object(paging, { additionalProperties: false })
+
 export const Page = <T extends TSchema>(item: T) =>
   Type.Object({
     data: Type.Array(item),

@@ -3,8 +3,9 @@ import { sql } from 'kysely'
 import type { TenantDb } from '../db/door.ts'
 import { type FieldError, Problem } from '../errors.ts'
 import { mergePatch } from '../lib/merge-patch.ts'
-import { Nullable, Timestamp, Version } from '../lib/schemas.ts'
+import { Nullable, Page, ShortListQuery, Timestamp, Version } from '../lib/schemas.ts'
 import { expectedVersions, inVersions, stale } from '../plugins/concurrency.ts'
+import type { ShortList } from '../plugins/short-list.ts'
 
 // What a role looks like
 
@@ -31,8 +32,7 @@ const Role = Type.Object(
 )
 
 const RoleList = Type.Object({
-  data: Type.Array(Role),
-  next_cursor: Type.Null(),
+  ...Page(Role).properties,
   permissions: Type.Array(
     Type.Object({
       name: PermissionName,
@@ -56,6 +56,12 @@ const RoleChange = Type.Object(
 )
 
 const ByName = Type.Object({ name: RoleName })
+
+/** The built-in ones come first, from the one that may most. */
+const placeOf = ({ name }: Static<typeof Role>): string => {
+  const place = ['owner', 'admin', 'manager', 'member'].indexOf(name)
+  return `${place < 0 ? 9 : place} ${name}`
+}
 
 /** What PUT leaves out. */
 const defaults = { description: '' } as const
@@ -144,7 +150,7 @@ const inOrder = (permissions: readonly string[]): string[] => [...new Set(permis
 
 // What the world may ask of us
 
-export const roles: FastifyPluginAsyncTypebox = async (app) => {
+export const roles: FastifyPluginAsyncTypebox<{ shortList: ShortList }> = async (app, { shortList }) => {
   app.get(
     '/',
     {
@@ -152,14 +158,15 @@ export const roles: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'listRoles',
         summary: 'List the roles, and all permissions',
         description:
-          'The built-in roles, from the one that may most, and then the tenant’s own, of which there are 100 at most, by name: all at once.',
+          'The built-in roles, from the one that may most, and then the tenant’s own, of which there are 100 at most, by name. The permissions are on every page.',
+        querystring: ShortListQuery,
         response: { 200: RoleList },
       },
       config: { permission: 'roles:read' },
     },
-    async ({ db }) => {
-      const [data, permissions] = await Promise.all([listRoles(db), listPermissions(db)])
-      return { data, next_cursor: null, permissions }
+    async ({ db, caller, query }) => {
+      const [rows, permissions, { tenantId }] = await Promise.all([listRoles(db), listPermissions(db), caller])
+      return { ...shortList(rows, query, { name: `${tenantId} ${app.prefix}`, placeOf }), permissions }
     },
   )
 

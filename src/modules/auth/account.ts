@@ -1,11 +1,12 @@
-import { type FastifyPluginAsyncTypebox, type Static, type TSchema, Type } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import type { Attempts } from '../../auth/attempts.ts'
 import type { Account } from '../../auth/own.ts'
 import { hashPassword, isPassword, weaknessOf } from '../../auth/passwords.ts'
 import type { LogsRefusals } from '../../auth/security-log.ts'
 import { Problem } from '../../errors.ts'
-import { ById, Nullable, Timestamp, Uuid } from '../../lib/schemas.ts'
+import { ById, Nullable, Page, ShortListQuery, Timestamp, Uuid } from '../../lib/schemas.ts'
+import type { ShortList } from '../../plugins/short-list.ts'
 import { NewPassword, Password } from './answers.ts'
 import { type Audience, people } from './audience.ts'
 import { confirmPassword, failed, refused } from './refusals.ts'
@@ -27,9 +28,6 @@ const PersonSession = Type.Object({
   ...Session.properties,
   tenant_id: Nullable({ ...Uuid, description: 'The tenant that its tokens name.' }),
 })
-
-/** All of them at once: nobody has many. */
-const All = <T extends TSchema>(item: T) => Type.Object({ data: Type.Array(item), next_cursor: Type.Null() })
 
 const PasswordChange = Type.Object(
   { current_password: Password, new_password: NewPassword },
@@ -61,7 +59,13 @@ async function changePassword(
 
 // What the world may ask of us: registered where an access token is needed
 
-type Options = { sessions: LogsRefusals; own: Account; attempts: Attempts; audience?: Audience }
+type Options = {
+  sessions: LogsRefusals
+  own: Account
+  attempts: Attempts
+  shortList: ShortList
+  audience?: Audience
+}
 
 export const account: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
   const { security, operation, inTenants } = parts.audience ?? people
@@ -74,10 +78,14 @@ export const account: FastifyPluginAsyncTypebox<Options> = async (app, parts) =>
         security,
         summary: 'List your sessions',
         description: 'Those that are alive, the newest first: where you are signed in.',
-        response: { 200: All(inTenants ? PersonSession : Session) },
+        querystring: ShortListQuery,
+        response: { 200: Page(inTenants ? PersonSession : Session) },
       },
     },
-    async ({ claims }) => ({ data: await parts.own.listSessions(claims.secret), next_cursor: null }),
+    async ({ claims, query }) =>
+      parts.shortList(await parts.own.listSessions(claims.secret), query, {
+        ...{ name: `${claims.sub} ${app.prefix}/sessions`, placeOf: ({ id }) => id, backwards: true },
+      }),
   )
 
   app.delete(

@@ -1,7 +1,8 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import type { Own } from '../../auth/own.ts'
 import type { Sessions } from '../../auth/sessions.ts'
-import { OneOf, Timestamp, Uuid } from '../../lib/schemas.ts'
+import { OneOf, Page, ShortListQuery, Timestamp, Uuid } from '../../lib/schemas.ts'
+import type { ShortList } from '../../plugins/short-list.ts'
 import { answerTokens, Name, Slug, TokenAnswer } from './answers.ts'
 import { choosingTenant } from './refusals.ts'
 
@@ -13,14 +14,11 @@ const Membership = Type.Object({
   created_at: Timestamp,
 })
 
-/** All of them at once: a person has few. */
-const Memberships = Type.Object({ data: Type.Array(Membership), next_cursor: Type.Null() })
-
 const Choice = Type.Object({ tenant_id: Uuid }, { additionalProperties: false })
 
 // What the world may ask of us: registered where an access token is needed
 
-type Options = { sessions: Sessions; own: Own }
+type Options = { sessions: Sessions; own: Own; shortList: ShortList }
 
 export const own: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
   app.get(
@@ -29,17 +27,22 @@ export const own: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
       schema: {
         operationId: 'listMemberships',
         summary: 'List your tenants',
-        description: 'Where you are a member, and as what. Also tenants that are suspended, which cannot be entered.',
-        response: { 200: Memberships },
+        description:
+          'Where you are a member, and as what, the oldest membership first. Also tenants that are suspended, which cannot be entered.',
+        querystring: ShortListQuery,
+        response: { 200: Page(Membership) },
       },
     },
-    async ({ claims }) => {
+    async ({ claims, query }) => {
       const rows = await parts.own.listMemberships(claims.secret)
       const data = rows.map(({ tenant_id: id, slug, name, status, ...membership }) => ({
         tenant: { id, slug, name, status },
         ...membership,
       }))
-      return { data, next_cursor: null }
+      return parts.shortList(data, query, {
+        name: `${claims.sub} ${app.prefix}/memberships`,
+        placeOf: ({ created_at, tenant }) => `${String(Date.parse(created_at)).padStart(15, '0')} ${tenant.id}`,
+      })
     },
   )
 
