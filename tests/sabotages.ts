@@ -543,7 +543,11 @@ export const quiet: readonly Sabotage[] = [
     sql: `${gateFunction('is_free(p_value text) returns boolean', 'return not exists (select from app.tenants t where t.name = p_value);')}
           alter table app.projects add constraint free check (app.is_free(name))`,
     laws: [],
-    attacks: [[tells, 'app.is_free(p_value text)']],
+    attacks: [
+      [tells, 'app.is_free(p_value text)'],
+      ['no_value_tells_of_another_tenant', 'app.projects'],
+      ['no_value_tells_of_another_tenant', 'projects_name_key on app.projects'],
+    ],
   },
 ]
 

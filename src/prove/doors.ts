@@ -37,8 +37,4 @@ export const doors: readonly Door[] = [
     'app.begin_email_verification(uuid, text, bytea, interval, app.sealed_mail, text, inet, text)',
     'app.rotate_refresh(uuid, integer, interval, interval, text, inet, text)',
   ].map((object) => ({ object, role: 'app_auth', why: beforeATenant })),
-  ...[
-    'app.find_operator_credential(text)',
-    'app.start_operator_session(uuid, bytea, bytea, text, interval, interval, text, inet, text, bigint, bytea, app.sealed_mail)',
-  ].map((object) => ({ object, role: 'app_operator', why: 'operators sign in, and are of no tenant' })),
 ]
