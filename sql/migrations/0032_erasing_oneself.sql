@@ -23,8 +23,8 @@ begin
 end $$;
 
 -- p_old_hash is the password that was verified, p_mail goes to the address that they had. False when the password is another
--- by now. Raises BH001 when the session has ended, BH028 when they are in none of these versions, BH015 for a legal hold, BH023 for the last owner of a tenant, BH026 without
--- a code, BH027 for one that is not good.
+-- by now. Raises BH001 when the session has ended, BH028 when they are in none of these versions, BH015 for a legal hold,
+-- BH023 for the last owner of a tenant, BH026 without a code, BH027 for one that is not good.
 create function app.erase_oneself(
   p_secret bytea, p_old_hash text, p_versions int[], p_step bigint, p_code_hash bytea, p_mail app.sealed_mail,
   p_request_id text, p_address inet, p_user_agent text

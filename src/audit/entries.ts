@@ -109,7 +109,7 @@ const changeOf = ({ text }: Lines, [from, to]: Lines['bounds'][number]): string 
 }
 
 /** The usual: an address, and nothing else, in plain letters. */
-const addressOnly = /\{"address": \{"key": "(.{64})", "value": "([ !#-[\]-~]*)"\}\}/y
+const addressOnly = /\{"address": \{"key": "([0-9a-f]{64})", "value": "([ !#-[\]-~]*)"\}\}/y
 
 const readOpenings = (bytes: Buffer, text: string, from: number, to: number): Openings => {
   addressOnly.lastIndex = from

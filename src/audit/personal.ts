@@ -3,7 +3,7 @@
  * that was destroyed. An export opens it beside the entry: the value, and the key of the entry, which opens nothing else.
  * sql/migrations/0003_audit_log.sql, app.conceal, does the same.
  */
-import { hash } from 'node:crypto'
+import { sha256 } from './merkle.ts'
 
 const BLOCK = 32
 
@@ -13,30 +13,24 @@ const BLOCK = 32
  */
 export const conceal = (entryKey: Buffer, field: string, value: string): string => {
   const length = Buffer.byteLength(value)
-  const out = Buffer.alloc(length + BLOCK - (length % BLOCK))
+  const out = Buffer.allocUnsafe(length + BLOCK - (length % BLOCK))
   out.write(value)
   out[length] = 0x80
+  out.fill(0, length + 1)
   return xorPersonal(entryKey, field, out).toString('hex')
 }
 
 /** Its own inverse; in place. */
 const xorPersonal = (entryKey: Buffer, field: string, out: Buffer): Buffer => {
+  const input = Buffer.allocUnsafe(BLOCK + Buffer.byteLength(field) + 12)
+  input.set(entryKey)
   for (let at = 0; at < out.length; at += BLOCK) {
-    const stream = hash('sha256', hashed(entryKey, field, at / BLOCK), 'binary')
-    for (let i = 0; i < BLOCK; i++) out[at + i] = (out[at + i] as number) ^ stream.charCodeAt(i)
+    const end = BLOCK + input.write(`${field}|${at / BLOCK}`, BLOCK)
+    const stream = sha256(input.subarray(0, end))
+    for (let i = 0; i < BLOCK; i++) out[at + i] = (out[at + i] as number) ^ (stream[i] as number)
   }
   return out
 }
-
-/** What is hashed for a block. It is put together once for all entries, as far as they have it in common: there are many. */
-const hashed = (entryKey: Buffer, field: string, block: number): Buffer => {
-  if (field !== common.field || block !== common.block) {
-    common = { field, block, input: Buffer.concat([Buffer.alloc(BLOCK), Buffer.from(`${field}|${block}`)]) }
-  }
-  common.input.set(entryKey)
-  return common.input
-}
-let common = { field: '', block: -1, input: Buffer.alloc(BLOCK) }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
@@ -86,13 +80,13 @@ export const falseOpenings = (entry: Concealing, openings: Openings): string[] =
 
 /** Whether everything that stands concealed in the entry is opened: what was erased is not, nor what somebody left out. */
 export const isOpened = (entry: Concealing, openings: Openings): boolean =>
-  (typeof entry.address !== 'string' || openings.address !== undefined) &&
-  concealedColumns(entry).every((field) => openings[field] !== undefined)
+  concealedFields(entry).every((field) => openings[field] !== undefined)
 
-const concealedColumns = (entry: Concealing): string[] => {
-  if (entry.action === 'read') return [] // what was asked is nobody's row
-  return (['old_row', 'new_row'] as const).flatMap((image) => {
+const concealedFields = (entry: Concealing): string[] => {
+  const images = entry.action === 'read' ? [] : (['old_row', 'new_row'] as const) // what was asked is nobody's row
+  const columns = images.flatMap((image) => {
     const names = (entry[image] as { '@personal'?: unknown } | null | undefined)?.['@personal']
     return Array.isArray(names) ? names.map((name) => `${image}.${name}`) : []
   })
+  return typeof entry.address === 'string' ? ['address', ...columns] : columns
 }

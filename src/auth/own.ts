@@ -112,8 +112,8 @@ export const makeOwn = ({ pool, mails }: { pool: pg.Pool; mails: MailKeys }) => 
 
     /**
      * Erases the person, and tells the address that they had. False when the password is no more the one that the credential
-     * was found with. Throws a DatabaseError: BH028 when they are in none of these versions, BH015 for a legal hold, BH023 for the last owner of a tenant, BH026 without a
-     * code where one is needed, BH027 for one that is not good.
+     * was found with. Throws a DatabaseError: BH028 when they are in none of these versions, BH015 for a legal hold, BH023 for
+     * the last owner of a tenant, BH026 without a code where one is needed, BH027 for one that is not good.
      */
     async erase(
       secret: Buffer,

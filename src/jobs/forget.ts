@@ -1,5 +1,6 @@
 /** What is kept for a while and then for nobody: it goes in batches, so that no transaction is long, until none is full. */
 import { Type } from '@sinclair/typebox'
+import { inBatches } from './batches.ts'
 import { definePlatformJob } from './define.ts'
 import type { Platform } from './platform.ts'
 
@@ -15,10 +16,7 @@ const forgetting = (kind: string, what: string, batch: number, ...forgets: reado
       let gone = 0
       for (const forget of forgets) {
         // of a function that forgets two kinds of rows, both together: less than a batch is less of either
-        for (let last = batch; last >= batch; gone += last) {
-          signal.throwIfAborted()
-          last = await forget(platform, batch)
-        }
+        gone += await inBatches(signal, batch, (limit) => forget(platform, limit))
       }
       if (gone > 0) log.info({ gone }, `${what} were forgotten`)
     },

@@ -1,6 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import { sql } from 'kysely'
 import type { TenantDb } from '../db/door.ts'
+import { inBatches } from './batches.ts'
 import { defineJob } from './define.ts'
 import { visitTenants } from './visit.ts'
 
@@ -12,11 +13,7 @@ export const expireIdempotencyKeys = defineJob({
   exclusive: true,
   timeout: 600,
   async run(_payload, { inTenant, signal, log }) {
-    let gone = 0
-    for (let batch = BATCH; batch === BATCH; gone += batch) {
-      signal.throwIfAborted()
-      batch = await inTenant(deleteExpired)
-    }
+    const gone = await inBatches(signal, BATCH, () => inTenant(deleteExpired))
     if (gone > 0) log.debug({ gone }, 'idempotency keys expired')
   },
 })
