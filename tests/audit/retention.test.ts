@@ -83,6 +83,7 @@ beforeEach(async () => {
   await setRetention(30)
   await setHold('acme', false)
   await setHold('globex', false)
+  await it.superuser.query('delete from app.audit_streams')
   await it.seal()
   while ((await retire()).kept === null);
   expect((await months())[0]).toBe(monthsAgo(0).month)
@@ -236,10 +237,17 @@ describe('a month stays', () => {
       log: makeLogger({ logLevel: 'silent' }),
     })
     onTestFinished(() => streams.stop())
-    await until(async () => (await retire()).kept === null)
+    // a stream that begins between the question and the drop keeps the month once more
+    await until(() =>
+      retire().then(
+        ({ kept }) => kept === null,
+        (error) => {
+          if (error.code !== 'BH013') throw error
+          return false
+        },
+      ),
+    )
     expect(await months()).not.toContain(month)
-    await streams.stop()
-    await it.superuser.query('delete from app.audit_streams')
   })
 
   test('this month, and what no chain says the end of, whoever asks', async () => {
