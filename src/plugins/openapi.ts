@@ -65,6 +65,7 @@ export const openapi = fp<{ version: string }>(
           for (const operation of Object.values(path ?? {})) merge(operation as Operation, responses)
         }
         Object.assign(openapiObject.components ?? {}, { responses })
+        openapiObject.tags = withUndescribed(openapiObject.tags ?? [], Object.values(openapiObject.paths ?? {}))
         return openapiObject
       },
     })
@@ -80,6 +81,14 @@ export const openapi = fp<{ version: string }>(
 
 /** `/api/v1/projects/:id` → `projects`; what is outside the API is named by its first part. */
 const tagOf = (url: string): string => url.replace(/^\/api\/v\d+/, '').split('/')[1] || 'root'
+
+/** Tags that src/plugins/openapi-parts.ts does not describe are those of a resource that says enough itself. */
+const withUndescribed = (known: Tag[], paths: (object | undefined)[]): Tag[] => {
+  const used = paths.flatMap((path) => Object.values(path ?? {}).flatMap(({ tags }: { tags?: string[] }) => tags ?? []))
+  const more = new Set(used.filter((tag) => known.every(({ name }) => name !== tag)))
+  return [...known, ...[...more].map((name) => ({ name, description: `What is below \`/${name}\`.` }))]
+}
+type Tag = { name: string; description?: string }
 
 // What routes of a kind have in common
 
