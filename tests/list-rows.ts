@@ -1,7 +1,7 @@
 /** What the tables of lists hold where only their number, and what they are sorted by, counts. */
 import type pg from 'pg'
 
-/** SQL of the columns that a row has to have; `tenant_id` and the number `n` are there. */
+/** SQL of the columns that a row has to have; `tenant_id` and its place `n` are there: rows of one place have the same of all that may be the same. */
 export const listRows: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   projects: {
     name: `'project ' || n || gen_random_uuid()`,
@@ -13,7 +13,7 @@ export const listRows: Readonly<Record<string, Readonly<Record<string, string>>>
     status: `(array['todo', 'in_progress', 'done'])[1 + n % 3]`,
     priority: `(array['low', 'normal', 'high'])[1 + n % 3]`,
     assignee_id: 'md5(tenant_id::text || n % 15)::uuid',
-    due_at: `case when n % 4 > 0 then now() + n * interval '1 hour' end`,
+    due_at: `case when n % 4 > 0 then timestamptz '2026-01-01' + n * interval '1 hour' end`,
     completed_at: 'case when n % 3 = 2 then now() end',
   },
   documents: { project_id: 'md5(tenant_id::text || n % 20)::uuid', title: `'document ' || n` },
@@ -51,11 +51,11 @@ export const listRows: Readonly<Record<string, Readonly<Record<string, string>>>
     action: `(array['insert', 'update', 'delete', 'read'])[1 + n % 4]`,
     table_name: `(array['projects', 'tasks', 'documents', 'actors', 'memberships'])[1 + n % 5]`,
     row_id: 'gen_random_uuid()',
-    at: `now() - n * interval '1 minute'`,
+    at: `timestamptz '2026-01-01' - n * interval '1 minute'`,
   },
   audit_seals: {
-    position: `n + 1000000`,
-    batch: 'n',
+    position: '(random() * 1e15)::int8',
+    batch: '((n + random()) * 1e9)::int8',
     kind: `'entries'`,
     month: `to_char(now(), 'YYYY-MM')`,
     era: '1',
@@ -63,7 +63,7 @@ export const listRows: Readonly<Record<string, Readonly<Record<string, string>>>
     from_xact: 'n',
     to_xact: 'n',
     entries: '1',
-    total: 'n',
+    total: 'n + 1',
     root: 'sha256(uuid_send(gen_random_uuid()))',
     previous: 'sha256(uuid_send(gen_random_uuid()))',
     sealed_at: 'now()',
@@ -71,16 +71,29 @@ export const listRows: Readonly<Record<string, Readonly<Record<string, string>>>
     signature: `decode(repeat('00', 68), 'hex')`,
   },
 }
-const times = { created_at: `now() - n * interval '1 hour'`, updated_at: `now() - n * interval '1 minute'` }
+const times = {
+  created_at: `now() - n * interval '1 hour'`,
+  updated_at: `timestamptz '2026-01-01' - n * interval '1 minute'`,
+}
 const timeless = ['audit_log', 'audit_seals']
 
-/** So many rows for each tenant: neither audited nor referring to what is there. */
-export async function insertRows(superuser: pg.ClientBase, table: string, tenants: string[], count: number) {
+/** From here on what is written is neither audited nor has to refer to what is there: only rows count. */
+export async function disableTriggers(superuser: pg.ClientBase | pg.Pool, tables = Object.keys(listRows)) {
+  for (const table of tables) await superuser.query(`alter table app.${table} disable trigger all`)
+}
+
+/** A row of each tenant for each place, where the triggers are disabled. Answers their ids. */
+export async function insertRows(
+  superuser: pg.ClientBase | pg.Pool,
+  table: string,
+  tenants: readonly string[],
+  places: readonly number[],
+): Promise<string[]> {
   const values = { tenant_id: 't.tenant_id', ...listRows[table], ...(timeless.includes(table) ? {} : times) }
-  await superuser.query(`alter table app.${table} disable trigger all`)
-  await superuser.query(
+  const { rows } = await superuser.query<{ id: string }>(
     `insert into app.${table} (${Object.keys(values)})
-     select ${Object.values(values)} from unnest($1::uuid[]) t (tenant_id), generate_series(1, $2::int) n`,
-    [tenants, count],
+     select ${Object.values(values)} from unnest($1::uuid[]) t (tenant_id), unnest($2::int[]) n returning id`,
+    [tenants, places],
   )
+  return rows.map(({ id }) => id)
 }

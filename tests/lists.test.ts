@@ -17,7 +17,7 @@ import { taskList } from '../src/modules/tasks/task.ts'
 import { invitationList } from '../src/modules/users/invitations.ts'
 import { userList } from '../src/modules/users/users.ts'
 import { type Person, world } from './harness.ts'
-import { insertRows, listRows } from './list-rows.ts'
+import { disableTriggers, insertRows, listRows } from './list-rows.ts'
 
 type List = { table: string; sort: Readonly<Record<string, string>>; filters: Readonly<Record<string, Filter>> }
 
@@ -53,8 +53,10 @@ beforeAll(async () => {
   acme = await it.as('owner', 'acme')
   superuser = await it.superuser.connect()
   const tenants = [acme.tenantId, ...Array.from({ length: 99 }, () => randomUUID())]
+  await disableTriggers(superuser)
+  const places = Array.from({ length: 1_000 }, (_, n) => n + 1)
   for (const table of Object.keys(listRows)) {
-    await insertRows(superuser, table, tenants, 1_000)
+    await insertRows(superuser, table, tenants, places)
     await superuser.query(`analyze app.${table}`)
   }
   const { rows } = await superuser.query<{ part: string; whole: string }>(
