@@ -94,8 +94,9 @@ type Tag = { name: string; description?: string }
 
 type Responses = Record<string, { description: string; headers?: object | undefined } | { $ref: string }>
 /** By status, the problems it may be; `parts` describes each such answer, once for all operations that have it. */
-type Additions = { responses: Responses; parts: Responses; parameters: unknown[]; ofSuccess: object }
-type Operation = { 'x-added'?: Additions; parameters?: unknown[]; responses: Responses }
+type Additions = { responses: Responses; parts: Responses; parameters: { $ref: string }[]; ofSuccess: object }
+type Parameter = { $ref?: string; required?: boolean; schema?: { default?: unknown } }
+type Operation = { 'x-added'?: Additions; parameters?: Parameter[]; responses: Responses }
 
 const additionsTo = (route: RouteFacts): Additions => {
   const byStatus = Map.groupBy(new Set([...commonProblems(route), ...route.own]), (code) => problems[code][0])
@@ -204,14 +205,25 @@ const problemResponse = (codes: readonly ProblemCode[]) => ({
 const headerRefs = (...names: HeaderName[]) =>
   Object.fromEntries(names.map((name) => [headerNames[name], { $ref: `#/components/headers/${name}` }]))
 
+const successes: Readonly<Record<string, string>> = {
+  200: 'What was asked for, as it is now.',
+  201: 'It was made.',
+  202: 'It will be done.',
+  204: 'It was done, and there is nothing to say of it.',
+}
+
 /** What a route declares itself goes before what is added, and what that refers to goes to `parts`. */
 const merge = (operation: Operation, parts: Responses): void => {
   const { 'x-added': added } = operation
   if (!added) return
   delete operation['x-added']
+  // what has a default is there when a handler looks, and may be left out all the same
+  for (const parameter of operation.parameters ?? [])
+    if (parameter.schema?.default !== undefined) delete parameter.required
   operation.parameters = [...(operation.parameters ?? []), ...added.parameters]
-  for (const response of Object.values(operation.responses)) {
+  for (const [status, response] of Object.entries(operation.responses)) {
     if ('$ref' in response) continue
+    if (response.description === 'Default Response') response.description = successes[status] ?? 'It was done.'
     const common = headerRefs('RequestId', 'RateLimit', 'RateLimitPolicy')
     response.headers = { ...common, ...added.ofSuccess, ...response.headers }
   }
