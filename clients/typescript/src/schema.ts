@@ -3807,7 +3807,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
                 "application/json": {
                     /** @example bhr_AZl7DnosfMOh3mtNLwyeEQAAAAHiUu5f6onx13oMGW-GMeTEsJJz70MfQ5MkTTdfaPCMxg */
@@ -9415,7 +9415,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
                 "application/json": {
                     /**
@@ -9423,7 +9423,7 @@ export interface operations {
                      * @default 86400
                      * @example 3600
                      */
-                    overlap_seconds: number;
+                    overlap_seconds?: number;
                 };
             };
         };
@@ -10506,7 +10506,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
                 "application/json": {
                     /**
@@ -12030,7 +12030,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
                 "application/json": {
                     /** @example unpaid since March */
@@ -12127,7 +12127,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
                 "application/json": {
                     /** @example unpaid since March */

@@ -61,7 +61,10 @@ const fieldOf = (headers: Exclude<WebhookHeaders, Headers>, name: string): unkno
   return more.length === 0 ? first : undefined
 }
 
-const keyOf = (secret: string): Promise<CryptoKey> => {
+/** Named as every runtime's types know it. */
+type Key = Parameters<typeof crypto.subtle.verify>[1]
+
+const keyOf = (secret: string): Promise<Key> => {
   const bytes = secret.startsWith(PREFIX) ? bytesOf(secret.slice(PREFIX.length)) : undefined
   if (!bytes || bytes.length < 16) throw new WebhookError(`a secret is ${PREFIX} and base64`)
   return crypto.subtle.importKey('raw', bytes, { name: 'HMAC', hash: 'SHA-256' }, false, ['verify'])
