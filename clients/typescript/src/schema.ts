@@ -633,7 +633,7 @@ export interface paths {
         post?: never;
         /**
          * Delete a project
-         * @description One that has tasks or documents is deleted only together with them, which is to be asked for. Needs the permission `projects:delete`.
+         * @description One that has tasks or documents is deleted only together with them, which is to be asked for. Of very many some go with each request, which answers 202 as long as there are more: ask again until it is 204. Needs the permission `projects:delete`.
          */
         delete: operations["deleteProject"];
         options?: never;
@@ -5016,12 +5016,12 @@ export interface operations {
                 /** @description Those of this `name`. */
                 name?: string;
                 /**
-                 * @description Those whose `created_at` is this or later (RFC 3339).
+                 * @description Those whose `created_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_gte?: string;
                 /**
-                 * @description Those whose `created_at` is before this (RFC 3339).
+                 * @description Those whose `created_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_lt?: string;
@@ -5354,7 +5354,7 @@ export interface operations {
     deleteProject: {
         parameters: {
             query?: {
-                /** @description With its tasks and documents, in one step; this takes `tasks:delete` and `documents:delete` as well. */
+                /** @description With its tasks and documents, up to 5,000 and 500 (10 MiB) in one step; this takes `tasks:delete` and `documents:delete` as well. */
                 cascade?: boolean;
             };
             header?: {
@@ -5376,6 +5376,23 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description How many went. The project is still there, and so is what else it holds: ask again. */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["RequestId"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @example 5000 */
+                        tasks: number;
+                        /** @example 0 */
+                        documents: number;
+                    };
+                };
+            };
             /** @description It was done, and there is nothing to say of it. */
             204: {
                 headers: {
@@ -5596,32 +5613,32 @@ export interface operations {
                  */
                 assignee_id?: string;
                 /**
-                 * @description Those whose `due_at` is this or later (RFC 3339).
+                 * @description Those whose `due_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 due_at_gte?: string;
                 /**
-                 * @description Those whose `due_at` is before this (RFC 3339).
+                 * @description Those whose `due_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 due_at_lt?: string;
                 /**
-                 * @description Those whose `created_at` is this or later (RFC 3339).
+                 * @description Those whose `created_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_gte?: string;
                 /**
-                 * @description Those whose `created_at` is before this (RFC 3339).
+                 * @description Those whose `created_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_lt?: string;
                 /**
-                 * @description Those whose `updated_at` is this or later (RFC 3339).
+                 * @description Those whose `updated_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 updated_at_gte?: string;
                 /**
-                 * @description Those whose `updated_at` is before this (RFC 3339).
+                 * @description Those whose `updated_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 updated_at_lt?: string;
@@ -5817,32 +5834,32 @@ export interface operations {
                  */
                 assignee_id?: string;
                 /**
-                 * @description Those whose `due_at` is this or later (RFC 3339).
+                 * @description Those whose `due_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 due_at_gte?: string;
                 /**
-                 * @description Those whose `due_at` is before this (RFC 3339).
+                 * @description Those whose `due_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 due_at_lt?: string;
                 /**
-                 * @description Those whose `created_at` is this or later (RFC 3339).
+                 * @description Those whose `created_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_gte?: string;
                 /**
-                 * @description Those whose `created_at` is before this (RFC 3339).
+                 * @description Those whose `created_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_lt?: string;
                 /**
-                 * @description Those whose `updated_at` is this or later (RFC 3339).
+                 * @description Those whose `updated_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 updated_at_gte?: string;
                 /**
-                 * @description Those whose `updated_at` is before this (RFC 3339).
+                 * @description Those whose `updated_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 updated_at_lt?: string;
@@ -6545,32 +6562,32 @@ export interface operations {
                  */
                 assignee_id?: string;
                 /**
-                 * @description Those whose `due_at` is this or later (RFC 3339).
+                 * @description Those whose `due_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 due_at_gte?: string;
                 /**
-                 * @description Those whose `due_at` is before this (RFC 3339).
+                 * @description Those whose `due_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 due_at_lt?: string;
                 /**
-                 * @description Those whose `created_at` is this or later (RFC 3339).
+                 * @description Those whose `created_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_gte?: string;
                 /**
-                 * @description Those whose `created_at` is before this (RFC 3339).
+                 * @description Those whose `created_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_lt?: string;
                 /**
-                 * @description Those whose `updated_at` is this or later (RFC 3339).
+                 * @description Those whose `updated_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 updated_at_gte?: string;
                 /**
-                 * @description Those whose `updated_at` is before this (RFC 3339).
+                 * @description Those whose `updated_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 updated_at_lt?: string;
@@ -6645,22 +6662,22 @@ export interface operations {
                  */
                 project?: string;
                 /**
-                 * @description Those whose `created_at` is this or later (RFC 3339).
+                 * @description Those whose `created_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_gte?: string;
                 /**
-                 * @description Those whose `created_at` is before this (RFC 3339).
+                 * @description Those whose `created_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_lt?: string;
                 /**
-                 * @description Those whose `updated_at` is this or later (RFC 3339).
+                 * @description Those whose `updated_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 updated_at_gte?: string;
                 /**
-                 * @description Those whose `updated_at` is before this (RFC 3339).
+                 * @description Those whose `updated_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 updated_at_lt?: string;
@@ -7144,22 +7161,22 @@ export interface operations {
                 /** @description Those of this `external_id`. */
                 external_id?: string;
                 /**
-                 * @description Those whose `created_at` is this or later (RFC 3339).
+                 * @description Those whose `created_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_gte?: string;
                 /**
-                 * @description Those whose `created_at` is before this (RFC 3339).
+                 * @description Those whose `created_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_lt?: string;
                 /**
-                 * @description Those whose `updated_at` is this or later (RFC 3339).
+                 * @description Those whose `updated_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 updated_at_gte?: string;
                 /**
-                 * @description Those whose `updated_at` is before this (RFC 3339).
+                 * @description Those whose `updated_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 updated_at_lt?: string;
@@ -7930,12 +7947,12 @@ export interface operations {
                  */
                 user_id?: string;
                 /**
-                 * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
+                 * @description Those whose `created_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_gte?: string;
                 /**
-                 * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
+                 * @description Those whose `created_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_lt?: string;
@@ -9112,12 +9129,12 @@ export interface operations {
                 /** @description Those of this `name`. */
                 name?: string;
                 /**
-                 * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
+                 * @description Those whose `created_at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_gte?: string;
                 /**
-                 * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
+                 * @description Those whose `created_at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 created_at_lt?: string;
@@ -9535,12 +9552,12 @@ export interface operations {
                 /** @description Those of this `request_id`. */
                 request_id?: string;
                 /**
-                 * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
+                 * @description Those whose `at` is this or later.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 at_gte?: string;
                 /**
-                 * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
+                 * @description Those whose `at` is before this.
                  * @example 2026-03-01T12:00:00.123456Z
                  */
                 at_lt?: string;
@@ -9791,9 +9808,9 @@ export interface operations {
                 count?: "exact";
                 /** @description A field, with - in front for descending. */
                 sort?: "-batch" | "batch";
-                /** @description From this batch on. */
+                /** @description Those whose `batch` is this or more. */
                 batch_gte?: number;
-                /** @description Below this batch. */
+                /** @description Those whose `batch` is less than this. */
                 batch_lt?: number;
             };
             header?: {
