@@ -9,13 +9,14 @@ FROM node:24-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 # Optional ones are the pinned Node, which the image itself brings. No install script is needed, so none may run.
-RUN npm ci --omit=dev --omit=optional --ignore-scripts --loglevel=error
+# The client is a package of its own, and no part of the server.
+RUN npm ci --omit=dev --omit=optional --workspaces=false --ignore-scripts --loglevel=error
 
 # ReDoc's bundle holds all that it needs; what it was made from stays out.
 FROM node:24-slim AS redoc
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-RUN npm ci --omit=optional --ignore-scripts --loglevel=error
+RUN npm ci --omit=optional --workspaces=false --ignore-scripts --loglevel=error
 
 FROM node:24-slim AS base
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000

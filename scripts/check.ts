@@ -15,6 +15,7 @@ const command = (name: string, bin = name): string => {
 
 const checks = [
   { name: 'types', args: [command('typescript', 'tsc'), '--noEmit', '-p', '.'] },
+  { name: 'types of the client', args: [command('typescript', 'tsc'), '--noEmit', '-p', 'clients/typescript'] },
   {
     name: 'lint and format',
     args: [command('@biomejs/biome', 'biome'), 'check', '--error-on-warnings', '--colors=off', '--max-diagnostics=100'],

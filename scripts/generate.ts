@@ -1,7 +1,8 @@
 /**
  * `npm run generate`: src/db/schema.ts (the rows as types), sql/schema.sql (the schema as text) and sql/policies.json (who
- * may do what, as data), from a database that was migrated for it, and docs/openapi.json (the API). With `--check` nothing
- * is written: what is stale is shown, and the exit code is 1.
+ * may do what, as data), from a database that was migrated for it, and docs/openapi.json (the API) with
+ * clients/typescript/src/schema.ts (the API as types) from the routes. With `--check` nothing is written: what is stale is
+ * shown, and the exit code is 1.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -11,6 +12,7 @@ import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { generate, PostgresDialect as PostgresTypes, RawExpressionNode } from 'kysely-codegen'
 import pg from 'pg'
+import { makeTypes } from '../clients/typescript/scripts/types.ts'
 import { migrate } from '../src/db/migrate.ts'
 import { printSnapshot, takeSnapshot } from '../src/db/policies.ts'
 import { databaseUrl } from './logins.ts'
@@ -25,12 +27,16 @@ const root = join(import.meta.dirname, '..')
 const main = async (): Promise<number> => {
   const unknown = process.argv.slice(2).filter((arg) => arg !== '--check')
   if (unknown.length > 0) throw new Refusal(`generate knows --check, and not ${unknown.join(' ')}.`)
-  const generated = await withMigratedDatabase(async (url) => ({
-    'src/db/schema.ts': await rowTypes(url),
-    'sql/schema.sql': await listing(url),
-    'sql/policies.json': printSnapshot(await withClient(url, takeSnapshot)),
-    'docs/openapi.json': await makeDocument(),
-  }))
+  const document = await makeDocument()
+  const generated = {
+    ...(await withMigratedDatabase(async (url) => ({
+      'src/db/schema.ts': await rowTypes(url),
+      'sql/schema.sql': await listing(url),
+      'sql/policies.json': printSnapshot(await withClient(url, takeSnapshot)),
+    }))),
+    'docs/openapi.json': document,
+    'clients/typescript/src/schema.ts': await makeTypes(document),
+  }
 
   const stale = []
   for (const [name, text] of Object.entries(generated)) {

@@ -265,7 +265,10 @@ export const apiKeys: FastifyPluginAsyncTypebox = async (app) => {
         body: Rotation,
         response: { 200: ApiKeyWithSecret },
       },
-      config: { permission: 'api_keys:write', conditional: true, saidOnce: ['secret'], problems: ['overlap_running'] },
+      config: {
+        permission: 'api_keys:write',
+        ...{ conditional: true, saidOnce: ['secret'], problems: ['overlap_running'], bodyOptional: true },
+      },
       // Without a body at all the overlap is the usual one
       preValidation: async (request) => {
         request.body ??= { overlap_seconds: DAY }

@@ -29,7 +29,7 @@ const Entry = Type.Object({
   session_id: Nullable(Uuid),
   request_id: Nullable(Type.String()),
   address: Nullable(Type.String({ description: '`[erased]` when the person was erased, and so in rows.' })),
-  action: Text(AuditAction),
+  action: Text({ ...AuditAction, description: 'More may come.', 'x-grows': true }),
   table: Type.String({ examples: ['projects'] }),
   row_id: Nullable(Uuid),
   old_row: Row,

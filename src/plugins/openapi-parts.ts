@@ -42,7 +42,7 @@ export const describeApi = (version: string): NonNullable<FastifyDynamicSwaggerO
           title: { type: 'string' },
           status: { type: 'integer' },
           detail: { type: 'string' },
-          code: { type: 'string', enum: Object.keys(problems) },
+          code: { type: 'string', enum: Object.keys(problems), description: 'More may come.', ...{ 'x-grows': true } },
           request_id: { type: 'string' },
           errors: {
             type: 'array',

@@ -10,6 +10,8 @@ declare module 'fastify' {
     problems?: readonly ProblemCode[]
     /** That it changes a resource with an ETag and heeds If-Match, where its method and path do not say so. */
     conditional?: boolean
+    /** That its body may be missing altogether. */
+    bodyOptional?: boolean
   }
 }
 
@@ -43,11 +45,20 @@ export const openapi = fp<{ version: string }>(
       transform: ({ schema, url, route }) => {
         if (!schema || schema.hide) return { schema, url }
         const method = String(route.method).toLowerCase() as Method
-        const { permission, operator = false, conditional, problems: own = [] } = route.config ?? {}
+        const {
+          permission,
+          operator = false,
+          conditional,
+          bodyOptional = false,
+          problems: own = [],
+        } = route.config ?? {}
         const isTenant = permission !== undefined
         const known = { url, method, schema, isTenant, isScoped: isTenant || operator, permission, own }
         const facts = { ...known, conditional: conditional ?? changesVersioned(known) }
-        const additions = { 'x-added': additionsTo(facts), ...(permission && { 'x-permission': permission }) }
+        const additions = {
+          'x-added': { ...additionsTo(facts), bodyOptional },
+          ...(permission && { 'x-permission': permission }),
+        }
         const security = isTenant
           ? { security: [{ bearer: [] }, { apiKey: [] }] }
           : operator
@@ -94,8 +105,17 @@ type Tag = { name: string; description?: string }
 
 type Responses = Record<string, { description: string; headers?: object | undefined } | { $ref: string }>
 /** By status, the problems it may be; `parts` describes each such answer, once for all operations that have it. */
-type Additions = { responses: Responses; parts: Responses; parameters: unknown[]; ofSuccess: object }
-type Operation = { 'x-added'?: Additions; parameters?: unknown[]; responses: Responses }
+type Additions = {
+  bodyOptional?: boolean
+  responses: Responses
+  parts: Responses
+  parameters: { $ref: string }[]
+  ofSuccess: object
+}
+type Parameter = { $ref?: string; required?: boolean; schema?: { default?: unknown } }
+type Fields = { properties?: Record<string, { default?: unknown }>; required?: string[] }
+type Body = { required?: boolean; content: Record<string, { schema?: Fields }> }
+type Operation = { 'x-added'?: Additions; parameters?: Parameter[]; requestBody?: Body; responses: Responses }
 
 const additionsTo = (route: RouteFacts): Additions => {
   const byStatus = Map.groupBy(new Set([...commonProblems(route), ...route.own]), (code) => problems[code][0])
@@ -204,14 +224,34 @@ const problemResponse = (codes: readonly ProblemCode[]) => ({
 const headerRefs = (...names: HeaderName[]) =>
   Object.fromEntries(names.map((name) => [headerNames[name], { $ref: `#/components/headers/${name}` }]))
 
+const lenient = (schema: Fields): Fields => {
+  const needed = schema.required?.filter((name) => schema.properties?.[name]?.default === undefined) ?? []
+  const { required: _, ...rest } = schema
+  return needed.length > 0 ? { ...schema, required: needed } : rest
+}
+
+const successes: Readonly<Record<string, string>> = {
+  200: 'What was asked for, as it is now.',
+  201: 'It was made.',
+  202: 'It will be done.',
+  204: 'It was done, and there is nothing to say of it.',
+}
+
 /** What a route declares itself goes before what is added, and what that refers to goes to `parts`. */
 const merge = (operation: Operation, parts: Responses): void => {
   const { 'x-added': added } = operation
   if (!added) return
   delete operation['x-added']
+  // what has a default is there when a handler looks, and may be left out all the same
+  for (const parameter of operation.parameters ?? [])
+    if (parameter.schema?.default !== undefined) delete parameter.required
   operation.parameters = [...(operation.parameters ?? []), ...added.parameters]
-  for (const response of Object.values(operation.responses)) {
+  const { requestBody } = operation
+  if (requestBody) operation.requestBody = { ...requestBody, required: !added.bodyOptional }
+  for (const media of Object.values(requestBody?.content ?? {})) if (media.schema) media.schema = lenient(media.schema)
+  for (const [status, response] of Object.entries(operation.responses)) {
     if ('$ref' in response) continue
+    if (response.description === 'Default Response') response.description = successes[status] ?? 'It was done.'
     const common = headerRefs('RequestId', 'RateLimit', 'RateLimitPolicy')
     response.headers = { ...common, ...added.ofSuccess, ...response.headers }
   }

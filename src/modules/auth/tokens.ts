@@ -148,7 +148,7 @@ export const tokens: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async (
         body: Logout,
         response: { 204: Type.Null() },
       },
-      config: { problems: ['invalid_token', 'cross_site'] },
+      config: { problems: ['invalid_token', 'cross_site'], bodyOptional: true },
       // Without a body at all the access token alone says it
       preValidation: async (request) => {
         request.body ??= {}

@@ -120,6 +120,7 @@ export const operatorSignIn: FastifyPluginAsyncTypebox<Options> = async (app, pa
         body: Logout,
         response: { 204: Type.Null() },
       },
+      config: { bodyOptional: true },
       preValidation: async (request) => {
         request.body ??= {}
       },

@@ -202,7 +202,7 @@ export const tenants: FastifyPluginAsyncTypebox<{ newOwner: NewOwner }> = async 
       path,
       {
         schema: { operationId, summary, description, params: ById, body: Reason, response: { 200: Tenant } },
-        config: { operator: true, conditional: true, problems: suspended ? [] : ['being_erased'] },
+        config: { operator: true, conditional: true, bodyOptional: true, problems: suspended ? [] : ['being_erased'] },
         preValidation: async (request) => {
           request.body ??= {}
         },

@@ -1,0 +1,7 @@
+export { type Client, type ClientOptions, createClient } from './client.ts'
+export { each, type Item, type ListPath, type ListQuery, pages } from './pages.ts'
+export { Problem, type ProblemCode, type ProblemDocument, problemOf, take, UnexpectedAnswer } from './problem.ts'
+export type { RetryOptions } from './retry.ts'
+export type { components, operations, paths } from './schema.ts'
+export { createSession, type Session, type SessionOptions, type Tokens } from './session.ts'
+export { verifyWebhook, WebhookError, type WebhookHeaders, type WebhookOptions } from './webhook.ts'
