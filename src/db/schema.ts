@@ -272,6 +272,13 @@ export interface FirstSignIns {
   user_id: string;
 }
 
+export interface Generations {
+  id: Generated<string>;
+  table_name: string;
+  tenant_id: Generated<string>;
+  token: Generated<string>;
+}
+
 export interface IdempotencyKeys {
   body: string;
   caller_id: Generated<string>;
@@ -717,6 +724,7 @@ export interface Database {
   deletion_certificates: DeletionCertificates;
   documents: Documents;
   first_sign_ins: FirstSignIns;
+  generations: Generations;
   idempotency_keys: IdempotencyKeys;
   invitation_mails: InvitationMails;
   mails: Mails;

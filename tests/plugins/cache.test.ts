@@ -1,0 +1,404 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { PassThrough } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Redis as Client } from 'ioredis'
+import pg from 'pg'
+import pino from 'pino'
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import { startRedis } from '../../scripts/redis.ts'
+import { openApp } from '../../scripts/throwaway-app.ts'
+import { makeRedis, type Redis } from '../../src/redis.ts'
+import { startApis } from '../api-processes.ts'
+import { type Answer, type Client as Http, makeClient, type Person, world } from '../harness.ts'
+import { newMember } from '../members.ts'
+import { makeProject, unique } from '../projects.ts'
+import { startProxy } from '../proxy.ts'
+import { describeWithRedis } from '../servers.ts'
+import { asSystem } from '../sessions.ts'
+
+const it = world()
+const path = '/projects/statistics'
+const quiet = pino({ level: 'silent' })
+
+let acme: Person
+let globex: Person
+
+beforeAll(async () => {
+  acme = await it.as('owner', 'acme')
+  globex = await it.as('owner', 'globex')
+})
+
+const bearer = (person: Person) => ({ authorization: `Bearer ${person.accessToken}` })
+
+/** What the application without Redis answers: always computed. */
+const computed = async (person: Person) => (await person.get(path)).json()
+
+const until = async (condition: () => unknown) => {
+  for (let i = 0; i < 400 && !(await condition()); i += 1) await sleep(25)
+  expect(await condition()).toBeTruthy()
+}
+
+describeWithRedis('answers that are kept', (redisUrl) => {
+  let raw: Client
+
+  beforeAll(() => {
+    raw = new Client(redisUrl)
+  })
+  afterAll(() => raw.disconnect())
+  beforeEach(async () => {
+    await raw.flushdb()
+  })
+
+  const connect = async (url: string): Promise<Redis> => {
+    const redis = makeRedis(url, quiet)
+    onTestFinished(() => redis.close())
+    await until(() => redis.trusted())
+    return redis
+  }
+
+  /** The application over a Redis, and what its log says became of each answer. */
+  const serve = async (redis: Redis) => {
+    const log = new PassThrough()
+    const lines: { cache?: string; msg: string; level: string }[] = []
+    log.on('data', (chunk) =>
+      lines.push(
+        ...String(chunk)
+          .trim()
+          .split('\n')
+          .map((line) => JSON.parse(line)),
+      ),
+    )
+    const { origin, close } = await openApp(it.database.urls, { env: { LOG_LEVEL: 'info' }, redis, log })
+    onTestFinished(close)
+    const ways = () => lines.flatMap(({ cache }) => cache ?? [])
+    const as = (person: Person): Http => makeClient(origin, bearer(person))
+    return { as, ways, lines }
+  }
+
+  const keysOf = (person: Person) => raw.keys(`bulkhead:cache:${person.tenantId}:*`)
+  const onlyKey = async (person: Person): Promise<string> => {
+    const [key, ...more] = await keysOf(person)
+    expect(more).toEqual([])
+    return key ?? ''
+  }
+
+  /** Computed by one that must not take any from Redis, and the same from one that may. */
+  const same = async (client: Http, person: Person): Promise<Answer> => {
+    const answer = await client.get(path)
+    expect(answer.statusCode, answer.body).toBe(200)
+    expect(answer.json()).toEqual(await computed(person))
+    return answer
+  }
+
+  test('the second time it comes from Redis, for a HEAD as well, and ends there by itself', async () => {
+    const { as, ways } = await serve(await connect(redisUrl))
+
+    const [first, second] = [await same(as(acme), acme), await same(as(acme), acme)]
+    const head = await as(acme).head(path)
+
+    expect(ways()).toEqual(['miss', 'hit', 'hit'])
+    expect(second.body).toBe(first.body)
+    expect(second.headers['content-type']).toBe(first.headers['content-type'])
+    expect(head.headers['content-length']).toBe(first.headers['content-length'])
+    const life = await raw.pttl(await onlyKey(acme))
+    expect(life).toBeGreaterThan(0)
+    expect(life).toBeLessThanOrEqual(300_000)
+  })
+
+  test('a write counts in the next read, in every other process', async () => {
+    const processes = await startApis(it.database.urls, 3, { REDIS_URL: redisUrl })
+    onTestFinished(async () => {
+      await Promise.all(processes.map((process) => process.stop()))
+    })
+    const clients = processes.map((process) => process.client(bearer(acme)))
+    await until(async () => {
+      await clients[0]?.get(path)
+      return (await keysOf(acme)).length > 0
+    })
+
+    for (let round = 0; round < 40; round += 1) {
+      const [writer, ...readers] = [...clients.slice(round % 3), ...clients.slice(0, round % 3)]
+      const before = (await Promise.all(clients.map((client) => client.get(path)))).map((answer) => answer.json().total)
+      const made = await writer?.post('/projects', { name: unique('seen elsewhere') })
+      expect(made?.statusCode, made?.body).toBe(201)
+      const after = (await Promise.all(readers.map((client) => client.get(path)))).map((answer) => answer.json().total)
+      expect(after).toEqual(readers.map(() => before[0] + 1))
+    }
+  })
+
+  test('what another tenant writes changes nothing here, and its answers are its own', async () => {
+    const { as, ways } = await serve(await connect(redisUrl))
+    await same(as(acme), acme)
+    const key = await onlyKey(acme)
+
+    await makeProject(globex)
+    await same(as(globex), globex)
+    await same(as(acme), acme)
+
+    expect(ways()).toEqual(['miss', 'miss', 'hit'])
+    expect(await onlyKey(acme)).toBe(key)
+  })
+
+  test('a kept answer is for whoever has the same permissions, and for nobody else', async () => {
+    const { as, ways } = await serve(await connect(redisUrl))
+    const made = await acme.post('/api-keys', {
+      name: unique('narrow'),
+      permissions: ['projects:read', 'documents:read'],
+    })
+    const narrow = { ...acme, accessToken: made.json().secret }
+    const other = await newMember(it, acme.tenantId, 'owner')
+    await same(as(acme), acme)
+
+    const refused = await as(narrow).get(path)
+    await same(as(other), other)
+
+    expect(refused.json()).toMatchObject({ status: 403, code: 'forbidden' })
+    expect(ways()).toEqual(['miss', 'miss', 'hit'])
+  })
+
+  test('who is removed is refused, whatever is kept', async () => {
+    const { as } = await serve(await connect(redisUrl))
+    const gone = await newMember(it, acme.tenantId, 'member')
+    await same(as(gone), gone)
+    await same(as(gone), gone)
+    await it.superuser.query('update app.sessions set revoked_at = now() where user_id = $1', [gone.userId])
+
+    expect((await as(gone).get(path)).statusCode).toBe(401)
+  })
+
+  describe('what others wrote into Redis', () => {
+    const forged = JSON.stringify({ total: 666 })
+    const plants: Record<string, (entry: string, key: string, of: { globex: string }) => string> = {
+      'an answer without a seal': () => forged,
+      'an answer under a seal of zeros': (_, key) =>
+        'A'.repeat(43) + JSON.stringify({ tenant: acme.tenantId, key, until: 9e15, value: { total: 666 } }),
+      'a seal by a key of their own': (_, key) => {
+        const text = JSON.stringify({ tenant: acme.tenantId, key, until: 9e15, value: { total: 666 } })
+        return createHash('sha256').update(text).digest('base64url') + text
+      },
+      'an entry with one digit changed': (entry) => entry.replace(/"total":\d/, '"total":9'),
+      'an entry whose end was put off': (entry) => entry.replace(/"until":\d/, '"until":9'),
+      'an entry that was cut': (entry) => entry.slice(0, -1),
+      'an entry of another tenant': (_, __, { globex }) => globex,
+      nothing: () => '',
+    }
+    test.each(Object.keys(plants))('%s is refused, logged, and replaced', async (name) => {
+      const { as, ways, lines } = await serve(await connect(redisUrl))
+      await makeProject(globex)
+      await same(as(acme), acme)
+      await same(as(globex), globex)
+      const key = await onlyKey(acme)
+      const [entry, other] = [(await raw.get(key)) ?? '', (await raw.get(await onlyKey(globex))) ?? '']
+      const planted = plants[name]?.(entry, key, { globex: other }) ?? ''
+      expect(planted).not.toBe(entry)
+      await raw.set(key, planted)
+
+      await same(as(acme), acme)
+      await same(as(acme), acme)
+
+      expect(ways()).toEqual(['miss', 'miss', 'refused', 'hit'])
+      expect(lines).toContainEqual(expect.objectContaining({ level: 'warn', tenant_id: acme.tenantId }))
+      expect(await raw.get(key)).not.toBe(planted)
+    })
+
+    test('an entry of an earlier generation under the key of this one is refused', async () => {
+      const { as, ways } = await serve(await connect(redisUrl))
+      await same(as(acme), acme)
+      const old = (await raw.get(await onlyKey(acme))) ?? ''
+      await makeProject(acme)
+      await raw.flushdb()
+      await same(as(acme), acme)
+      await raw.set(await onlyKey(acme), old)
+
+      await same(as(acme), acme)
+
+      expect(ways()).toEqual(['miss', 'miss', 'refused'])
+    })
+  })
+
+  test('an answer that time changes ends with its time', async () => {
+    const { as, ways } = await serve(await connect(redisUrl))
+    const project_id = await makeProject(acme)
+    const due_at = new Date(Date.now() + 2_000).toISOString()
+    expect((await acme.post('/tasks', { project_id, title: 'soon', due_at })).statusCode).toBe(201)
+
+    const before = await same(as(acme), acme)
+    await until(async () => (await it.superuser.query('select now() > $1 as due', [due_at])).rows[0].due)
+    const after = await same(as(acme), acme)
+
+    expect(after.json().tasks.overdue).toBe(before.json().tasks.overdue + 1)
+    expect(ways()).toEqual(['miss', 'miss'])
+  })
+
+  describe('many at once', () => {
+    /** Computing waits behind this; asking for the generation does not. */
+    const holdUp = async () => {
+      const client = new pg.Client(it.database.urls.superuser)
+      await client.connect()
+      await client.query('begin; lock table app.documents in access exclusive mode')
+      const waiting = async () => {
+        const { rows } = await client.query('select 1 from pg_locks where not granted and relation = $1::regclass', [
+          'app.documents',
+        ])
+        return rows.length
+      }
+      const release = async () => {
+        await client.query('commit')
+        await client.end()
+      }
+      return { waiting, release }
+    }
+
+    test('compute it once', async () => {
+      const { as, ways } = await serve(await connect(redisUrl))
+      await makeProject(acme)
+      const { waiting, release } = await holdUp()
+
+      const asked = Array.from({ length: 20 }, () => as(acme).get(path))
+      await until(async () => (await waiting()) > 0)
+      await release()
+      const answers = await Promise.all(asked)
+
+      expect(new Set(answers.map(({ body }) => body)).size).toBe(1)
+      expect(answers[0]?.json()).toEqual(await computed(acme))
+      expect(ways().filter((way) => way === 'miss')).toHaveLength(1)
+    })
+
+    test('who computes it for others may go away: another one does', async () => {
+      const { as, ways } = await serve(await connect(redisUrl))
+      await makeProject(acme)
+      const { waiting, release } = await holdUp()
+      const { host } = new URL((await as(acme).get('//health')).headers.location ?? 'http://x')
+      expect(host).toBe('x')
+
+      const first = as(acme).get(path)
+      await until(async () => (await waiting()) > 0)
+      const others = Array.from({ length: 5 }, () => as(acme).get(path))
+      await it.superuser.query(
+        `select pg_terminate_backend(pid) from pg_locks where not granted and relation = 'app.documents'::regclass`,
+      )
+      const failed = await first
+      await until(async () => (await waiting()) > 0)
+      await release()
+
+      expect(failed.statusCode).toBeGreaterThanOrEqual(500)
+      for (const answer of await Promise.all(others)) expect(answer.json()).toEqual(await computed(acme))
+      expect(ways().filter((way) => way === 'miss')).toHaveLength(2)
+    })
+  })
+
+  describe('the answer is the same, computed', () => {
+    test('while Redis hangs, is cut off, and when it is back', async () => {
+      const url = new URL(redisUrl)
+      const proxy = await startProxy({ host: url.hostname, port: Number(url.port || 6379) })
+      onTestFinished(() => proxy.close())
+      const redis = await connect(`redis://127.0.0.1:${proxy.port}`)
+      const { as, ways } = await serve(redis)
+      await same(as(acme), acme)
+
+      for (const mode of ['hang', 'cut'] as const) {
+        proxy[mode]()
+        for (let i = 0; i < 3; i += 1) {
+          await makeProject(acme)
+          await same(as(acme), acme)
+        }
+        expect(ways().slice(-1)).toEqual(['off'])
+        proxy.pass()
+        await until(() => redis.trusted())
+        await until(async () => {
+          await same(as(acme), acme)
+          return ways().at(-1) === 'hit'
+        })
+      }
+    })
+
+    test('with a Redis that was flushed, is full, or may not be written', async () => {
+      const server = await startRedis()
+      onTestFinished(() => server.stop())
+      const redis = await connect(server.url)
+      const admin = new Client(server.url)
+      onTestFinished(() => admin.disconnect())
+      const { as, ways } = await serve(redis)
+      await same(as(acme), acme)
+      await same(as(acme), acme)
+      expect(ways()).toEqual(['miss', 'hit'])
+
+      await admin.flushall()
+      await same(as(acme), acme)
+      await same(as(acme), acme)
+      expect(ways().slice(2)).toEqual(['miss', 'hit'])
+
+      await admin.config('SET', 'maxmemory', '1')
+      await makeProject(acme)
+      await same(as(acme), acme)
+      await same(as(acme), acme)
+      expect(ways().slice(4)).toEqual(['miss', 'miss'])
+      await admin.config('SET', 'maxmemory', '0')
+      await same(as(acme), acme)
+
+      await admin.replicaof('127.0.0.1', 1)
+      await same(as(acme), acme)
+      await makeProject(acme)
+      await same(as(acme), acme)
+      await same(as(acme), acme)
+      expect(ways().slice(6)).toEqual(['miss', 'hit', 'miss', 'miss'])
+      expect(redis.trusted()).toBe(true)
+    })
+
+    test('when a table does not count its changes', async () => {
+      const { as, ways } = await serve(await connect(redisUrl))
+      await same(as(acme), acme)
+      await it.superuser.query('alter table app.tasks disable trigger generation')
+      onTestFinished(async () => {
+        await it.superuser.query('alter table app.tasks enable always trigger generation')
+      })
+
+      const answers = [await same(as(acme), acme), await same(as(acme), acme)]
+
+      expect(answers).toHaveLength(2)
+      expect(ways()).toEqual(['miss', 'off', 'off'])
+    })
+  })
+
+  test('1,000 times Redis or the writer’s connection is gone as a write commits, and no read is stale', async () => {
+    const url = new URL(redisUrl)
+    const proxy = await startProxy({ host: url.hostname, port: Number(url.port || 6379) })
+    onTestFinished(() => proxy.close())
+    const [near, far] = [await connect(`redis://127.0.0.1:${proxy.port}`), await connect(redisUrl)]
+    const [one, two] = [await serve(near), await serve(far)]
+    const [writer, reader] = [one.as(acme), two.as(acme)]
+    let expected = (await reader.get(path)).json().total
+    let stale = 0
+
+    for (let round = 0; round < 1_000; round += 1) {
+      if (round % 2 === 0) {
+        // the process that writes has lost Redis by the time it has written
+        const written = writer.post('/projects', { name: randomUUID() })
+        proxy.cut()
+        expect((await written).statusCode).toBe(201)
+        proxy.pass()
+      } else {
+        // the process that writes is gone: its sockets close, and it does nothing more. Whether it has committed shows in
+        // the row: the commit is in the same message as the write
+        const client = new pg.Client(it.database.urls.superuser)
+        client.on('error', () => {})
+        await client.connect()
+        const name = randomUUID()
+        const done = client.query(
+          `begin; select app.seal('${acme.tenantId}', 'system', null, 'system', null, 'test', null);
+           insert into app.projects (name) values ('${name}'); commit`,
+        )
+        done.catch(() => {})
+        const { stream } = (client as unknown as { connection: { stream: import('node:net').Socket } }).connection
+        await new Promise((resolve) => stream.once('data', resolve))
+        stream.destroy()
+      }
+      expected += 1
+      const [{ total }, again] = [(await reader.get(path)).json(), (await reader.get(path)).json()]
+      if (total !== expected || again.total !== expected) stale += 1
+    }
+
+    expect(stale).toBe(0)
+    expect(two.ways().filter((way) => way === 'hit').length).toBeGreaterThan(900)
+  })
+})
