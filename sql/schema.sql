@@ -3441,8 +3441,7 @@ CREATE OR REPLACE FUNCTION app.count_changes(p_table regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  execute format('drop trigger if exists generation on %s', p_table);
-  execute format('create trigger generation after insert or update or delete on %s for each statement execute function app.change_generation()', p_table);
+  execute format('create or replace trigger generation after insert or update or delete on %s for each statement execute function app.change_generation()', p_table);
   execute format('alter table %s enable always trigger generation', p_table);
 end $function$;
 alter function app.count_changes(p_table regclass) owner to app_gate;

@@ -86,8 +86,7 @@ create function app.count_changes(p_table regclass) returns void
   set search_path = pg_catalog, pg_temp
   as $$
 begin
-  execute format('drop trigger if exists generation on %s', p_table);
-  execute format('create trigger generation after insert or update or delete on %s for each statement execute function app.change_generation()', p_table);
+  execute format('create or replace trigger generation after insert or update or delete on %s for each statement execute function app.change_generation()', p_table);
   execute format('alter table %s enable always trigger generation', p_table);
 end $$;
 grant execute on function app.count_changes(regclass) to app_owner;
