@@ -642,6 +642,26 @@ create policy audit on app.audit_streams as permissive for all to app_audit
 grant insert, select, update on app.audit_streams to app_audit;
 
 
+-- app.common_generations ----------------------------------------------------------------------------------------------
+
+create table app.common_generations (
+  table_name  text  not null,
+  token       uuid  not null default gen_random_uuid(),
+  constraint common_generations_pkey PRIMARY KEY (table_name)
+);
+alter table app.common_generations owner to app_owner;
+comment on table app.common_generations is 'One row: the last write to one table that was made in no tenant.';
+alter table app.common_generations enable row level security;
+alter table app.common_generations force row level security;
+
+create policy gate on app.common_generations as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant select on app.common_generations to app_gate;
+grant insert (table_name), update (token) on app.common_generations to app_gate;
+
+
 -- app.context_key -----------------------------------------------------------------------------------------------------
 
 create table app.context_key (
@@ -765,7 +785,7 @@ CREATE TRIGGER audit_insert AFTER INSERT ON app.documents REFERENCING NEW TABLE 
 alter table app.documents enable always trigger audit_insert;
 CREATE TRIGGER audit_update AFTER UPDATE ON app.documents REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('words');
 alter table app.documents enable always trigger audit_update;
-CREATE TRIGGER generation AFTER INSERT OR DELETE OR UPDATE ON app.documents FOR EACH STATEMENT EXECUTE FUNCTION app.change_generation();
+CREATE TRIGGER generation AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON app.documents FOR EACH STATEMENT EXECUTE FUNCTION app.change_generation();
 alter table app.documents enable always trigger generation;
 CREATE TRIGGER version BEFORE UPDATE ON app.documents FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.documents enable always trigger version;
@@ -1325,7 +1345,7 @@ CREATE TRIGGER audit_insert AFTER INSERT ON app.projects REFERENCING NEW TABLE A
 alter table app.projects enable always trigger audit_insert;
 CREATE TRIGGER audit_update AFTER UPDATE ON app.projects REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.projects enable always trigger audit_update;
-CREATE TRIGGER generation AFTER INSERT OR DELETE OR UPDATE ON app.projects FOR EACH STATEMENT EXECUTE FUNCTION app.change_generation();
+CREATE TRIGGER generation AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON app.projects FOR EACH STATEMENT EXECUTE FUNCTION app.change_generation();
 alter table app.projects enable always trigger generation;
 CREATE TRIGGER version BEFORE UPDATE ON app.projects FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.projects enable always trigger version;
@@ -1687,7 +1707,7 @@ CREATE TRIGGER audit_insert AFTER INSERT ON app.tasks REFERENCING NEW TABLE AS a
 alter table app.tasks enable always trigger audit_insert;
 CREATE TRIGGER audit_update AFTER UPDATE ON app.tasks REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.tasks enable always trigger audit_update;
-CREATE TRIGGER generation AFTER INSERT OR DELETE OR UPDATE ON app.tasks FOR EACH STATEMENT EXECUTE FUNCTION app.change_generation();
+CREATE TRIGGER generation AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON app.tasks FOR EACH STATEMENT EXECUTE FUNCTION app.change_generation();
 alter table app.tasks enable always trigger generation;
 CREATE TRIGGER keep_completion BEFORE INSERT OR UPDATE ON app.tasks FOR EACH ROW EXECUTE FUNCTION app.keep_completion();
 alter table app.tasks enable always trigger keep_completion;
@@ -3184,6 +3204,11 @@ AS $function$
 declare
   v_tenant uuid := app.tenant_id();
 begin
+  if v_tenant is null or tg_op = 'TRUNCATE' then
+    insert into app.common_generations (table_name) values (tg_table_name)
+      on conflict (table_name) do update set token = gen_random_uuid();
+    return null;
+  end if;
   -- where a transaction keeps its first snapshot, a row that was changed since cannot be locked, but one can be added
   if current_setting('transaction_isolation') = 'read committed' then
     update app.generations g set token = gen_random_uuid()
@@ -3441,7 +3466,7 @@ CREATE OR REPLACE FUNCTION app.count_changes(p_table regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  execute format('create or replace trigger generation after insert or update or delete on %s for each statement execute function app.change_generation()', p_table);
+  execute format('create or replace trigger generation after insert or update or delete or truncate on %s for each statement execute function app.change_generation()', p_table);
   execute format('alter table %s enable always trigger generation', p_table);
 end $function$;
 alter function app.count_changes(p_table regclass) owner to app_gate;
@@ -5268,12 +5293,14 @@ begin
      or (select count(distinct t.tgrelid) from pg_trigger t
           where t.tgrelid = any (array(select to_regclass('app.' || quote_ident(name)) from unnest(p_tables) name))
             and t.tgfoid = 'app.change_generation()'::regprocedure
-            and t.tgtype = 4 | 8 | 16  -- a statement: after insert, delete, update
+            and t.tgtype = 4 | 8 | 16 | 32  -- a statement: after insert, delete, update, truncate
             and t.tgqual is null and t.tgattr::text = '' and t.tgenabled = 'A') < cardinality(p_tables) then
     return null;
   end if;
-  return (select encode(substr(sha256(coalesce(string_agg(uuid_send(g.token), '' order by g.token), '')), 1, 16), 'hex')
-            from app.generations g where g.tenant_id = v_tenant and g.table_name = any (p_tables));
+  return (select encode(substr(sha256(coalesce(string_agg(uuid_send(t.token), '' order by t.token), '')), 1, 16), 'hex')
+            from (select g.token from app.generations g where g.tenant_id = v_tenant and g.table_name = any (p_tables)
+                  union all
+                  select c.token from app.common_generations c where c.table_name = any (p_tables)) t);
 end $function$;
 alter function app.generation(p_tables text[]) owner to app_gate;
 comment on function app.generation(p_tables text[]) is 'What changes with every write to these tables of this tenant, in the write''s transaction. Null when they do not count.';

@@ -306,9 +306,9 @@ export const faults: readonly Fault[] = [
     title: 'a generation that changes with some writes only, one each',
     sql: `alter table app.projects enable trigger generation;
           drop trigger generation on app.tasks;
-          create trigger generation after insert or delete on app.tasks for each statement execute function app.change_generation();
+          create trigger generation after insert or delete or truncate on app.tasks for each statement execute function app.change_generation();
           alter table app.tasks enable always trigger generation;
-          create trigger another after insert or update or delete on app.documents
+          create trigger another after insert or update or delete or truncate on app.documents
             for each statement execute function app.change_generation();
           alter table app.documents enable always trigger another`,
     broken: ['app.documents', 'app.projects', 'app.tasks'].map(

@@ -4,7 +4,7 @@
 with looked_at as (
   select format('%I.%I', n.nspname, c.relname) as object,
          case when count(*) > 1 then 'there is one trigger too many'
-              when not bool_and(t.tgtype = 4 | 8 | 16 and t.tgqual is null and t.tgattr::text = '') then 'the trigger does not fire for every statement that writes'
+              when not bool_and(t.tgtype = 4 | 8 | 16 | 32 and t.tgqual is null and t.tgattr::text = '') then 'the trigger does not fire for every statement that writes'
               when not bool_and(t.tgenabled = 'A') then 'the trigger is not enabled always' end as detail,
          string_agg(format('drop trigger %I on %I.%I;', t.tgname, n.nspname, c.relname), ' ' order by t.tgname)
            || format(' select app.count_changes(%L);', format('%I.%I', n.nspname, c.relname)) as mend

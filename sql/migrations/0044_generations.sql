@@ -10,6 +10,8 @@
 -- committed and so is unseen by the other, too. Tokens are random and none comes again: the other's row has another, or is
 -- not there. So order of commit does not matter, nor does a backup that is restored, after which counters would count the
 -- same numbers once more, for other rows.
+--
+-- Who writes in no tenant, as a migration does that fills a new column, changes the generation of every tenant.
 
 set local role app_owner;
 
@@ -33,6 +35,17 @@ create policy gate on app.generations to app_gate using (true) with check (true)
 -- to no login: it is read and written through the functions below
 grant select, insert (table_name), update (token) on app.generations to app_gate;
 
+create table app.common_generations (
+  table_name  text  primary key,
+  token       uuid  not null default gen_random_uuid()
+);
+comment on table app.common_generations is 'One row: the last write to one table that was made in no tenant.';
+
+alter table app.common_generations enable row level security;
+alter table app.common_generations force row level security;
+create policy gate on app.common_generations to app_gate using (true) with check (true);
+grant select, insert (table_name), update (token) on app.common_generations to app_gate;
+
 set local role app_gate;
 
 create function app.change_generation() returns trigger
@@ -42,6 +55,11 @@ create function app.change_generation() returns trigger
 declare
   v_tenant uuid := app.tenant_id();
 begin
+  if v_tenant is null or tg_op = 'TRUNCATE' then
+    insert into app.common_generations (table_name) values (tg_table_name)
+      on conflict (table_name) do update set token = gen_random_uuid();
+    return null;
+  end if;
   -- where a transaction keeps its first snapshot, a row that was changed since cannot be locked, but one can be added
   if current_setting('transaction_isolation') = 'read committed' then
     update app.generations g set token = gen_random_uuid()
@@ -70,12 +88,14 @@ begin
      or (select count(distinct t.tgrelid) from pg_trigger t
           where t.tgrelid = any (array(select to_regclass('app.' || quote_ident(name)) from unnest(p_tables) name))
             and t.tgfoid = 'app.change_generation()'::regprocedure
-            and t.tgtype = 4 | 8 | 16  -- a statement: after insert, delete, update
+            and t.tgtype = 4 | 8 | 16 | 32  -- a statement: after insert, delete, update, truncate
             and t.tgqual is null and t.tgattr::text = '' and t.tgenabled = 'A') < cardinality(p_tables) then
     return null;
   end if;
-  return (select encode(substr(sha256(coalesce(string_agg(uuid_send(g.token), '' order by g.token), '')), 1, 16), 'hex')
-            from app.generations g where g.tenant_id = v_tenant and g.table_name = any (p_tables));
+  return (select encode(substr(sha256(coalesce(string_agg(uuid_send(t.token), '' order by t.token), '')), 1, 16), 'hex')
+            from (select g.token from app.generations g where g.tenant_id = v_tenant and g.table_name = any (p_tables)
+                  union all
+                  select c.token from app.common_generations c where c.table_name = any (p_tables)) t);
 end $$;
 comment on function app.generation is 'What changes with every write to these tables of this tenant, in the write''s transaction. Null when they do not count.';
 grant execute on function app.generation(text[]) to app_api;
@@ -86,7 +106,7 @@ create function app.count_changes(p_table regclass) returns void
   set search_path = pg_catalog, pg_temp
   as $$
 begin
-  execute format('create or replace trigger generation after insert or update or delete on %s for each statement execute function app.change_generation()', p_table);
+  execute format('create or replace trigger generation after insert or update or delete or truncate on %s for each statement execute function app.change_generation()', p_table);
   execute format('alter table %s enable always trigger generation', p_table);
 end $$;
 grant execute on function app.count_changes(regclass) to app_owner;

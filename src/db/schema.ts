@@ -219,6 +219,11 @@ export interface AuditStreams {
   updated_at: Generated<string>;
 }
 
+export interface CommonGenerations {
+  table_name: string;
+  token: Generated<string>;
+}
+
 export interface ContextKey {
   id: Generated<number>;
   inner_block: Buffer;
@@ -720,6 +725,7 @@ export interface Database {
   audit_sealing: AuditSealing;
   audit_seals: AuditSeals;
   audit_streams: AuditStreams;
+  common_generations: CommonGenerations;
   context_key: ContextKey;
   deletion_certificates: DeletionCertificates;
   documents: Documents;

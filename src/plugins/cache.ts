@@ -1,8 +1,11 @@
 import { createHash, createHmac, type KeyObject, timingSafeEqual } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyRequest } from 'fastify'
+import type { Redis as Client } from 'ioredis'
 import { sql } from 'kysely'
 import type { Caller, TenantDb } from '../db/door.ts'
 import type { Database } from '../db/schema.ts'
+import { type Lease, makeLeases } from '../locks.ts'
 import type { Redis } from '../redis.ts'
 
 declare module 'fastify' {
@@ -43,16 +46,19 @@ export type Cache = ReturnType<typeof makeCache>
  * ask for. It is sealed with all of this under a key that Redis does not have (HMAC-SHA256, RFC 2104): what somebody else
  * wrote there, or moved there from another place, is refused. The first of `keys` seals, the others are known.
  *
+ * Who computes an answer holds its lease, and others who ask for it meanwhile wait for the entry: in the same process, and in
+ * others.
+ *
  * The answer is the same without Redis; then it takes one transaction, as any. Redis has PATIENCE_MS; when it takes longer,
  * it is left alone for PAUSE_MS. Throws what the transaction throws.
  */
-export const makeCache = (redis: Redis, keys: readonly [KeyObject, ...KeyObject[]]) => {
+export const makeCache = (redis: Redis, keys: readonly [KeyObject, ...KeyObject[]], leaseMs = LEASE_MS) => {
   const seal = (key: KeyObject, text: string) => createHmac('sha256', key).update(text).digest('base64url')
   const flights = new Map<string, Promise<Answer>>()
   let pausedUntil = 0
 
   /** Undefined when Redis has no answer in time. */
-  const ask = async <T>(work: Parameters<typeof redis.attempt<T>>[0]): Promise<T | undefined> => {
+  const ask = async <T>(work: (client: Client) => Promise<T>): Promise<T | undefined> => {
     if (pausedUntil > performance.now()) return undefined
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<undefined>((resolve) => {
@@ -61,8 +67,14 @@ export const makeCache = (redis: Redis, keys: readonly [KeyObject, ...KeyObject[
         resolve(undefined)
       }, PATIENCE_MS)
     })
-    return Promise.race([redis.attempt(work), late]).finally(() => clearTimeout(timer))
+    // a Redis that is full, or may not be written, answers: it is as well as it was, and has nothing for us
+    return Promise.race([redis.attempt((client) => work(client).catch(unlessReplied)), late]).finally(() =>
+      clearTimeout(timer),
+    )
   }
+
+  const leases = makeLeases(ask, leaseMs)
+  let leasedFrom = 0
 
   /** What is kept there for this caller; null when that is nothing; `refused` what is not ours, or not for them. */
   const find = async (key: string, { tenant, now }: Seen): Promise<Kept | null | undefined | 'refused'> => {
@@ -75,17 +87,22 @@ export const makeCache = (redis: Redis, keys: readonly [KeyObject, ...KeyObject[
     return kept.until > now ? kept : null
   }
 
-  const keep = async (kept: Kept, now: number): Promise<void> => {
+  const keep = async (kept: Kept, now: number, lease: Lease | undefined): Promise<void> => {
     const text = JSON.stringify(kept)
     const lifeMs = Math.ceil(kept.until - now)
-    if (text.length > LONGEST || lifeMs <= 0) return
-    const entry = seal(keys[0], text) + text
-    // a Redis that is full, or may not be written, answers: it is as well as it was, and the answer is not kept
-    await ask((client) => client.set(kept.key, entry, 'PX', lifeMs).catch(unlessReplied))
+    const fits = text.length <= LONGEST && lifeMs > 0
+    const entry = fits ? { key: kept.key, value: seal(keys[0], text) + text, lifeMs } : undefined
+    if (lease) await leases.settle(lease, entry)
+    else if (entry) await ask((client) => client.set(entry.key, entry.value, 'PX', lifeMs))
   }
 
   /** In another transaction than the one that was asked first: nothing of it is open while Redis is asked. */
-  const compute = async (request: FastifyRequest, enter: Enter, handler: Handler): Promise<Answer> => {
+  const compute = async (
+    request: FastifyRequest,
+    enter: Enter,
+    handler: Handler,
+    lease: Lease | undefined,
+  ): Promise<Answer> => {
     const { of, seconds } = cachedOf(request)
     request.holdsUntil = null
     const [seen, value] = await enter(true, (db, caller) => Promise.all([look(db, of), handler(db, caller)]))
@@ -94,8 +111,42 @@ export const makeCache = (redis: Redis, keys: readonly [KeyObject, ...KeyObject[
       until: Math.min(seen.now + seconds * 1_000, request.holdsUntil ?? Number.POSITIVE_INFINITY),
     }
     const key = keyOf(request, seen)
-    if (key !== undefined) await keep({ ...answer, tenant: seen.tenant, key }, seen.now)
+    if (key !== undefined) await keep({ ...answer, tenant: seen.tenant, key }, seen.now, lease)
     return answer
+  }
+
+  /** What another process is computing; undefined when nothing came of it. */
+  const awaited = async (key: string, seen: Seen): Promise<Kept | undefined> => {
+    for (const end = performance.now() + leaseMs; performance.now() < end; await sleep(POLL_MS)) {
+      const free = await leases.isFree(leaseOf(key)) // asked first: it is given back as the answer is kept
+      const found = await find(key, seen)
+      if (found && found !== 'refused') return found
+      if (free) return undefined
+    }
+    // who computes takes longer than a lease lasts, or somebody else made one: waiting again would be no better
+    leasedFrom = performance.now() + LEASELESS_MS
+    return undefined
+  }
+
+  /** Computed here, unless another process has begun to and is done in time. */
+  const lead = async (
+    request: FastifyRequest,
+    enter: Enter,
+    handler: Handler,
+    { key, seen }: { key: string; seen: Seen },
+  ): Promise<Answer> => {
+    const lease = leasedFrom > performance.now() ? undefined : await leases.take(leaseOf(key))
+    if (lease === null) {
+      const found = await awaited(key, seen)
+      if (found) request.cache = 'shared'
+      return found ?? compute(request, enter, handler, undefined)
+    }
+    try {
+      return await compute(request, enter, handler, lease)
+    } catch (error) {
+      if (lease) await leases.settle(lease)
+      throw error
+    }
   }
 
   return {
@@ -127,7 +178,7 @@ export const makeCache = (redis: Redis, keys: readonly [KeyObject, ...KeyObject[
         request.cache = 'shared'
         return shared.value
       }
-      const flight = compute(request, enter, handler).finally(() => flights.delete(key))
+      const flight = lead(request, enter, handler, { key, seen }).finally(() => flights.delete(key))
       flights.set(key, flight)
       return (await flight).value
     },
@@ -138,6 +189,10 @@ const PATIENCE_MS = 25
 const PAUSE_MS = 1_000
 /** Characters. What is longer takes Redis and the network as long as computing it. */
 const LONGEST = 262_144
+/** What takes longer is computed twice; a process that was killed holds others up no longer than this. */
+const LEASE_MS = 1_000
+const LEASELESS_MS = 60_000
+const POLL_MS = 20
 const MAC_LENGTH = 43
 
 type Seen = { tenant: string; generation: string | null; permissions: string[]; now: number }
@@ -158,6 +213,8 @@ const keyOf = ({ routeOptions, params, query }: FastifyRequest, { tenant, genera
   return `bulkhead:cache:${tenant}:${generation}:${createHash('sha256').update(asked).digest('base64url')}`
 }
 
+const leaseOf = (key: string): string => `${key}:lease`
+
 const cachedOf = ({ routeOptions }: FastifyRequest) => {
   const { cached } = routeOptions.config
   if (!cached) throw new Error(`${routeOptions.url} is not cached`)
@@ -168,7 +225,7 @@ const alike = (one: string, other: string): boolean =>
   one.length === other.length && timingSafeEqual(Buffer.from(one), Buffer.from(other))
 
 /** What Redis answered, as against nothing: then others may go on asking it. */
-const unlessReplied = (error: unknown): null => {
-  if (error instanceof Error && error.name === 'ReplyError') return null
+const unlessReplied = (error: unknown): undefined => {
+  if (error instanceof Error && error.name === 'ReplyError') return undefined
   throw error
 }

@@ -205,6 +205,23 @@ test('what others write changes no generation of a tenant, and none of another t
   expect((await seeNow(client, globex, `app.generation('{documents}')`)).generation).toBe(documents.generation)
 })
 
+test('what is written in no tenant, and what is truncated, changes the generation of every tenant', async () => {
+  const client = await connect()
+  for (const write of [
+    'update app.projects set description = description where false',
+    'truncate app.documents',
+    `select app.seal('${globex}', 'system', null, 'system', null, 'test', null); truncate app.tasks`,
+  ]) {
+    const before = await seeNow(client, acme)
+    await client.query(`begin; ${write}; commit`)
+    const after = await seeNow(client, acme)
+
+    expect(after.generation).not.toBe(before.generation)
+    expect(after.rows).toBe(before.rows)
+    expect(await seeNow(client, acme)).toEqual(after)
+  }
+})
+
 test('there are no more rows than writers at once', async () => {
   const client = await connect()
   for (let n = 0; n < 30; n += 1) {
@@ -232,7 +249,8 @@ test('without a tenant there is none, and no login reaches the rows', async () =
   for (const login of ['api', 'worker', 'auth', 'operator', 'auditor', 'jobs'] as const) {
     const client = new pg.Client(it.database.urls[login])
     await client.connect()
-    await expect(client.query('select from app.generations')).rejects.toThrow(/permission denied/)
+    for (const table of ['generations', 'common_generations'])
+      await expect(client.query(`select from app.${table}`)).rejects.toThrow(/permission denied/)
     await client.end()
   }
 })

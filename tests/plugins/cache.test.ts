@@ -12,7 +12,7 @@ import { openApp } from '../../scripts/throwaway-app.ts'
 import { withTenant } from '../../src/db/door.ts'
 import { makePool } from '../../src/db/pool.ts'
 import { deriveKeys } from '../../src/lib/derived-keys.ts'
-import { makeCache } from '../../src/plugins/cache.ts'
+import { type Cache, makeCache } from '../../src/plugins/cache.ts'
 import { makeRedis, type Redis } from '../../src/redis.ts'
 import { startApis } from '../api-processes.ts'
 import { type Answer, type Client as Http, makeClient, type Person, world } from '../harness.ts'
@@ -80,6 +80,23 @@ describeWithRedis('answers that are kept', (redisUrl) => {
     const last = () => lines.flatMap(({ cache }) => cache ?? []).at(-1)
     const as = (person: Person): Http => makeClient(origin, bearer(person))
     return { as, ways, last, lines }
+  }
+
+  /** Asks a cache as a route of acme's would, and has `handler` for it. */
+  const asker = async () => {
+    const pool = makePool(it.database.urls.api, { max: 4, waitMs: 5_000, name: 'asker', onError: () => {} })
+    onTestFinished(() => pool.end())
+    const entry = await enterAs(it.superuser, 'owner', 'acme')
+    const url = `/${randomUUID()}`
+    const config = { cached: { of: ['projects'], seconds: 60 } }
+    return (cache: Cache, handler: () => Promise<unknown>) => {
+      const request = { routeOptions: { url, config }, log: quiet } as unknown as FastifyRequest
+      return cache.answer(
+        request,
+        (snapshot, work) => withTenant(pool, entry, { readOnly: true, snapshot }, work),
+        handler,
+      )
+    }
   }
 
   const keysOf = (person: Person) => raw.keys(`bulkhead:cache:${person.tenantId}:*`)
@@ -369,19 +386,9 @@ describeWithRedis('answers that are kept', (redisUrl) => {
       const keys = deriveKeys([createSecretKey(randomBytes(32))], 'slow')
       const cache = makeCache(counted, keys)
       proxy.hang()
-      const request = { routeOptions: { url: '/x', config: { cached: { of: ['projects'], seconds: 60 } } }, log: quiet }
-      const entry = await enterAs(it.superuser, 'owner', 'acme')
-      const pool = makePool(it.database.urls.api, { max: 2, waitMs: 5_000, name: 'slow', onError: () => {} })
-      onTestFinished(() => pool.end())
+      const ask = await asker()
 
-      for (let i = 0; i < 20; i += 1) {
-        const answer = await cache.answer(
-          request as unknown as FastifyRequest,
-          (snapshot, work) => withTenant(pool, entry, { readOnly: true, snapshot }, work),
-          async () => i,
-        )
-        expect(answer).toBe(i)
-      }
+      for (let i = 0; i < 20; i += 1) expect(await ask(cache, async () => i)).toBe(i)
 
       expect(asked).toBe(1)
     })
@@ -399,6 +406,59 @@ describeWithRedis('answers that are kept', (redisUrl) => {
       expect(answers).toHaveLength(2)
       expect(last()).toBe('off')
       expect(ways()).toEqual(['miss'])
+    })
+  })
+
+  describe('of processes', () => {
+    const keys = deriveKeys([createSecretKey(randomBytes(32))], 'of processes')
+
+    test('one computes, and the others wait for it', async () => {
+      const ask = await asker()
+      const caches = await Promise.all([1, 2, 3].map(async () => makeCache(await connect(redisUrl), keys, 60_000)))
+      await raw.config('RESETSTAT')
+      let computed = 0
+      let finish = () => {}
+      const finished = new Promise<void>((resolve) => {
+        finish = resolve
+      })
+
+      const asked = caches.map((cache) =>
+        ask(cache, async () => {
+          computed += 1
+          await finished
+          return { computed }
+        }),
+      )
+      // three take the lease, and two of them look whether it is free
+      const looks = async () => Number((await raw.info('commandstats')).match(/cmdstat_exists:calls=(\d+)/)?.[1])
+      await until(async () => (await looks()) >= 8)
+      expect(computed).toBe(1)
+      finish()
+
+      expect(await Promise.all(asked)).toEqual([{ computed: 1 }, { computed: 1 }, { computed: 1 }])
+    })
+
+    test('one that fails gives its turn to another', async () => {
+      const ask = await asker()
+      const [one, two] = await Promise.all([1, 2].map(async () => makeCache(await connect(redisUrl), keys, 60_000)))
+      if (!one || !two) throw new Error('no caches')
+
+      await expect(ask(one, () => Promise.reject(new Error('gone')))).rejects.toThrow('gone')
+
+      expect(await ask(two, async () => 'computed')).toBe('computed')
+      expect(await raw.keys('bulkhead:cache:*:lease')).toEqual([])
+    })
+
+    test('a lease that does not end holds nothing up for long, and is not waited for again', async () => {
+      const ask = await asker()
+      const cache = makeCache(await connect(redisUrl), keys, 50)
+      await ask(cache, async () => 0)
+      const [key = ''] = await raw.keys('bulkhead:cache:*')
+      await raw.flushdb()
+      await raw.set(`${key}:lease`, 'somebody')
+
+      expect(await ask(cache, async () => 1)).toBe(1)
+      expect(await ask(cache, async () => 2)).toBe(1) // it was kept all the same
     })
   })
 
