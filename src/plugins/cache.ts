@@ -61,16 +61,21 @@ export const makeCache = (redis: Redis, keys: readonly [KeyObject, ...KeyObject[
   const ask = async <T>(work: (client: Client) => Promise<T>): Promise<T | undefined> => {
     if (pausedUntil > performance.now()) return undefined
     let timer: NodeJS.Timeout | undefined
+    let answered = false
     const late = new Promise<undefined>((resolve) => {
-      timer = setTimeout(() => {
+      const giveUp = () => {
+        if (answered) return
         pausedUntil = performance.now() + PAUSE_MS
         resolve(undefined)
-      }, PATIENCE_MS)
+      }
+      // a process that was busy itself reads first what has arrived meanwhile
+      timer = setTimeout(() => setImmediate(giveUp), PATIENCE_MS)
     })
     // a Redis that is full, or may not be written, answers: it is as well as it was, and has nothing for us
-    return Promise.race([redis.attempt((client) => work(client).catch(unlessReplied)), late]).finally(() =>
-      clearTimeout(timer),
-    )
+    return Promise.race([redis.attempt((client) => work(client).catch(unlessReplied)), late]).finally(() => {
+      answered = true
+      clearTimeout(timer)
+    })
   }
 
   const leases = makeLeases(ask, leaseMs)
@@ -185,7 +190,7 @@ export const makeCache = (redis: Redis, keys: readonly [KeyObject, ...KeyObject[
   }
 }
 
-const PATIENCE_MS = 25
+const PATIENCE_MS = 50
 const PAUSE_MS = 1_000
 /** Characters. What is longer takes Redis and the network as long as computing it. */
 const LONGEST = 262_144
