@@ -1,11 +1,12 @@
 /**
- * `npm run bench [-- --seconds N --turns N --only requests|busy|audit|auth|prove]`: requests per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16 and 64
+ * `npm run bench [-- --seconds N --turns N --only requests|busy|statistics|audit|auth|prove]`: requests per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16 and 64
  * connections, beside two controls in the same run, and memory after it.
  *
  *   control   the same Fastify route over the same driver with the same token verified, but no tenant, no session check,
  *             no transaction (scripts/bench/server.ts)
  *   door      the transaction of GET one straight on the driver, without HTTP
  *
+ * Then statistics, computed each time and kept in Redis, and what generations cost who writes (scripts/bench/statistics.ts).
  * Then what one busy tenant gets done with the audit log and without it, by requests and straight on the driver, what the
  * log costs (scripts/bench/audit.ts), what signing in and entering cost (scripts/bench/auth.ts), and how long `prove` takes (scripts/bench/prove.ts); `--only` one of them measures
  * that alone.
@@ -27,10 +28,12 @@ import { benchAuth } from './bench/auth.ts'
 import { type Figures, median } from './bench/measure.ts'
 import { benchProve } from './bench/prove.ts'
 import type { Order } from './bench/server.ts'
+import { benchStatistics } from './bench/statistics.ts'
 import { databaseUrl, type Login, logins } from './logins.ts'
 import { frugal } from './plan.ts'
 import { type Postgres, startPostgres } from './postgres.ts'
 import { removeData } from './postgres-home.ts'
+import { hasRedisServer, startRedis } from './redis.ts'
 import { demoEmail, demoPassword, seedDemo } from './seed.ts'
 
 const { values } = parseArgs({
@@ -51,6 +54,7 @@ async function run(postgres: Postgres): Promise<void> {
   const parts: Record<string, () => Promise<void>> = {
     requests: () => withServers({ ownerUrl, urls, jwtKey }, report),
     busy: () => withServers({ ownerUrl, urls, jwtKey }, busyTenant),
+    statistics: () => statistics({ ownerUrl, urls, jwtKey }),
     audit: () => benchAudit({ ownerUrl, workerUrl: urls.worker, seconds, turns }),
     auth: () =>
       withServers({ ownerUrl, urls, jwtKey }, ({ origin }) =>
@@ -67,10 +71,10 @@ async function run(postgres: Postgres): Promise<void> {
 }
 
 type Subject = { server: ChildProcess; origin: string; control: string; ownerUrl: string }
-type Arranged = Awaited<ReturnType<typeof arrange>> & { jwtKey: KeyObject }
+type Arranged = Awaited<ReturnType<typeof arrange>> & { jwtKey: KeyObject; redisUrl?: string }
 
 /** With the application and the control, each in a process of its own. */
-async function withServers({ ownerUrl, urls, jwtKey }: Arranged, work: (subject: Subject) => Promise<void>) {
+async function withServers({ ownerUrl, urls, jwtKey, redisUrl }: Arranged, work: (subject: Subject) => Promise<void>) {
   const options = {
     env: {
       ...frugal,
@@ -81,6 +85,7 @@ async function withServers({ ownerUrl, urls, jwtKey }: Arranged, work: (subject:
       DATABASE_AUTH_URL: urls.auth,
       BENCH_CONTROL_URL: ownerUrl,
       JWT_KEYS: JSON.stringify([{ ...jwtKey.export({ format: 'jwk' }), kid: 'bench', alg: 'RS256' }]),
+      ...(redisUrl !== undefined && { REDIS_URL: redisUrl }),
       ENCRYPTION_KEYS: `bench:${randomBytes(32).toString('base64')}`,
       ...Object.fromEntries(
         ['ANONYMOUS', 'AUTHENTICATED', 'SENSITIVE'].map((name) => [`RATE_LIMIT_${name}`, '100000000/h']),
@@ -98,6 +103,26 @@ async function withServers({ ownerUrl, urls, jwtKey }: Arranged, work: (subject:
   } finally {
     server.kill()
     control.kill()
+  }
+}
+
+/** Beside the application without Redis another one with it, where there is a Redis on the path. */
+async function statistics(arranged: Arranged) {
+  if (!hasRedisServer()) return console.log('\nstatistics: not measured, since there is no redis-server on the path')
+  const redis = await startRedis()
+  try {
+    await withServers(arranged, ({ origin, control, ownerUrl }) =>
+      withServers({ ...arranged, redisUrl: redis.url }, async ({ origin: kept }) => {
+        const { access_token: token, tenant } = await signIn(origin)
+        const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+        const get = (from: string, connections: number) =>
+          load(`${from}/projects/statistics`, 'GET', headers, connections)
+        const tenantId = tenant.id
+        await benchStatistics({ get, computed: origin, kept, control, ownerUrl, tenantId, seconds, turns })
+      }),
+    )
+  } finally {
+    await redis.stop()
   }
 }
 

@@ -646,6 +646,26 @@ create policy audit on app.audit_streams as permissive for all to app_audit
 grant insert, select, update on app.audit_streams to app_audit;
 
 
+-- app.common_generations ----------------------------------------------------------------------------------------------
+
+create table app.common_generations (
+  table_name  text  not null,
+  token       uuid  not null default gen_random_uuid(),
+  constraint common_generations_pkey PRIMARY KEY (table_name)
+);
+alter table app.common_generations owner to app_owner;
+comment on table app.common_generations is 'One row: the last write to one table that was made in no tenant.';
+alter table app.common_generations enable row level security;
+alter table app.common_generations force row level security;
+
+create policy gate on app.common_generations as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant select on app.common_generations to app_gate;
+grant insert (table_name), update (token) on app.common_generations to app_gate;
+
+
 -- app.context_key -----------------------------------------------------------------------------------------------------
 
 create table app.context_key (
@@ -769,6 +789,8 @@ CREATE TRIGGER audit_insert AFTER INSERT ON app.documents REFERENCING NEW TABLE 
 alter table app.documents enable always trigger audit_insert;
 CREATE TRIGGER audit_update AFTER UPDATE ON app.documents REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit('words');
 alter table app.documents enable always trigger audit_update;
+CREATE TRIGGER generation AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON app.documents FOR EACH STATEMENT EXECUTE FUNCTION app.change_generation();
+alter table app.documents enable always trigger generation;
 CREATE TRIGGER version BEFORE UPDATE ON app.documents FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.documents enable always trigger version;
 CREATE TRIGGER words BEFORE INSERT OR UPDATE OF title, content ON app.documents FOR EACH ROW EXECUTE FUNCTION app.keep_words();
@@ -796,6 +818,34 @@ create policy gate on app.first_sign_ins as permissive for all to app_gate
 grant delete, insert, select on app.first_sign_ins to app_gate;
 
 CREATE INDEX first_sign_ins_membership ON app.first_sign_ins USING btree (membership_id);
+
+
+-- app.generations -----------------------------------------------------------------------------------------------------
+
+create table app.generations (
+  tenant_id   uuid  not null default app.tenant_id(),
+  id          uuid  not null default app.uuidv7(),
+  table_name  text  not null,
+  token       uuid  not null default gen_random_uuid(),
+  constraint generations_pkey PRIMARY KEY (tenant_id, id)
+);
+alter table app.generations owner to app_owner;
+comment on table app.generations is 'One row: the last write to one table of one tenant, of those that one writer after another made.';
+alter table app.generations enable row level security;
+alter table app.generations force row level security;
+
+create policy wall on app.generations as restrictive for all to public
+  using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
+  with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy erase on app.generations as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
+create policy gate on app.generations as permissive for all to app_gate
+  using (true)
+  with check (true);
+
+grant delete, select on app.generations to app_gate;
+grant insert (table_name), select (tenant_id, id), update (token) on app.generations to app_gate;
 
 
 -- app.idempotency_keys ------------------------------------------------------------------------------------------------
@@ -1301,6 +1351,8 @@ CREATE TRIGGER audit_insert AFTER INSERT ON app.projects REFERENCING NEW TABLE A
 alter table app.projects enable always trigger audit_insert;
 CREATE TRIGGER audit_update AFTER UPDATE ON app.projects REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.projects enable always trigger audit_update;
+CREATE TRIGGER generation AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON app.projects FOR EACH STATEMENT EXECUTE FUNCTION app.change_generation();
+alter table app.projects enable always trigger generation;
 CREATE TRIGGER version BEFORE UPDATE ON app.projects FOR EACH ROW EXECUTE FUNCTION app.count_version();
 alter table app.projects enable always trigger version;
 
@@ -1661,6 +1713,8 @@ CREATE TRIGGER audit_insert AFTER INSERT ON app.tasks REFERENCING NEW TABLE AS a
 alter table app.tasks enable always trigger audit_insert;
 CREATE TRIGGER audit_update AFTER UPDATE ON app.tasks REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
 alter table app.tasks enable always trigger audit_update;
+CREATE TRIGGER generation AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON app.tasks FOR EACH STATEMENT EXECUTE FUNCTION app.change_generation();
+alter table app.tasks enable always trigger generation;
 CREATE TRIGGER keep_completion BEFORE INSERT OR UPDATE ON app.tasks FOR EACH ROW EXECUTE FUNCTION app.keep_completion();
 alter table app.tasks enable always trigger keep_completion;
 CREATE TRIGGER version BEFORE UPDATE ON app.tasks FOR EACH ROW EXECUTE FUNCTION app.count_version();
@@ -3147,6 +3201,41 @@ grant execute on function app.can(p_permission text) to app_auditor;
 grant execute on function app.can(p_permission text) to app_owner;
 grant execute on function app.can(p_permission text) to app_worker;
 
+CREATE OR REPLACE FUNCTION app.change_generation()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_context text[] := app.context();
+  v_tenant  uuid   := v_context[1];
+begin
+  -- of a tenant that is erased nobody reads any more, and these rows have to come to an end
+  if v_context[2] = 'system' and v_context[4] = 'eraser' then
+    return null;
+  end if;
+  if v_tenant is null or tg_op = 'TRUNCATE' then
+    insert into app.common_generations (table_name) values (tg_table_name)
+      on conflict (table_name) do update set token = gen_random_uuid();
+    return null;
+  end if;
+  -- where a transaction keeps its first snapshot, a row that was changed since cannot be locked, but one can be added
+  if current_setting('transaction_isolation') = 'read committed' then
+    update app.generations g set token = gen_random_uuid()
+     where g.tenant_id = v_tenant
+       and g.id = (select f.id from app.generations f
+                    where f.tenant_id = v_tenant and f.table_name = tg_table_name limit 1 for update skip locked);
+    if found then
+      return null;
+    end if;
+  end if;
+  insert into app.generations (table_name) values (tg_table_name);
+  return null;
+end $function$;
+alter function app.change_generation() owner to app_gate;
+grant execute on function app.change_generation() to app_owner;
+
 CREATE OR REPLACE FUNCTION app.change_operator_password(p_secret bytea, p_old_hash text, p_new_hash text, p_notice app.sealed_mail, p_request_id text, p_address inet, p_user_agent text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3381,6 +3470,18 @@ begin
 end $function$;
 alter function app.context() owner to app_gate;
 grant execute on function app.context() to app_audit;
+
+CREATE OR REPLACE FUNCTION app.count_changes(p_table regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  execute format('create or replace trigger generation after insert or update or delete or truncate on %s for each statement execute function app.change_generation()', p_table);
+  execute format('alter table %s enable always trigger generation', p_table);
+end $function$;
+alter function app.count_changes(p_table regclass) owner to app_gate;
+grant execute on function app.count_changes(p_table regclass) to app_owner;
 
 CREATE OR REPLACE FUNCTION app.count_version()
  RETURNS trigger
@@ -5189,6 +5290,32 @@ begin
 end $function$;
 alter function app.forget_sessions(p_limit integer) owner to app_gate;
 grant execute on function app.forget_sessions(p_limit integer) to app_worker;
+
+CREATE OR REPLACE FUNCTION app.generation(p_tables text[])
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_tenant uuid := app.tenant_id();
+begin
+  if v_tenant is null
+     or (select count(distinct t.tgrelid) from pg_trigger t
+          where t.tgrelid = any (array(select to_regclass('app.' || quote_ident(name)) from unnest(p_tables) name))
+            and t.tgfoid = 'app.change_generation()'::regprocedure
+            and t.tgtype = 4 | 8 | 16 | 32  -- a statement: after insert, delete, update, truncate
+            and t.tgqual is null and t.tgattr::text = '' and t.tgenabled = 'A') < cardinality(p_tables) then
+    return null;
+  end if;
+  return (select encode(substr(sha256(coalesce(string_agg(uuid_send(t.token), '' order by t.token), '')), 1, 16), 'hex')
+            from (select g.token from app.generations g where g.tenant_id = v_tenant and g.table_name = any (p_tables)
+                  union all
+                  select c.token from app.common_generations c where c.table_name = any (p_tables)) t);
+end $function$;
+alter function app.generation(p_tables text[]) owner to app_gate;
+comment on function app.generation(p_tables text[]) is 'What changes with every write to these tables of this tenant, in the write''s transaction. Null when they do not count.';
+grant execute on function app.generation(p_tables text[]) to app_api;
 
 CREATE OR REPLACE FUNCTION app.give_access(p_id uuid, p_access text, p_hours integer)
  RETURNS boolean

@@ -59,6 +59,7 @@ import { users } from './modules/users/users.ts'
 import { accept } from './plugins/accept.ts'
 import { accessTokens } from './plugins/access-tokens.ts'
 import { auth } from './plugins/auth.ts'
+import { makeCache } from './plugins/cache.ts'
 import { cors } from './plugins/cors.ts'
 import { docs } from './plugins/docs.ts'
 import { drift } from './plugins/drift.ts'
@@ -151,6 +152,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
   const cursorKeys = keysFor('bulkhead cursors')
   const shortList = makeShortList(cursorKeys)
   const idempotency = makeIdempotency(keysFor('bulkhead idempotency keys'))
+  const cache = redis && makeCache(redis, keysFor('bulkhead cache'))
 
   // How every request is met, and how every one is answered
   await app.register(observability)
@@ -215,7 +217,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         tenant.register(auth, { apiKeys: keysInUse, verifyAccess: operatorTokens?.verifyAccess })
         tenant.register(pagination, { keys: cursorKeys })
         tenant.register(tenantRoutes, {
-          ...{ pool: pools.api, authPool: pools.auth, apiKeys: keysInUse, idempotency },
+          ...{ pool: pools.api, authPool: pools.auth, apiKeys: keysInUse, idempotency, cache },
           baseDomain: config.baseDomain,
         })
 

@@ -8,6 +8,8 @@ export type Redis = {
    * failure it is not asked again until it has answered a ping, which is sent beside the requests.
    */
   attempt<T>(work: (client: Client) => Promise<T>): Promise<T | undefined>
+  /** Whether it answered when it was last asked. */
+  trusted(): boolean
   close(): void
 }
 
@@ -69,6 +71,7 @@ export const makeRedis = (url: string, log: Logger): Redis => {
         return undefined
       }
     },
+    trusted: () => trusted,
     close() {
       closed = true
       clearTimeout(timer)

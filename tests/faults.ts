@@ -303,6 +303,30 @@ export const faults: readonly Fault[] = [
     broken: unaudited('app.projects'),
   },
   {
+    title: 'a generation that changes with some writes only, one each',
+    sql: `alter table app.projects enable trigger generation;
+          drop trigger generation on app.tasks;
+          create trigger generation after insert or delete or truncate on app.tasks for each statement execute function app.change_generation();
+          alter table app.tasks enable always trigger generation;
+          create trigger another after insert or update or delete or truncate on app.documents
+            for each statement execute function app.change_generation();
+          alter table app.documents enable always trigger another`,
+    broken: ['app.documents', 'app.projects', 'app.tasks'].map(
+      (table) => ['every_generation_changes_with_every_write', table] as const,
+    ),
+  },
+  {
+    title: 'policies by which kept answers would be others’',
+    sql: `create policy own on app.tasks as restrictive for select to app_api
+            using (assignee_id is null or assignee_id = (select app.actor_id()) or (select app.can('tasks:delete')));
+          create policy of_active on app.documents as restrictive for select to app_api
+            using (project_id is null or exists (select from app.projects p where p.id = project_id));
+          create policy later on app.projects as restrictive for select to public using (created_at < now())`,
+    broken: ['later on app.projects', 'of_active on app.documents', 'own on app.tasks'].map(
+      (policy) => ['what_is_kept_is_the_same_for_all_with_the_same_permissions', policy] as const,
+    ),
+  },
+  {
     title: 'an audit trigger that sleeps in replica mode',
     sql: 'alter table app.projects enable trigger audit_update',
     broken: unaudited('app.projects'),

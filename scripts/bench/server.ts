@@ -25,6 +25,7 @@ import { securityHeaders } from '../../src/plugins/security-headers.ts'
 import { underPressure } from '../../src/plugins/under-pressure.ts'
 import { validation } from '../../src/plugins/validation.ts'
 import { wellFormed } from '../../src/plugins/well-formed.ts'
+import { makeRedis } from '../../src/redis.ts'
 import { measure } from './measure.ts'
 
 export type Order =
@@ -35,9 +36,13 @@ const config = readConfig(process.env, 'server')
 const log = makeLogger(config)
 const pool = (url: string, name: string) => makePool(url, { ...config.pool, name, onError: () => {} })
 const pools = { api: pool(config.databases.api, 'bench api'), auth: pool(config.databases.auth, 'bench auth') }
+const redis = config.redisUrl === undefined ? undefined : makeRedis(config.redisUrl, log)
 const plain = pool(process.env.BENCH_CONTROL_URL ?? '', 'bench control')
 
-const app = process.argv[2] === 'control' ? await buildControl(config, plain) : await buildApp({ config, pools, log })
+const app =
+  process.argv[2] === 'control'
+    ? await buildControl(config, plain)
+    : await buildApp({ config, pools, log, ...(redis && { redis }) })
 
 process.on('message', async (order: Order) => {
   if (order.kind === 'memory') return process.send?.({ rss: process.memoryUsage.rss() })
@@ -80,6 +85,13 @@ async function buildControl(settings: ServerConfig, pool: pg.Pool): Promise<Fast
       routes.register(auth)
 
       const columns = 'id, name, description, status, created_at, updated_at, version'
+      routes.get('/statistics', async (request) => {
+        const text = `select (select jsonb_object_agg(status, n) from (select status, count(*) n from bench.projects where tenant_id = $1 group by 1) p) as projects,
+          (select jsonb_object_agg(status, n) from (select status, count(*) n from bench.tasks where tenant_id = $1 group by 1) t) as tasks,
+          (select count(*)::int from bench.tasks where tenant_id = $1 and due_at < now() and status <> 'done') as overdue,
+          (select count(*)::int from bench.documents where tenant_id = $1) as documents`
+        return (await pool.query(statement(text, [request.claims.tenantId]))).rows[0]
+      })
       routes.get('/:id', { schema: { params: ById, response: { 200: Project } } }, async (request) => {
         const { id } = request.params as { id: string }
         const text = `select ${columns} from bench.projects where tenant_id = $1 and id = $2`

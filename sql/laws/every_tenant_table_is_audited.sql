@@ -2,7 +2,7 @@
 -- condition, naming the same columns, and ENABLE ALWAYS: an ordinary one does not fire in replica mode. A partition has its
 -- own: those of its parent do not fire for a statement that names the partition. The audit log does not audit itself; nor
 -- are its seals audited: an entry about a seal would have to be sealed, and so on without end. They are append-only and
--- signed instead (the_logs_refuse_every_change).
+-- signed instead (the_logs_refuse_every_change). Generations say that a table was written to, which that table's entry says.
 
 with recursive log as (
   select unnest(array[to_regclass('app.audit_log'), to_regclass('app.audit_seals')]::oid[]) as oid
@@ -39,6 +39,7 @@ with recursive log as (
      and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
      and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped)
      and c.oid not in (select log.oid from log where log.oid is not null)
+     and c.oid is distinct from to_regclass('app.generations')
      and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
 )
 select object, detail, mend from looked_at where detail is not null

@@ -50,7 +50,12 @@ export type Entry = Credential & {
   address: string | null
 }
 
-type Mode = { readOnly: boolean; signal?: AbortSignal }
+type Mode = {
+  readOnly: boolean
+  /** Every statement, and entering too, sees the rows of one moment. For reading only. */
+  snapshot?: boolean
+  signal?: AbortSignal
+}
 
 /**
  * Opens a transaction for a request, enters the tenant in it, and runs `work` there. Returning commits, throwing rolls back.
@@ -142,7 +147,7 @@ export function asOperator<T>(
 async function transact<T>(
   pool: pg.Pool,
   enter: pg.QueryConfig,
-  { readOnly, signal }: Mode,
+  { readOnly, snapshot, signal }: Mode,
   work: (db: TenantDb, entered: Promise<pg.QueryResult>) => Promise<T>,
 ): Promise<T> {
   const client = await pool.connect()
@@ -159,7 +164,7 @@ async function transact<T>(
     streamOf(client).cork()
     process.nextTick(() => streamOf(client).uncork())
     // where set_config cannot be revoked, an expression can leave settings behind: each transaction begins without them
-    const begun = client.query(readOnly ? BEGIN_READ : BEGIN_WRITE)
+    const begun = client.query(readOnly ? (snapshot ? BEGIN_SNAPSHOT : BEGIN_READ) : BEGIN_WRITE)
     const entered = client.query(enter)
     const ready = Promise.all([begun, entered])
     ready.catch(noop)
@@ -190,6 +195,7 @@ async function transact<T>(
 
 // modes are named, since the defaults are settings too, and the reset counts from the statement after it
 const BEGIN_READ = 'reset all; begin isolation level read committed read only'
+const BEGIN_SNAPSHOT = 'reset all; begin isolation level repeatable read read only'
 const BEGIN_WRITE = 'reset all; begin isolation level read committed read write'
 
 /** Kysely's connection over one client. Kysely's own transaction would wait for each answer before the next query. */

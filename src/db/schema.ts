@@ -219,6 +219,11 @@ export interface AuditStreams {
   updated_at: Generated<string>;
 }
 
+export interface CommonGenerations {
+  table_name: string;
+  token: Generated<string>;
+}
+
 export interface ContextKey {
   id: Generated<number>;
   inner_block: Buffer;
@@ -270,6 +275,13 @@ export interface FirstSignIns {
   membership_id: string;
   of_tenant: string;
   user_id: string;
+}
+
+export interface Generations {
+  id: Generated<string>;
+  table_name: string;
+  tenant_id: Generated<string>;
+  token: Generated<string>;
 }
 
 export interface IdempotencyKeys {
@@ -713,10 +725,12 @@ export interface Database {
   audit_sealing: AuditSealing;
   audit_seals: AuditSeals;
   audit_streams: AuditStreams;
+  common_generations: CommonGenerations;
   context_key: ContextKey;
   deletion_certificates: DeletionCertificates;
   documents: Documents;
   first_sign_ins: FirstSignIns;
+  generations: Generations;
   idempotency_keys: IdempotencyKeys;
   invitation_mails: InvitationMails;
   mails: Mails;

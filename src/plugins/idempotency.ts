@@ -3,6 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { sql } from 'kysely'
 import type { TenantDb } from '../db/door.ts'
 import { Problem } from '../errors.ts'
+import { lockInTransaction } from '../locks.ts'
 import { serialised } from './serialised.ts'
 
 declare module 'fastify' {
@@ -90,15 +91,14 @@ const fingerprintOf = (key: KeyObject, { method, routeOptions, params, query, bo
 const shelfOf = (db: TenantDb): Shelf => ({
   async claim(key) {
     // in this order on one connection: what the holder of the lock committed before is seen
-    const [{ rows: locks }, kept] = await Promise.all([
-      sql<{ locked: boolean }>`select app.try_lock(app.actor_id()::text || ' ' || ${key}::text) as locked`.execute(db),
+    const [locked, kept] = await Promise.all([
+      lockInTransaction(db, sql`app.actor_id()::text || ' ' || ${key}::text`),
       db
         .selectFrom('idempotency_keys')
         .select(['fingerprint', 'status', 'headers', 'body', sql<boolean>`expires_at <= now()`.as('expired')])
         .where('key', '=', key)
         .executeTakeFirst(),
     ])
-    const locked = locks[0]?.locked === true
     if (!locked || !kept?.expired) return { locked, ...kept }
     await db.deleteFrom('idempotency_keys').where('key', '=', key).execute()
     return { locked }

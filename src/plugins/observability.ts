@@ -26,7 +26,7 @@ export class RequestLog extends LogController {
   override routeNotFound(): void {}
 
   override requestCompleted(error: Error | null | undefined, request: FastifyRequest, reply: FastifyReply): void {
-    const { method, routeOptions, problem, ip } = request
+    const { method, routeOptions, problem, ip, cache } = request
     const line = {
       method,
       route: routeOptions.url ?? null,
@@ -34,6 +34,7 @@ export class RequestLog extends LogController {
       problem,
       ms: Math.round(reply.elapsedTime * 10) / 10,
       address: ip,
+      cache,
       ...this.#who(request),
     }
     if (error) request.log.warn({ ...line, err: error }, 'request cut off')

@@ -10,8 +10,10 @@ import { isDatabaseError, Problem } from '../errors.ts'
 import { inetOf } from '../lib/address.ts'
 import { selectTenant, type TenantSelection } from '../lib/tenant-selection.ts'
 import { makeTurns } from '../lib/turns.ts'
+import type { Cache } from './cache.ts'
 import { tagVersion } from './concurrency.ts'
 import type { Idempotency } from './idempotency.ts'
+import { serialised } from './serialised.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -39,6 +41,8 @@ type Options = {
   authPool: pg.Pool
   apiKeys: ApiKeys
   idempotency: Idempotency
+  /** None without Redis: then every answer is computed. */
+  cache?: Cache | undefined
   baseDomain: string | undefined
 }
 type Work<T> = (db: TenantDb, caller: Promise<Caller>) => Promise<T>
@@ -49,23 +53,27 @@ type Work<T> = (db: TenantDb, caller: Promise<Caller>) => Promise<T>
  * start the server.
  */
 export const tenantRoutes = fp<Options>(
-  async (app, { pool, authPool, apiKeys, idempotency, baseDomain }) => {
+  async (app, { pool, authPool, apiKeys, idempotency, cache, baseDomain }) => {
     const wrapped = new WeakSet<object>()
     // streams have few connections between them, however many there are: the others are for those who wait for an answer
     const takeTurn = makeTurns(Math.max(1, Math.floor(pool.options.max / 5)))
 
+    app.decorateRequest('holdsUntil', null)
+    app.decorateRequest('cache', undefined)
     app.addHook('onClose', () => apiKeys.settled())
     app.addHook('onRoute', (route) => {
-      const { permission, audited } = route.config ?? {}
+      const { permission, audited, cached } = route.config ?? {}
       const { handler } = route
       if (wrapped.has(handler)) return // Fastify registers HEAD with the handler of its GET
       if (!permission) throw new Error(`${String(route.method)} ${route.url} declares no permission`)
+      if (cached && (audited || (route.method !== 'GET' && route.method !== 'HEAD')))
+        throw new Error(`${String(route.method)} ${route.url} writes, so its answer cannot be kept`)
 
       route.handler = async function inTransaction(request, reply) {
         const readOnly = !audited && (request.method === 'GET' || request.method === 'HEAD')
         const signal = hungUp(reply)
 
-        const enter = async <T>(mode: { readOnly: boolean }, work: Work<T>): Promise<T> => {
+        const enter = async <T>(mode: { readOnly: boolean; snapshot?: boolean }, work: Work<T>): Promise<T> => {
           const { apiKey: key } = request
           try {
             const about = { permission, requestId: request.id, address: inetOf(request.ip) }
@@ -87,6 +95,17 @@ export const tenantRoutes = fp<Options>(
           }
         }
         request.inTenant = (work) => takeTurn(() => enter({ readOnly: true }, work))
+
+        const ask: Work<unknown> = async (db, caller) => {
+          request.db = db
+          request.caller = caller
+          return handler.call(this, request, reply)
+        }
+        // an operator's visit is announced once, and so is one transaction
+        if (cache && cached && request.grantId === undefined) {
+          const answer = await cache.answer(request, (snapshot, work) => enter({ readOnly, snapshot }, work), ask)
+          return serialised(reply, tagVersion(request, reply, answer))
+        }
 
         return enter({ readOnly }, (db, caller) => {
           request.db = db
