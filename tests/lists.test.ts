@@ -42,6 +42,10 @@ const others: Readonly<Record<string, string>> = {
 }
 
 const it = world()
+/** What `npm run bench -- --only explain` fills further. */
+const TABLES = process.env.TEST_LISTED_TABLES?.split(',') ?? Object.keys(listRows)
+const ROWS = Number(process.env.TEST_LISTED_ROWS ?? 1_000)
+
 let acme: Person
 let superuser: pg.PoolClient
 
@@ -54,8 +58,8 @@ beforeAll(async () => {
   superuser = await it.superuser.connect()
   const tenants = [acme.tenantId, ...Array.from({ length: 99 }, () => randomUUID())]
   await disableTriggers(superuser)
-  const places = Array.from({ length: 1_000 }, (_, n) => n + 1)
-  for (const table of Object.keys(listRows)) {
+  const places = Array.from({ length: ROWS }, (_, n) => n + 1)
+  for (const table of TABLES) {
     await insertRows(superuser, table, tenants, places)
     await superuser.query(`analyze app.${table}`)
   }
@@ -63,7 +67,7 @@ beforeAll(async () => {
     'select inhrelid::regclass::name as part, inhparent::regclass::name as whole from pg_inherits',
   )
   for (const { part, whole } of rows) wholes.set(nameOf(part), nameOf(whole))
-})
+}, ROWS * 180)
 afterAll(() => superuser.release())
 
 type Plan = { 'Node Type': string; 'Index Name'?: string; 'Index Cond'?: string; Plans?: Plan[] }
