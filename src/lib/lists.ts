@@ -22,15 +22,19 @@ export const equals = <S extends TSchema>(column: string, schema: S, index: stri
 })
 
 /** `batch_gte` and `batch_lt`, for the column `batch`. */
-export const range = <const C extends string, S extends TSchema>(column: C, schema: S, index: string) => {
-  const compared = (operator: '>=' | '<'): Filter<S> => ({ column, operator, schema, index })
-  return { [`${column}_gte`]: compared('>='), [`${column}_lt`]: compared('<') } as {
+export const range = <const C extends string, S extends TSchema>(column: C, schema: S, index: string, form = '') => {
+  const compared = (operator: '>=' | '<', words: string): Filter<S> => ({
+    ...{ column, operator, index },
+    schema: { ...schema, description: `Those whose \`${column}\` is ${words}${form}.` },
+  })
+  return { [`${column}_gte`]: compared('>=', 'this or later'), [`${column}_lt`]: compared('<', 'before this') } as {
     [K in `${C}_gte` | `${C}_lt`]: Filter<S>
   }
 }
 
 /** `created_at_gte` and `created_at_lt`, for the column `created_at`. */
-export const between = <const C extends string>(column: C, index: string) => range(column, Timestamp, index)
+export const between = <const C extends string>(column: C, index: string) =>
+  range(column, Timestamp, index, ' (RFC 3339)')
 
 type Declared<S extends Record<string, string>, F extends Record<string, Filter>> = {
   /** Fields, each with its index; the first is the order in which the list comes, newest first. */
