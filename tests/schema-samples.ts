@@ -26,6 +26,7 @@ export const ID = '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11'
 export const sampleOf = (schema: Schema): unknown => {
   if (schema.anyOf) return sampleOf(schema.anyOf[0] as Schema)
   if (schema.const !== undefined) return schema.const
+  if (schema.enum) return schema.enum[0]
   if (schema.type === 'object') {
     const names = schema.required ?? []
     return Object.fromEntries(names.map((name) => [name, sampleOf(schema.properties?.[name] ?? {})]))
@@ -34,6 +35,7 @@ export const sampleOf = (schema: Schema): unknown => {
   if (schema.type === 'integer') return schema.minimum ?? 1
   if (schema.type === 'boolean') return false
   if (schema.format === 'uuid') return ID
+  if (schema.format === 'date-time') return '2026-03-01T12:00:00Z'
   if (schema.examples?.[0] !== undefined) return schema.examples[0]
   if (schema.pattern?.includes('@')) return 'nobody@example.com'
   return 'x'.repeat(Math.max(schema.minLength ?? 0, 43))
