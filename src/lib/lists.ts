@@ -22,19 +22,24 @@ export const equals = <S extends TSchema>(column: string, schema: S, index: stri
 })
 
 /** `batch_gte` and `batch_lt`, for the column `batch`. */
-export const range = <const C extends string, S extends TSchema>(column: C, schema: S, index: string, form = '') => {
+export const range = <const C extends string, S extends TSchema>(
+  column: C,
+  schema: S,
+  index: string,
+  [from, to]: readonly [string, string] = ['this or more', 'less than this'],
+) => {
   const compared = (operator: '>=' | '<', words: string): Filter<S> => ({
     ...{ column, operator, index },
-    schema: { ...schema, description: `Those whose \`${column}\` is ${words}${form}.` },
+    schema: { ...schema, description: `Those whose \`${column}\` is ${words}.` },
   })
-  return { [`${column}_gte`]: compared('>=', 'this or later'), [`${column}_lt`]: compared('<', 'before this') } as {
+  return { [`${column}_gte`]: compared('>=', from), [`${column}_lt`]: compared('<', to) } as {
     [K in `${C}_gte` | `${C}_lt`]: Filter<S>
   }
 }
 
 /** `created_at_gte` and `created_at_lt`, for the column `created_at`. */
 export const between = <const C extends string>(column: C, index: string) =>
-  range(column, Timestamp, index, ' (RFC 3339)')
+  range(column, Timestamp, index, ['this or later', 'before this'])
 
 type Declared<S extends Record<string, string>, F extends Record<string, Filter>> = {
   /** Fields, each with its index; the first is the order in which the list comes, newest first. */
