@@ -509,7 +509,7 @@ create policy visits on app.audit_log as permissive for select to app_audit
 grant select on app.audit_log to app_api;
 grant select on app.audit_log to app_auditor;
 
-CREATE INDEX audit_log_action ON ONLY app.audit_log USING btree (tenant_id, action, at, id);
+CREATE INDEX audit_log_action ON ONLY app.audit_log USING btree (tenant_id, action, at, id) WHERE (action <> ALL (ARRAY['insert'::text, 'update'::text]));
 CREATE INDEX audit_log_actor ON ONLY app.audit_log USING btree (tenant_id, actor_id, at, id);
 CREATE INDEX audit_log_at ON ONLY app.audit_log USING btree (tenant_id, at, id);
 CREATE INDEX audit_log_order ON ONLY app.audit_log USING btree (tenant_id, xact, id);

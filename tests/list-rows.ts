@@ -48,7 +48,7 @@ export const listRows: Readonly<Record<string, Readonly<Record<string, string>>>
     actor_kind: `'user'`,
     actor_id: 'md5(tenant_id::text || n % 15)::uuid',
     request_id: `'request ' || n`,
-    action: `(array['insert', 'update', 'delete', 'read'])[1 + n % 4]`,
+    action: `(array['read', 'insert', 'update', 'insert', 'update', 'delete', 'insert', 'update'])[1 + n % 8]`,
     table_name: `(array['projects', 'tasks', 'documents', 'actors', 'memberships'])[1 + n % 5]`,
     row_id: 'gen_random_uuid()',
     at: `timestamptz '2026-01-01' - n * interval '1 minute'`,
