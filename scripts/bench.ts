@@ -1,5 +1,6 @@
 /**
- * `npm run bench [-- --seconds N --turns N --only requests|busy|statistics|audit|auth|prove]`: requests per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16 and 64
+ * `npm run bench [-- --seconds N --turns N --only requests|busy|statistics|bulk|scale|search|explain|audit|auth|prove]`: requests
+ * per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16 and 64
  * connections, beside two controls in the same run, and memory after it.
  *
  *   control   the same Fastify route over the same driver with the same token verified, but no tenant, no session check,
@@ -7,6 +8,10 @@
  *   door      the transaction of GET one straight on the driver, without HTTP
  *
  * Then statistics, computed each time and kept in Redis, and what generations cost who writes (scripts/bench/statistics.ts).
+ * `--tenants N --rows N` is the large end of `scale` (10,000 and 2,000,000), `--documents N` how many are searched (1,000,000),
+ * `--explained N` how many rows each of a hundred tenants has where plans are read (100,000); these three take minutes to be
+ * filled, and room: some 12 GB, 4 GB and 8 GB.
+ *
  * Then what one busy tenant gets done with the audit log and without it, by requests and straight on the driver, what the
  * log costs (scripts/bench/audit.ts), what signing in and entering cost (scripts/bench/auth.ts), and how long `prove` takes (scripts/bench/prove.ts); `--only` one of them measures
  * that alone.
@@ -25,8 +30,12 @@ import pg from 'pg'
 import { migrate } from '../src/db/migrate.ts'
 import { auditTriggers, benchAudit } from './bench/audit.ts'
 import { benchAuth } from './bench/auth.ts'
+import { benchBulk } from './bench/bulk.ts'
+import { benchExplain } from './bench/explain.ts'
 import { type Figures, median } from './bench/measure.ts'
 import { benchProve } from './bench/prove.ts'
+import { benchScale, fillTenants, type Size } from './bench/scale.ts'
+import { benchSearch, fillDocuments } from './bench/search.ts'
 import type { Order } from './bench/server.ts'
 import { benchStatistics } from './bench/statistics.ts'
 import { databaseUrl, type Login, logins } from './logins.ts'
@@ -41,6 +50,10 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '2' },
     turns: { type: 'string', default: '3' },
     only: { type: 'string' },
+    tenants: { type: 'string', default: '10000' },
+    rows: { type: 'string', default: '2000000' },
+    documents: { type: 'string', default: '1000000' },
+    explained: { type: 'string', default: '100000' },
   },
 })
 const seconds = Number(values.seconds)
@@ -55,6 +68,14 @@ async function run(postgres: Postgres): Promise<void> {
     requests: () => withServers({ ownerUrl, urls, jwtKey }, report),
     busy: () => withServers({ ownerUrl, urls, jwtKey }, busyTenant),
     statistics: () => statistics({ ownerUrl, urls, jwtKey }),
+    bulk: () =>
+      withServers({ ownerUrl, urls, jwtKey }, async ({ origin }) => {
+        const { access_token: token } = await signIn(origin)
+        await benchBulk({ origin, ownerUrl, token, seconds, turns })
+      }),
+    scale: () => scale(postgres, jwtKey),
+    search: () => search(postgres, jwtKey),
+    explain: () => benchExplain(Number(values.explained)),
     audit: () => benchAudit({ ownerUrl, workerUrl: urls.worker, seconds, turns }),
     auth: () =>
       withServers({ ownerUrl, urls, jwtKey }, ({ origin }) =>
@@ -126,12 +147,12 @@ async function statistics(arranged: Arranged) {
   }
 }
 
-async function arrange(postgres: Postgres) {
+async function arrange(postgres: Postgres, name = 'bench') {
   const admin = new pg.Client({ connectionString: postgres.url() })
   await admin.connect()
-  await admin.query('create database bench')
+  await admin.query(`create database ${pg.escapeIdentifier(name)}`)
   await admin.end()
-  const ownerUrl = postgres.url('bench')
+  const ownerUrl = postgres.url(name)
   await migrate({ ownerUrl, passwords: Object.fromEntries(Object.values(logins).map((role) => [role, password])) })
   const as = (login: Login) => databaseUrl(ownerUrl, { user: logins[login], password })
   const urls = { api: as('api'), auth: as('auth'), worker: as('worker') }
@@ -186,6 +207,35 @@ async function report({ server, origin, control, ownerUrl }: Subject): Promise<v
   }
   const { rss } = await ask<{ rss: number }>(server, { kind: 'memory' })
   console.log(`\nresident memory after the run: ${Math.round(rss / 2 ** 20)} MiB`)
+}
+
+/** Two databases of their own, little in the one and much in the other, and the application over each. */
+async function scale(postgres: Postgres, jwtKey: KeyObject): Promise<void> {
+  const sizes: [Size, Size] = [
+    { tenants: 10, rows: 10_000 },
+    { tenants: Number(values.tenants), rows: Number(values.rows) },
+  ]
+  const [small, large] = [await arrange(postgres, 'bench_small'), await arrange(postgres, 'bench_large')]
+  const fill = async ({ origin, control, ownerUrl }: Subject, size: Size) => {
+    const { access_token: token, tenant } = await signIn(origin)
+    await fillTenants(ownerUrl, tenant.id, size)
+    return { origin, control, ownerUrl, token, tenantId: tenant.id, size }
+  }
+  await withServers({ ...small, jwtKey }, (one) =>
+    withServers({ ...large, jwtKey }, async (other) =>
+      benchScale([await fill(one, sizes[0]), await fill(other, sizes[1])], { seconds, turns }),
+    ),
+  )
+}
+
+async function search(postgres: Postgres, jwtKey: KeyObject): Promise<void> {
+  const arranged = await arrange(postgres, 'bench_search')
+  await withServers({ ...arranged, jwtKey }, async ({ origin, ownerUrl }) => {
+    const { tenant } = await signIn(origin)
+    await fillDocuments(ownerUrl, tenant.id, Number(values.documents))
+    const { access_token: token } = await signIn(origin)
+    await benchSearch({ origin, ownerUrl, token, tenantId: tenant.id, seconds, turns })
+  })
 }
 
 /** What sixteen clients of one tenant write by requests, each a row, with the audit triggers and without them. */

@@ -223,7 +223,7 @@ create table app.actors (
   constraint actors_attributes_depth_check CHECK ((NOT jsonb_path_exists(attributes, '$.**{9 to last}'::jsonpath))),
   constraint actors_attributes_size_check CHECK ((octet_length((attributes)::text) <= 16384)),
   constraint actors_display_name_check CHECK ((char_length(display_name) <= 200)),
-  constraint actors_external_id_check CHECK (((char_length(external_id) >= 1) AND (char_length(external_id) <= 200))),
+  constraint actors_external_id_check CHECK ((((char_length(external_id) >= 1) AND (char_length(external_id) <= 200)) AND (external_id IS NORMALIZED))),
   constraint actors_kind_check CHECK ((kind = ANY (ARRAY['user'::text, 'service'::text, 'device'::text, 'external'::text])))
 );
 alter table app.actors owner to app_owner;
@@ -312,7 +312,7 @@ create table app.api_keys (
   constraint api_keys_pkey PRIMARY KEY (tenant_id, id),
   constraint api_keys_check CHECK ((((previous_hash IS NULL) = (previous_expires_at IS NULL)) AND ((previous_hash IS NULL) = (previous_prefix IS NULL)))),
   constraint api_keys_expires_at_check CHECK (((expires_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (expires_at <= '9999-12-31 23:59:59.999999+00'::timestamp with time zone))),
-  constraint api_keys_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
+  constraint api_keys_name_check CHECK ((((char_length(name) >= 1) AND (char_length(name) <= 200)) AND (name IS NORMALIZED))),
   constraint api_keys_networks_check CHECK ((cardinality(networks) <= 50)),
   constraint api_keys_prefix_check CHECK ((prefix ~ '^bhk_[0-9A-Za-z]{8}$'::text)),
   constraint api_keys_previous_hash_check CHECK ((length(previous_hash) = 32)),
@@ -1308,7 +1308,7 @@ create table app.projects (
   constraint projects_pkey PRIMARY KEY (tenant_id, id),
   constraint projects_name_key UNIQUE (tenant_id, name),
   constraint projects_description_check CHECK ((char_length(description) <= 10000)),
-  constraint projects_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
+  constraint projects_name_check CHECK ((((char_length(name) >= 1) AND (char_length(name) <= 200)) AND (name IS NORMALIZED))),
   constraint projects_status_check CHECK ((status = ANY (ARRAY['active'::text, 'archived'::text])))
 );
 alter table app.projects owner to app_owner;
@@ -5729,7 +5729,8 @@ CREATE OR REPLACE FUNCTION app.keep_words()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_words tsvector := setweight(to_tsvector('simple', new.title), 'A') || to_tsvector('simple', new.content);
+  v_words tsvector := setweight(to_tsvector('simple', normalize(new.title)), 'A')
+                      || to_tsvector('simple', case when new.content is normalized then new.content else normalize(new.content) end);
 begin
   -- what is longer than anything that may be asked for
   v_words   := ts_delete(v_words, array(select word from unnest(tsvector_to_array(v_words)) word where octet_length(word) > 1000));
@@ -7066,7 +7067,7 @@ CREATE OR REPLACE FUNCTION app.search_documents(p_query text, p_project_id uuid)
 AS $function$
 declare
   v_tenant uuid    := app.tenant_id();
-  v_query  tsquery := app.words_of(v_tenant, websearch_to_tsquery('simple', p_query)::text)::tsquery;
+  v_query  tsquery := app.words_of(v_tenant, websearch_to_tsquery('simple', normalize(p_query))::text)::tsquery;
 begin
   if v_query is null or querytree(v_query) in ('', 'T') then
     return;

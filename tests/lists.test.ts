@@ -42,6 +42,9 @@ const others: Readonly<Record<string, string>> = {
 }
 
 const it = world()
+/** How many a tenant has of each; `npm run bench -- --only explain` asks with many more. */
+const ROWS = Number(process.env.TEST_LISTED_ROWS ?? 1_000)
+
 let acme: Person
 let superuser: pg.PoolClient
 
@@ -50,7 +53,7 @@ const wholes = new Map<string, string>()
 const nameOf = (regclass: string): string => regclass.replace(/^.*\./, '')
 
 let tenants: string[]
-const places = Array.from({ length: 1_000 }, (_, n) => n + 1)
+const places = Array.from({ length: ROWS }, (_, n) => n + 1)
 
 beforeAll(async () => {
   acme = await it.as('owner', 'acme')
@@ -151,7 +154,7 @@ const fill = async (table: string): Promise<void> => {
 const filled = new Set<string>()
 
 describe.each(Object.entries(lists))('%s', (_operation, one) => {
-  beforeAll(() => fill(one.list.table))
+  beforeAll(() => fill(one.list.table), ROWS * 180)
 
   test.each(Object.keys(one.list.filters))('the filter %s asks its index', async (name) => {
     expect(await flawOfFilter(one, name)).toBeUndefined()
@@ -188,7 +191,7 @@ type Operation = { operationId: string; parameters?: { name?: string }[]; 'x-per
 
 describe('what is declared without its index is found', () => {
   const tasks = { path: '/tasks', list: taskList as List }
-  beforeAll(() => fill('tasks'))
+  beforeAll(() => fill('tasks'), ROWS * 180)
 
   test('a filter', async () => {
     expect(await flawOfFilter(tasks, 'priority', 'drop index app.tasks_priority')).toMatch(

@@ -8,11 +8,13 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { type Client, type Person, world } from './harness.ts'
 import { disableTriggers, insertRows, listRows } from './list-rows.ts'
 import { makeOperator, type SignedInOperator, signInOperator } from './operators/stage.ts'
+import { type Schema, sampleOf } from './schema-samples.ts'
 
 const it = world()
 let acme: Person
 let operator: SignedInOperator
 let projectId: string
+let globex: Person
 
 type Row = Record<string, unknown>
 
@@ -173,6 +175,7 @@ beforeAll(async () => {
   acme = await it.as('owner', 'acme')
   await makeOperator(it, 'pages@operators.test')
   operator = await signInOperator(it, 'pages@operators.test')
+  globex = await it.as('owner', 'globex')
   projectId = (await acme.post('/projects', { name: 'of many tasks' })).json().id
   await disableTriggers(it.superuser, [...Object.keys(listRows), 'tenants', 'roles', 'operators'])
   await it.superuser.query('delete from app.audit_log')
@@ -254,7 +257,7 @@ const isStable = (list: List, ask: Ask, whole = ask) =>
     { numRuns: RUNS },
   )
 
-type Operation = { operationId: string; parameters?: { name: string; schema: { enum?: string[] } }[] }
+type Operation = { operationId: string; parameters?: { name: string; in: string; schema: Schema }[] }
 
 const operations = async (): Promise<Operation[]> => {
   const { paths } = (await it.anybody.get('//api/schema')).json() as {
@@ -272,11 +275,57 @@ test('every list of the document is paged here', async () => {
 test.each(Object.entries(lists))('%s is stable in each of its orders, while rows come and go', async (name, list) => {
   const operation = (await operations()).find(({ operationId }) => operationId === name)
   const sorts = operation?.parameters?.find((parameter) => parameter.name === 'sort')?.schema.enum ?? ['']
-  for (const sort of sorts) await isStable(list, asking(list, sort && `sort=${sort}&`))
+  for (const sort of sorts.map(String)) await isStable(list, asking(list, sort && `sort=${sort}&`))
 })
 
 test('what was searched for is, too, though many match equally well', async () => {
   await isStable(searched, asking(searched))
+})
+
+test.each(Object.entries(lists))('400 invalid_cursor: %s takes none but its own', async (name, list) => {
+  const { path, as = () => acme, add, remove, least = 1 } = list
+  const parameters = (await operations()).find(({ operationId }) => operationId === name)?.parameters ?? []
+  const own = ({ name: one, in: where }: { name: string; in: string }) =>
+    where === 'query' && !['limit', 'cursor', 'count', 'sort'].includes(one) && !path().includes(`${one}=`)
+  const filters = parameters
+    .filter(own)
+    .map((one) => `${one.name}=${encodeURIComponent(String(sampleOf(one.schema)))}&`)
+  const [first = '', ...sorts] = parameters.find((one) => one.name === 'sort')?.schema.enum?.map(String) ?? []
+  const made = await add([0, 1, 2, 3])
+  try {
+    const { next_cursor: cursor } = await asking(list)(least, null)
+    expect(cursor).toMatch(/^[\w-]{44,}$/)
+    const good = cursor ?? ''
+    const ofOthers = as() === operator ? lists.listTenants : lists.listProjects
+    const elsewhere = list === ofOthers ? (as() === operator ? lists.listOperators : lists.listActors) : ofOthers
+    const there = (await elsewhere?.add([0, 1])) ?? []
+    const foreign = (await asking(elsewhere as List)(1, null)).next_cursor
+    await elsewhere?.remove(there)
+
+    const asks: [what: string, who: Client, query: string, cursor: string][] = [
+      ['cut short', as(), '', good.slice(0, -1)],
+      ['cut at its head', as(), '', good.slice(4)],
+      ['longer', as(), '', `${good}A`],
+      ...[0, 42, good.length >> 1, good.length - 3].map((at): [string, Client, string, string] => {
+        const other = good[at] === 'A' ? 'B' : 'A'
+        return [`edited at ${at}`, as(), '', good.slice(0, at) + other + good.slice(at + 1)]
+      }),
+      ['of another list', as(), '', foreign ?? ''],
+      // what operators see is the same for all of them
+      ...(as() === acme ? [['of another tenant', globex, '', good] satisfies [string, Client, string, string]] : []),
+      ...sorts.map((sort): [string, Client, string, string] => [`for ${sort}`, as(), `sort=${sort}&`, good]),
+      ...filters.map((filter): [string, Client, string, string] => [`for ${filter}`, as(), filter, good]),
+    ]
+    for (const [what, who, query, one] of asks) {
+      const answer = await who.get(`${path()}${query}limit=${least}&cursor=${one}`)
+      expect(answer.statusCode, `${what}: ${answer.body}`).toBeOneOf(what === 'of another tenant' ? [400, 404] : [400])
+      if (answer.statusCode === 400) expect(answer.json().code, what).toBe('invalid_cursor')
+    }
+    expect((await as().get(`${path()}${first && `sort=${first}&`}limit=${least}&cursor=${good}`)).statusCode).toBe(200)
+  } finally {
+    await remove(made)
+    await list.clear?.()
+  }
 })
 
 describe('what is not stable is found:', () => {

@@ -5,7 +5,7 @@ set local role app_owner;
 create table app.projects (
   tenant_id    uuid        not null default app.tenant_id(),
   id           uuid        not null default app.uuidv7(),
-  name         text        not null check (char_length(name) between 1 and 200),
+  name         text        not null check (char_length(name) between 1 and 200 and name is normalized),  -- or two would look alike
   description  text        not null default '' check (char_length(description) <= 10000),
   status       text        not null default 'active' check (status in ('active', 'archived')),  -- text: an enum is not leakproof, so no index
   created_at   timestamptz not null default now(),

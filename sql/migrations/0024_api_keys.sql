@@ -9,7 +9,7 @@ set local role app_owner;
 create table app.api_keys (
   tenant_id            uuid        not null default app.tenant_id(),
   id                   uuid        not null default app.uuidv7(),
-  name                 text        not null check (char_length(name) between 1 and 200),
+  name                 text        not null check (char_length(name) between 1 and 200 and name is normalized),
   permissions          text[]      not null default '{}',
   networks             cidr[]      not null default '{}' check (cardinality(networks) <= 50),
   -- what can be answered in four digits

@@ -65,7 +65,8 @@ create function app.keep_words() returns trigger
   set search_path = pg_catalog, pg_temp
   as $$
 declare
-  v_words tsvector := setweight(to_tsvector('simple', new.title), 'A') || to_tsvector('simple', new.content);
+  v_words tsvector := setweight(to_tsvector('simple', normalize(new.title)), 'A')
+                      || to_tsvector('simple', case when new.content is normalized then new.content else normalize(new.content) end);
 begin
   -- what is longer than anything that may be asked for
   v_words   := ts_delete(v_words, array(select word from unnest(tsvector_to_array(v_words)) word where octet_length(word) > 1000));
@@ -87,7 +88,7 @@ create function app.search_documents(p_query text, p_project_id uuid) returns ta
   as $$
 declare
   v_tenant uuid    := app.tenant_id();
-  v_query  tsquery := app.words_of(v_tenant, websearch_to_tsquery('simple', p_query)::text)::tsquery;
+  v_query  tsquery := app.words_of(v_tenant, websearch_to_tsquery('simple', normalize(p_query))::text)::tsquery;
 begin
   if v_query is null or querytree(v_query) in ('', 'T') then
     return;

@@ -16,7 +16,7 @@ create table app.actors (
   tenant_id     uuid        not null default app.tenant_id(),
   id            uuid        not null default app.uuidv7(),
   kind          text        not null check (kind in ('user', 'service', 'device', 'external')),
-  external_id   text        not null check (char_length(external_id) between 1 and 200),
+  external_id   text        not null check (char_length(external_id) between 1 and 200 and external_id is normalized),
   display_name  text        not null default '' check (char_length(display_name) <= 200),
   attributes    jsonb       not null default '{}',
   created_at    timestamptz not null default now(),

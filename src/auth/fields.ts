@@ -1,6 +1,6 @@
 /** What people, and operators, send of themselves. */
 import { Type } from '@sinclair/typebox'
-import { VISIBLE } from '../lib/schemas.ts'
+import { Named } from '../lib/schemas.ts'
 import { PASSWORD_LENGTH } from './passwords.ts'
 
 export const Email = Type.String({
@@ -27,12 +27,7 @@ export const Password = Type.String({
   examples: ['correct horse battery staple'],
 })
 
-/** Any script, but no control characters, and something to see. */
-export const Name = Type.String({
-  maxLength: 200,
-  pattern: VISIBLE,
-  examples: ['Ada Lovelace'],
-})
+export const Name = Named({ examples: ['Ada Lovelace'] })
 
 export const Slug = Type.String({
   pattern: '^(?!..--)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$',

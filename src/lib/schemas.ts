@@ -1,4 +1,4 @@
-import { type TProperties, type TSchema, Type } from '@sinclair/typebox'
+import { type StringOptions, type TProperties, type TSchema, Type } from '@sinclair/typebox'
 
 // What every resource is made of
 
@@ -25,6 +25,20 @@ export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Ty
  * of Hangul, and the cell of Braille without dots.
  */
 export const VISIBLE = '^(?=.*(?![\\u115f\\u1160\\u2800\\u3164\\uffa0])[\\p{L}\\p{N}\\p{P}\\p{S}])[^\\p{Cc}\\p{Cs}]*$'
+
+/**
+ * A text by which something is found or told from another: brought into the composed form of Unicode (NFC) as it arrives, so
+ * that no two look alike and are not. The database refuses any other.
+ */
+export const Composed = (options: StringOptions = {}) => Type.String({ 'x-normal-form': 'NFC', ...options })
+
+/** What something is called: up to 200 characters of any script, but no control characters, and something to see. */
+export const Named = ({ description, ...options }: StringOptions = {}) =>
+  Composed({
+    ...{ maxLength: 200, pattern: VISIBLE },
+    description: [description, 'Kept in Unicode NFC, whichever form is sent.'].filter(Boolean).join(' '),
+    ...options,
+  })
 
 /** One of some texts, as an enum in the document. */
 export const OneOf = <const T extends readonly string[]>(

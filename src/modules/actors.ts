@@ -4,14 +4,14 @@ import type { JsonObject, JsonValue } from '../db/schema.ts'
 import { Problem } from '../errors.ts'
 import { between, defineList, equals } from '../lib/lists.ts'
 import { mergePatch, patched } from '../lib/merge-patch.ts'
-import { ById, Nullable, OneOf, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
+import { ById, Composed, Named, Nullable, OneOf, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
 import { expectedVersions, inVersions, stale, unchanged } from '../plugins/concurrency.ts'
 
 // What an actor looks like
 
 const Kind = OneOf(['user', 'service', 'device', 'external'])
-const ExternalId = Type.String({
-  ...{ minLength: 1, maxLength: 200, examples: ['sensor-17'] },
+const ExternalId = Named({
+  examples: ['sensor-17'],
   description: 'What another system calls it: once for each kind.',
 })
 const DisplayName = Type.String({ maxLength: 200, examples: ['Tank pressure'] })
@@ -65,7 +65,7 @@ export const actorList = defineList('actors', {
   sort: { created_at: 'actors_created', updated_at: 'actors_updated', display_name: 'actors_name' },
   filters: {
     kind: equals('kind', Kind, 'actors_kind'),
-    external_id: equals('external_id', Type.String({ maxLength: 200 }), 'actors_external_id_key'),
+    external_id: equals('external_id', Composed({ maxLength: 200 }), 'actors_external_id_key'),
     ...between('created_at', 'actors_created'),
     ...between('updated_at', 'actors_updated'),
   },

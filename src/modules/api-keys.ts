@@ -7,12 +7,12 @@ import type { Database } from '../db/schema.ts'
 import { type FieldError, Problem } from '../errors.ts'
 import { between, defineList, equals } from '../lib/lists.ts'
 import { distinctNetworks, flawOfNetwork } from '../lib/network.ts'
-import { ById, Nullable, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
+import { ById, Composed, Named, Nullable, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
 import { expectedVersions, inVersions, stale, unchanged } from '../plugins/concurrency.ts'
 
 // What an API key looks like
 
-const Name = Type.String({ minLength: 1, maxLength: 200, examples: ['billing'] })
+const Name = Named({ examples: ['billing'] })
 const Permission = Type.String({ pattern: '^[a-z_-]+:[a-z_]+$', maxLength: 127, examples: ['projects:read'] })
 const Prefix = Type.String({ examples: ['bhk_7Qm2vXw9'], description: 'How its secret begins, to know it by.' })
 
@@ -84,7 +84,7 @@ const Rotation = Type.Object(
 export const apiKeyList = defineList('api_keys', {
   sort: { created_at: 'api_keys_created', name: 'api_keys_name' },
   filters: {
-    name: equals('name', Type.String({ maxLength: 200 }), 'api_keys_name'),
+    name: equals('name', Composed({ maxLength: 200 }), 'api_keys_name'),
     ...between('created_at', 'api_keys_created'),
   },
 })

@@ -4,12 +4,12 @@ import type { TenantDb } from '../db/door.ts'
 import { Problem } from '../errors.ts'
 import { between, defineList, equals } from '../lib/lists.ts'
 import { mergePatch } from '../lib/merge-patch.ts'
-import { ById, Nullable, OneOf, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
+import { ById, Composed, Named, Nullable, OneOf, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
 import { expectedVersions, inVersions, stale, unchanged } from '../plugins/concurrency.ts'
 
 // What a project looks like
 
-const Name = Type.String({ minLength: 1, maxLength: 200, examples: ['apollo'], description: 'Used once per tenant.' })
+const Name = Named({ examples: ['apollo'], description: 'Used once per tenant.' })
 const Description = Type.String({ maxLength: 10_000, examples: ['To the moon.'] })
 const Status = OneOf(['active', 'archived'])
 
@@ -52,7 +52,7 @@ export const projectList = defineList('projects', {
   sort: { created_at: 'projects_created', updated_at: 'projects_updated', name: 'projects_name_key' },
   filters: {
     status: equals('status', Status, 'projects_status'),
-    name: equals('name', Type.String({ maxLength: 200 }), 'projects_name_key'),
+    name: equals('name', Composed({ maxLength: 200 }), 'projects_name_key'),
     ...between('created_at', 'projects_created'),
   },
 })

@@ -4,13 +4,13 @@ import type { TenantDb } from '../db/door.ts'
 import { type FieldError, Problem } from '../errors.ts'
 import { mergePatch } from '../lib/merge-patch.ts'
 import { distinctNetworks, flawOfNetwork } from '../lib/network.ts'
-import { Nullable, OneOf, Timestamp, Uuid, Version, VISIBLE } from '../lib/schemas.ts'
+import { Named, Nullable, OneOf, Timestamp, Uuid, Version } from '../lib/schemas.ts'
 import { expectedVersions, inVersions, stale, unchanged } from '../plugins/concurrency.ts'
 
 // What the caller's own tenant looks like
 
 /** Any script, but no control characters, and something to see. */
-const Name = Type.String({ maxLength: 200, pattern: VISIBLE, examples: ['Acme Rockets'] })
+const Name = Named({ examples: ['Acme Rockets'] })
 
 const Seconds = (description: string) =>
   Nullable(Type.Integer({ minimum: 300, maximum: 31_536_000, description, examples: [28_800] }))

@@ -56,6 +56,22 @@ const PARTS: Readonly<Record<string, string>> = {
 /** As PostgreSQL reads them; Ajv's own also takes `urn:uuid:`. */
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
+/** `x-normal-form: NFC`: the text is brought into that form, before its length is looked at. */
+const normalForm = {
+  keyword: 'x-normal-form',
+  type: 'string',
+  schemaType: 'string',
+  before: 'maxLength',
+  modifying: true,
+  errors: false,
+  compile:
+    (form: string) =>
+    (text: string, at?: { parentData: Record<string | number, unknown>; parentDataProperty: string | number }) => {
+      if (at) at.parentData[at.parentDataProperty] = text.normalize(form)
+      return true
+    },
+} as const
+
 const rules = {
   removeAdditional: false, // an unknown field is a mistake, and is said to be one
   useDefaults: true,
@@ -72,7 +88,8 @@ const makeValidatorCompiler = (): FastifySchemaCompiler<object> => {
       {},
       {
         customOptions: { ...rules, coerceTypes, allErrors },
-        onCreate: (instance) => void instance.addFormat('uuid', UUID).addFormat('date-time', isTimestamp),
+        onCreate: (instance) =>
+          void instance.addFormat('uuid', UUID).addFormat('date-time', isTimestamp).addKeyword(normalForm),
       },
     )
   const plain = { first: ajv(false, false), every: ajv(false, true) }

@@ -1,39 +1,11 @@
 import { expect, test } from 'vitest'
 import { world } from '../harness.ts'
 import { makeOperator, signInOperator } from '../operators/stage.ts'
+import { ID, type Schema, sampleOf } from '../schema-samples.ts'
 
 const it = world()
 
-type Schema = {
-  type?: string
-  properties?: Record<string, Schema>
-  required?: string[]
-  format?: string
-  pattern?: string
-  minLength?: number
-  minimum?: number
-  items?: Schema
-  examples?: unknown[]
-  anyOf?: Schema[]
-}
 type Operation = { requestBody?: { content: Record<string, { schema: Schema }> }; security?: object[] }
-
-const ID = '01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11'
-
-/** Something of that shape, as far as this API's bodies need it. */
-const sampleOf = (schema: Schema): unknown => {
-  if (schema.anyOf) return sampleOf(schema.anyOf[0] as Schema)
-  if (schema.type === 'object') {
-    const names = schema.required ?? []
-    return Object.fromEntries(names.map((name) => [name, sampleOf(schema.properties?.[name] ?? {})]))
-  }
-  if (schema.type === 'array') return [sampleOf(schema.items ?? {})]
-  if (schema.type === 'integer') return schema.minimum ?? 1
-  if (schema.format === 'uuid') return ID
-  if (schema.examples?.[0] !== undefined) return schema.examples[0]
-  if (schema.pattern?.includes('@')) return 'nobody@example.com'
-  return 'x'.repeat(Math.max(schema.minLength ?? 0, 43))
-}
 
 test('400: every route refuses a query parameter that it does not know', async () => {
   const person = await it.as('owner', 'acme')

@@ -1863,7 +1863,7 @@ export interface components {
              */
             id: string;
             /**
-             * @description Used once per tenant.
+             * @description Used once per tenant. Kept in Unicode NFC, whichever form is sent.
              * @example apollo
              */
             name: string;
@@ -1983,7 +1983,7 @@ export interface components {
              */
             kind: "user" | "service" | "device" | "external";
             /**
-             * @description What another system calls it: once for each kind.
+             * @description What another system calls it: once for each kind. Kept in Unicode NFC, whichever form is sent.
              * @example sensor-17
              */
             external_id: string;
@@ -2113,7 +2113,10 @@ export interface components {
              * @example 01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11
              */
             id: string;
-            /** @example billing */
+            /**
+             * @description Kept in Unicode NFC, whichever form is sent.
+             * @example billing
+             */
             name: string;
             permissions: string[];
             /** @description Where it may be used from, as CIDR. Empty: from anywhere. */
@@ -2200,7 +2203,10 @@ export interface components {
              * @example ada@example.com
              */
             email: string;
-            /** @example Ada Lovelace */
+            /**
+             * @description Kept in Unicode NFC, whichever form is sent.
+             * @example Ada Lovelace
+             */
             name: string;
             /**
              * @example active
@@ -2280,7 +2286,10 @@ export interface components {
              * @example acme
              */
             slug: string;
-            /** @example Ada Lovelace */
+            /**
+             * @description Kept in Unicode NFC, whichever form is sent.
+             * @example Ada Lovelace
+             */
             name: string;
             /**
              * @example active
@@ -3312,9 +3321,15 @@ export interface operations {
                      * @example correct horse battery staple
                      */
                     password: string;
-                    /** @example Ada Lovelace */
+                    /**
+                     * @description Kept in Unicode NFC, whichever form is sent.
+                     * @example Ada Lovelace
+                     */
                     name: string;
-                    /** @example Ada Lovelace */
+                    /**
+                     * @description Kept in Unicode NFC, whichever form is sent.
+                     * @example Ada Lovelace
+                     */
                     tenant_name: string;
                     /**
                      * @description The label of a host name.
@@ -3365,7 +3380,10 @@ export interface operations {
                              * @example ada@example.com
                              */
                             email: string;
-                            /** @example Ada Lovelace */
+                            /**
+                             * @description Kept in Unicode NFC, whichever form is sent.
+                             * @example Ada Lovelace
+                             */
                             name: string;
                             /**
                              * Format: date-time
@@ -3385,7 +3403,10 @@ export interface operations {
                              * @example acme
                              */
                             slug: string;
-                            /** @example Ada Lovelace */
+                            /**
+                             * @description Kept in Unicode NFC, whichever form is sent.
+                             * @example Ada Lovelace
+                             */
                             name: string;
                         } | null;
                         role: string | null;
@@ -3481,7 +3502,10 @@ export interface operations {
                              * @example ada@example.com
                              */
                             email: string;
-                            /** @example Ada Lovelace */
+                            /**
+                             * @description Kept in Unicode NFC, whichever form is sent.
+                             * @example Ada Lovelace
+                             */
                             name: string;
                             /**
                              * Format: date-time
@@ -3501,7 +3525,10 @@ export interface operations {
                              * @example acme
                              */
                             slug: string;
-                            /** @example Ada Lovelace */
+                            /**
+                             * @description Kept in Unicode NFC, whichever form is sent.
+                             * @example Ada Lovelace
+                             */
                             name: string;
                         } | null;
                         role: string | null;
@@ -3596,7 +3623,10 @@ export interface operations {
                              * @example ada@example.com
                              */
                             email: string;
-                            /** @example Ada Lovelace */
+                            /**
+                             * @description Kept in Unicode NFC, whichever form is sent.
+                             * @example Ada Lovelace
+                             */
                             name: string;
                             /**
                              * Format: date-time
@@ -3616,7 +3646,10 @@ export interface operations {
                              * @example acme
                              */
                             slug: string;
-                            /** @example Ada Lovelace */
+                            /**
+                             * @description Kept in Unicode NFC, whichever form is sent.
+                             * @example Ada Lovelace
+                             */
                             name: string;
                         } | null;
                         role: string | null;
@@ -3694,7 +3727,10 @@ export interface operations {
                              * @example ada@example.com
                              */
                             email: string;
-                            /** @example Ada Lovelace */
+                            /**
+                             * @description Kept in Unicode NFC, whichever form is sent.
+                             * @example Ada Lovelace
+                             */
                             name: string;
                             /**
                              * Format: date-time
@@ -3714,7 +3750,10 @@ export interface operations {
                              * @example acme
                              */
                             slug: string;
-                            /** @example Ada Lovelace */
+                            /**
+                             * @description Kept in Unicode NFC, whichever form is sent.
+                             * @example Ada Lovelace
+                             */
                             name: string;
                         } | null;
                         role: string | null;
@@ -4020,7 +4059,10 @@ export interface operations {
                         email: string;
                         /** @description Whether it was proved that they read what is sent there. */
                         email_verified: boolean;
-                        /** @example Ada Lovelace */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example Ada Lovelace
+                         */
                         name: string;
                         /**
                          * Format: date-time
@@ -4116,7 +4158,10 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /** @example Ada Lovelace */
+                    /**
+                     * @description Kept in Unicode NFC, whichever form is sent.
+                     * @example Ada Lovelace
+                     */
                     name?: string;
                 };
             };
@@ -4144,7 +4189,10 @@ export interface operations {
                         email: string;
                         /** @description Whether it was proved that they read what is sent there. */
                         email_verified: boolean;
-                        /** @example Ada Lovelace */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example Ada Lovelace
+                         */
                         name: string;
                         /**
                          * Format: date-time
@@ -4389,7 +4437,10 @@ export interface operations {
                                  * @example acme
                                  */
                                 slug: string;
-                                /** @example Ada Lovelace */
+                                /**
+                                 * @description Kept in Unicode NFC, whichever form is sent.
+                                 * @example Ada Lovelace
+                                 */
                                 name: string;
                                 /**
                                  * @example active
@@ -4521,7 +4572,10 @@ export interface operations {
                              * @example ada@example.com
                              */
                             email: string;
-                            /** @example Ada Lovelace */
+                            /**
+                             * @description Kept in Unicode NFC, whichever form is sent.
+                             * @example Ada Lovelace
+                             */
                             name: string;
                             /**
                              * Format: date-time
@@ -4541,7 +4595,10 @@ export interface operations {
                              * @example acme
                              */
                             slug: string;
-                            /** @example Ada Lovelace */
+                            /**
+                             * @description Kept in Unicode NFC, whichever form is sent.
+                             * @example Ada Lovelace
+                             */
                             name: string;
                         } | null;
                         role: string | null;
@@ -4916,7 +4973,10 @@ export interface operations {
                      * @example bht_K5b7YzE0Qm3x1vWcT8sUoPjR2nDfHgLiA6kXeZqVyMw
                      */
                     token: string;
-                    /** @example Ada Lovelace */
+                    /**
+                     * @description Kept in Unicode NFC, whichever form is sent.
+                     * @example Ada Lovelace
+                     */
                     name?: string;
                     /**
                      * @description Of who has an account: theirs. Of who has none: the one that they choose.
@@ -4961,7 +5021,10 @@ export interface operations {
                              * @example acme
                              */
                             slug: string;
-                            /** @example Ada Lovelace */
+                            /**
+                             * @description Kept in Unicode NFC, whichever form is sent.
+                             * @example Ada Lovelace
+                             */
                             name: string;
                         };
                         user: {
@@ -4975,7 +5038,10 @@ export interface operations {
                              * @example ada@example.com
                              */
                             email: string;
-                            /** @example Ada Lovelace */
+                            /**
+                             * @description Kept in Unicode NFC, whichever form is sent.
+                             * @example Ada Lovelace
+                             */
                             name: string;
                         };
                     };
@@ -5082,7 +5148,7 @@ export interface operations {
             content: {
                 "application/json": {
                     /**
-                     * @description Used once per tenant.
+                     * @description Used once per tenant. Kept in Unicode NFC, whichever form is sent.
                      * @example apollo
                      */
                     name: string;
@@ -5115,7 +5181,7 @@ export interface operations {
                          */
                         id: string;
                         /**
-                         * @description Used once per tenant.
+                         * @description Used once per tenant. Kept in Unicode NFC, whichever form is sent.
                          * @example apollo
                          */
                         name: string;
@@ -5199,7 +5265,7 @@ export interface operations {
                          */
                         id: string;
                         /**
-                         * @description Used once per tenant.
+                         * @description Used once per tenant. Kept in Unicode NFC, whichever form is sent.
                          * @example apollo
                          */
                         name: string;
@@ -5272,7 +5338,7 @@ export interface operations {
             content: {
                 "application/json": {
                     /**
-                     * @description Used once per tenant.
+                     * @description Used once per tenant. Kept in Unicode NFC, whichever form is sent.
                      * @example apollo
                      */
                     name: string;
@@ -5304,7 +5370,7 @@ export interface operations {
                          */
                         id: string;
                         /**
-                         * @description Used once per tenant.
+                         * @description Used once per tenant. Kept in Unicode NFC, whichever form is sent.
                          * @example apollo
                          */
                         name: string;
@@ -5441,7 +5507,7 @@ export interface operations {
             content: {
                 "application/json": {
                     /**
-                     * @description Used once per tenant.
+                     * @description Used once per tenant. Kept in Unicode NFC, whichever form is sent.
                      * @example apollo
                      */
                     name?: string;
@@ -5468,7 +5534,7 @@ export interface operations {
                          */
                         id: string;
                         /**
-                         * @description Used once per tenant.
+                         * @description Used once per tenant. Kept in Unicode NFC, whichever form is sent.
                          * @example apollo
                          */
                         name: string;
@@ -7242,7 +7308,7 @@ export interface operations {
                      */
                     kind: "user" | "service" | "device" | "external";
                     /**
-                     * @description What another system calls it: once for each kind.
+                     * @description What another system calls it: once for each kind. Kept in Unicode NFC, whichever form is sent.
                      * @example sensor-17
                      */
                     external_id: string;
@@ -7285,7 +7351,7 @@ export interface operations {
                          */
                         kind: "user" | "service" | "device" | "external";
                         /**
-                         * @description What another system calls it: once for each kind.
+                         * @description What another system calls it: once for each kind. Kept in Unicode NFC, whichever form is sent.
                          * @example sensor-17
                          */
                         external_id: string;
@@ -7379,7 +7445,7 @@ export interface operations {
                          */
                         kind: "user" | "service" | "device" | "external";
                         /**
-                         * @description What another system calls it: once for each kind.
+                         * @description What another system calls it: once for each kind. Kept in Unicode NFC, whichever form is sent.
                          * @example sensor-17
                          */
                         external_id: string;
@@ -7462,7 +7528,7 @@ export interface operations {
                      */
                     kind: "user" | "service" | "device" | "external";
                     /**
-                     * @description What another system calls it: once for each kind.
+                     * @description What another system calls it: once for each kind. Kept in Unicode NFC, whichever form is sent.
                      * @example sensor-17
                      */
                     external_id: string;
@@ -7504,7 +7570,7 @@ export interface operations {
                          */
                         kind: "user" | "service" | "device" | "external";
                         /**
-                         * @description What another system calls it: once for each kind.
+                         * @description What another system calls it: once for each kind. Kept in Unicode NFC, whichever form is sent.
                          * @example sensor-17
                          */
                         external_id: string;
@@ -7630,7 +7696,7 @@ export interface operations {
                      */
                     kind?: "user" | "service" | "device" | "external";
                     /**
-                     * @description What another system calls it: once for each kind.
+                     * @description What another system calls it: once for each kind. Kept in Unicode NFC, whichever form is sent.
                      * @example sensor-17
                      */
                     external_id?: string;
@@ -7664,7 +7730,7 @@ export interface operations {
                          */
                         kind: "user" | "service" | "device" | "external";
                         /**
-                         * @description What another system calls it: once for each kind.
+                         * @description What another system calls it: once for each kind. Kept in Unicode NFC, whichever form is sent.
                          * @example sensor-17
                          */
                         external_id: string;
@@ -7753,7 +7819,10 @@ export interface operations {
                          * @example acme
                          */
                         slug: string;
-                        /** @example Acme Rockets */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example Acme Rockets
+                         */
                         name: string;
                         /**
                          * @example active
@@ -7827,7 +7896,10 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /** @example Acme Rockets */
+                    /**
+                     * @description Kept in Unicode NFC, whichever form is sent.
+                     * @example Acme Rockets
+                     */
                     name?: string;
                     security?: {
                         mfa_required?: boolean | null;
@@ -7861,7 +7933,10 @@ export interface operations {
                          * @example acme
                          */
                         slug: string;
-                        /** @example Acme Rockets */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example Acme Rockets
+                         */
                         name: string;
                         /**
                          * @example active
@@ -8017,7 +8092,10 @@ export interface operations {
                      * @example ada@example.com
                      */
                     email: string;
-                    /** @example Ada Lovelace */
+                    /**
+                     * @description Kept in Unicode NFC, whichever form is sent.
+                     * @example Ada Lovelace
+                     */
                     name: string;
                     /** @example member */
                     role: string;
@@ -9194,7 +9272,10 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /** @example billing */
+                    /**
+                     * @description Kept in Unicode NFC, whichever form is sent.
+                     * @example billing
+                     */
                     name: string;
                     permissions: string[];
                     networks?: string[];
@@ -9220,7 +9301,10 @@ export interface operations {
                          * @example 01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11
                          */
                         id: string;
-                        /** @example billing */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example billing
+                         */
                         name: string;
                         permissions: string[];
                         /** @description Where it may be used from, as CIDR. Empty: from anywhere. */
@@ -9312,7 +9396,10 @@ export interface operations {
                          * @example 01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11
                          */
                         id: string;
-                        /** @example billing */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example billing
+                         */
                         name: string;
                         permissions: string[];
                         /** @description Where it may be used from, as CIDR. Empty: from anywhere. */
@@ -9462,7 +9549,10 @@ export interface operations {
                          * @example 01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11
                          */
                         id: string;
-                        /** @example billing */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example billing
+                         */
                         name: string;
                         permissions: string[];
                         /** @description Where it may be used from, as CIDR. Empty: from anywhere. */
@@ -10410,7 +10500,10 @@ export interface operations {
                              * @example ada@example.com
                              */
                             email: string;
-                            /** @example Ada Lovelace */
+                            /**
+                             * @description Kept in Unicode NFC, whichever form is sent.
+                             * @example Ada Lovelace
+                             */
                             name: string;
                             /**
                              * Format: date-time
@@ -10490,7 +10583,10 @@ export interface operations {
                              * @example ada@example.com
                              */
                             email: string;
-                            /** @example Ada Lovelace */
+                            /**
+                             * @description Kept in Unicode NFC, whichever form is sent.
+                             * @example Ada Lovelace
+                             */
                             name: string;
                             /**
                              * Format: date-time
@@ -11045,7 +11141,10 @@ export interface operations {
                      * @example ada@example.com
                      */
                     email: string;
-                    /** @example Ada Lovelace */
+                    /**
+                     * @description Kept in Unicode NFC, whichever form is sent.
+                     * @example Ada Lovelace
+                     */
                     name: string;
                     /**
                      * @description Any characters in any mixture, but not what everybody tries first. Compared in Unicode NFC.
@@ -11078,7 +11177,10 @@ export interface operations {
                          * @example ada@example.com
                          */
                         email: string;
-                        /** @example Ada Lovelace */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example Ada Lovelace
+                         */
                         name: string;
                         /**
                          * @example active
@@ -11570,7 +11672,10 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /** @example Ada Lovelace */
+                    /**
+                     * @description Kept in Unicode NFC, whichever form is sent.
+                     * @example Ada Lovelace
+                     */
                     name: string;
                     /**
                      * @description The label of a host name.
@@ -11583,7 +11688,10 @@ export interface operations {
                          * @example ada@example.com
                          */
                         email: string;
-                        /** @example Ada Lovelace */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example Ada Lovelace
+                         */
                         name: string;
                     };
                 };
@@ -11612,7 +11720,10 @@ export interface operations {
                          * @example acme
                          */
                         slug: string;
-                        /** @example Ada Lovelace */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example Ada Lovelace
+                         */
                         name: string;
                         /**
                          * @example active
@@ -11697,7 +11808,10 @@ export interface operations {
                          * @example acme
                          */
                         slug: string;
-                        /** @example Ada Lovelace */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example Ada Lovelace
+                         */
                         name: string;
                         /**
                          * @example active
@@ -11766,7 +11880,10 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /** @example Ada Lovelace */
+                    /**
+                     * @description Kept in Unicode NFC, whichever form is sent.
+                     * @example Ada Lovelace
+                     */
                     name: string;
                     /**
                      * @description The label of a host name.
@@ -11798,7 +11915,10 @@ export interface operations {
                          * @example acme
                          */
                         slug: string;
-                        /** @example Ada Lovelace */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example Ada Lovelace
+                         */
                         name: string;
                         /**
                          * @example active
@@ -11884,7 +12004,10 @@ export interface operations {
                          * @example acme
                          */
                         slug: string;
-                        /** @example Ada Lovelace */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example Ada Lovelace
+                         */
                         name: string;
                         /**
                          * @example active
@@ -11949,7 +12072,10 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
-                    /** @example Ada Lovelace */
+                    /**
+                     * @description Kept in Unicode NFC, whichever form is sent.
+                     * @example Ada Lovelace
+                     */
                     name?: string;
                     /**
                      * @description The label of a host name.
@@ -11981,7 +12107,10 @@ export interface operations {
                          * @example acme
                          */
                         slug: string;
-                        /** @example Ada Lovelace */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example Ada Lovelace
+                         */
                         name: string;
                         /**
                          * @example active
@@ -12078,7 +12207,10 @@ export interface operations {
                          * @example acme
                          */
                         slug: string;
-                        /** @example Ada Lovelace */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example Ada Lovelace
+                         */
                         name: string;
                         /**
                          * @example active
@@ -12175,7 +12307,10 @@ export interface operations {
                          * @example acme
                          */
                         slug: string;
-                        /** @example Ada Lovelace */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example Ada Lovelace
+                         */
                         name: string;
                         /**
                          * @example active
@@ -12269,7 +12404,10 @@ export interface operations {
                          * @example acme
                          */
                         slug: string;
-                        /** @example Ada Lovelace */
+                        /**
+                         * @description Kept in Unicode NFC, whichever form is sent.
+                         * @example Ada Lovelace
+                         */
                         name: string;
                         /**
                          * @example active
