@@ -9,6 +9,10 @@ declare module 'fastify' {
     problems?: readonly ProblemCode[]
     /** That it changes a resource with an ETag and heeds If-Match, where its method and path do not say so. */
     conditional?: boolean
+    /** That it takes any bytes as its body. */
+    takesBytes?: true
+    /** That its answer has an ETag, where its schema does not say so. */
+    tagged?: true
   }
 }
 
@@ -22,6 +26,8 @@ type RouteFacts = {
   isScoped: boolean
   /** Whether it heeds If-Match. */
   conditional: boolean
+  takesBytes: boolean
+  tagged: boolean
   own: readonly ProblemCode[]
 }
 
@@ -41,8 +47,9 @@ export const openapi = fp<{ version: string }>(
         if (!schema || schema.hide) return { schema, url }
         const method = String(route.method).toLowerCase() as Method
         const { permission, operator = false, conditional, problems: own = [] } = route.config ?? {}
+        const { takesBytes = false, tagged = false } = route.config ?? {}
         const isTenant = permission !== undefined
-        const known = { url, method, schema, isTenant, isScoped: isTenant || operator, own }
+        const known = { url, method, schema, isTenant, isScoped: isTenant || operator, own, takesBytes, tagged }
         const facts = { ...known, conditional: conditional ?? changesVersioned(known) }
         const additions = { 'x-added': additionsTo(facts), ...(permission && { 'x-permission': permission }) }
         const security = isTenant
@@ -52,7 +59,12 @@ export const openapi = fp<{ version: string }>(
             : {}
         const description = descriptionOf(facts)
         const tags = schema.tags ?? [tagOf(url)]
-        return { schema: { ...security, ...schema, ...(description && { description }), tags, ...additions }, url }
+        // where it is checked there is nothing to check: it has not been read
+        const body = takesBytes && { consumes: ['application/octet-stream'], body: {} }
+        return {
+          schema: { ...security, ...schema, ...body, ...(description && { description }), tags, ...additions },
+          url,
+        }
       },
       transformObject: (document) => {
         if (!('openapiObject' in document)) return document.swaggerObject
@@ -101,7 +113,8 @@ const additionsTo = (route: RouteFacts): Additions => {
 const isOne = ({ url }: Pick<RouteFacts, 'url'>): boolean => /\/:\w+$/.test(url)
 
 /** Whether a resource that has a version is what it answers. */
-const isVersioned = ({ schema, isScoped }: Pick<RouteFacts, 'schema' | 'isScoped'>): boolean => {
+const isVersioned = ({ schema, isScoped, tagged }: Pick<RouteFacts, 'schema' | 'isScoped' | 'tagged'>): boolean => {
+  if (tagged) return true
   const { 200: found, 201: made } = (schema.response ?? {}) as Record<number, { properties?: object }>
   return isScoped && 'version' in ((found ?? made)?.properties ?? {})
 }
@@ -126,7 +139,7 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
   return [
     'malformed',
     ...when(schema.body ?? schema.querystring ?? schema.params, 'invalid'),
-    ...when(schema.body, 'too_large', 'unsupported_media_type'),
+    ...when(schema.body ?? route.takesBytes, 'too_large', 'unsupported_media_type'),
     ...when(url.startsWith('/api/'), 'not_acceptable', 'drift'),
     ...when(!isOpen, 'unauthenticated'),
     ...when(

@@ -1,6 +1,8 @@
 import { fork } from 'node:child_process'
 import { createHash, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -8,6 +10,7 @@ import { makeVerifier, parseNote, publicKeyOf } from '../../src/audit/checkpoint
 import { addKeys } from '../../src/audit/sealer.ts'
 import { verifyDatabase } from '../../src/audit/verify-database.ts'
 import { makePool } from '../../src/db/pool.ts'
+import { diskStore } from '../../src/files/disk.ts'
 import { eraseTenants } from '../../src/jobs/erasure.ts'
 import { makePlatform, type Platform } from '../../src/jobs/platform.ts'
 import { makeLogger } from '../../src/log.ts'
@@ -23,16 +26,18 @@ let olga: SignedInOperator
 let acme: Person
 let worker: pg.Pool
 let platform: Platform
+let store: string
 
 beforeAll(async () => {
   await makeOperator(it, 'olga@bulkhead.test')
   olga = await signInOperator(it, 'olga@bulkhead.test')
   acme = await it.as('owner', 'acme')
   worker = makePool(it.database.urls.worker, { max: 2, waitMs: 5000, name: 'worker', onError: () => {} })
-  platform = makePlatform(worker, signer)
+  store = await mkdtemp(join(tmpdir(), 'bulkhead-erasure-'))
+  platform = makePlatform(worker, signer, diskStore(store))
   await addKeys(worker, [signer])
 })
-afterAll(() => worker.end())
+afterAll(() => Promise.all([worker.end(), rm(store, { recursive: true })]))
 
 let count = 0
 /** A tenant of its own, with an owner who is signed in, and projects. */
