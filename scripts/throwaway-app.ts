@@ -59,7 +59,8 @@ export const openApp = async (urls: Clone['urls'], { env, redis, log, laws }: Op
 }
 
 /** Each database has files of its own: their tenants are the same. */
-const filesOf = ({ api }: Clone['urls']): string => join(tmpdir(), `bulkhead-files${new URL(api).pathname.replace('/', '-')}`)
+const filesOf = ({ api }: Clone['urls']): string =>
+  join(tmpdir(), `bulkhead-files${new URL(api).pathname.replace('/', '-')}`)
 
 export const throwawayEnvironment = (urls: Clone['urls']): Environment => ({
   NODE_ENV: 'test',

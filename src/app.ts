@@ -39,7 +39,8 @@ import { registration } from './modules/auth/registration.ts'
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
-import { documentFiles } from './modules/document-files.ts'
+import { documentDownload } from './modules/document-files/download.ts'
+import { documentUpload } from './modules/document-files/upload.ts'
 import { documents } from './modules/documents.ts'
 import { operatorAccess } from './modules/operators/access.ts'
 import { operatorAccounts } from './modules/operators/accounts.ts'
@@ -154,6 +155,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
   const cursorKeys = keysFor('bulkhead cursors')
   const shortList = makeShortList(cursorKeys)
   const { files } = config
+  const store = openFileStore(files)
   const idempotency = makeIdempotency(keysFor('bulkhead idempotency keys'))
 
   // How every request is met, and how every one is answered
@@ -230,7 +232,8 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         tenant.register(taskBulk, { prefix: '/tasks' })
         tenant.register(tasksOfProject, { prefix: '/projects' })
         tenant.register(documents, { prefix: '/documents' })
-        tenant.register(documentFiles, { prefix: '/documents', ...files, store: openFileStore(files) })
+        tenant.register(documentUpload, { prefix: '/documents', ...files, store })
+        tenant.register(documentDownload, { prefix: '/documents', ...files, store })
         tenant.register(actors, { prefix: '/actors' })
         tenant.register(ownTenant, { prefix: '/tenant' })
         tenant.register(users, {

@@ -60,7 +60,7 @@ export const openapi = fp<{ version: string }>(
         const description = descriptionOf(facts)
         const tags = schema.tags ?? [tagOf(url)]
         // where it is checked there is nothing to check: it has not been read
-        const body = takesBytes && { consumes: ['application/octet-stream'], body: {} }
+        const body = takesBytes && { consumes: ['application/octet-stream'], body: BYTES }
         return {
           schema: { ...security, ...schema, ...body, ...(description && { description }), tags, ...additions },
           url,
@@ -84,6 +84,8 @@ export const openapi = fp<{ version: string }>(
   },
   { name: 'openapi' },
 )
+
+const BYTES = { type: 'string', format: 'binary', description: 'The bytes as they are.', examples: ['hello'] }
 
 /** `/api/v1/projects/:id` → `projects`; what is outside the API is named by its first part. */
 const tagOf = (url: string): string => url.replace(/^\/api\/v\d+/, '').split('/')[1] || 'root'

@@ -1,22 +1,19 @@
 import type { IncomingMessage } from 'node:http'
-import { Readable } from 'node:stream'
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { type RawBuilder, sql } from 'kysely'
-import type { TenantDb } from '../db/door.ts'
-import { Problem, problemOf } from '../errors.ts'
-import { FileDescription, fileOfDocument } from '../files/description.ts'
-import { servedType } from '../files/media-type.ts'
-import { Measure, type Received, tooLarge } from '../files/receive.ts'
-import type { FileStore, ObjectKey } from '../files/store.ts'
-import { attachmentOf } from '../lib/attachment.ts'
-import { type ByteRange, byteRangeOf } from '../lib/byte-range.ts'
-import { type Algorithm, digestField, digestsOf } from '../lib/digest-fields.ts'
-import { noneMatch, strongMatch } from '../lib/etag.ts'
-import { ById } from '../lib/schemas.ts'
-import { awaitBody } from '../plugins/bodies.ts'
+import type { TenantDb } from '../../db/door.ts'
+import { Problem } from '../../errors.ts'
+import { FileDescription, fileOfDocument } from '../../files/description.ts'
+import { Measure, type Received, tooLarge } from '../../files/receive.ts'
+import type { FileStore, ObjectKey } from '../../files/store.ts'
+import { type Algorithm, digestsOf } from '../../lib/digest-fields.ts'
+import { noneMatch, strongMatch } from '../../lib/etag.ts'
+import { ById } from '../../lib/schemas.ts'
+import { awaitBody } from '../../plugins/bodies.ts'
+import { etagOf, type Found, findFile, header, watch } from './found.ts'
 
-// What a file looks like
+// What an upload looks like
 
 const Upload = Type.Object(
   {
@@ -34,8 +31,6 @@ const Upload = Type.Object(
   { additionalProperties: false },
 )
 
-const header = (description: string, example: string) =>
-  Type.Optional(Type.String({ description, examples: [example] }))
 const digest = 'sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:'
 
 const UploadHeaders = Type.Object({
@@ -44,66 +39,7 @@ const UploadHeaders = Type.Object({
   'if-none-match': header('`*`: only where there is no file yet.', '*'),
 })
 
-const DownloadHeaders = Type.Object({
-  range: header('One range of bytes; of several, or in another unit, the whole is answered.', 'bytes=0-1048575'),
-  'if-range': header(
-    'An ETag: the range is of that file, or the whole of the one that there is now.',
-    `"${'0'.repeat(64)}"`,
-  ),
-})
-
-const text = (description: string) => ({ schema: { type: 'string' }, description })
-
-const content = {
-  headers: {
-    'Accept-Ranges': text('`bytes`'),
-    'Content-Disposition': text('Always an attachment, under the name that it was given.'),
-    'Repr-Digest': text('SHA-256 of the whole file (RFC 9530).'),
-  },
-  content: { 'application/octet-stream': { schema: Type.Unsafe<Readable>({}) } },
-}
-
-const downloads = {
-  200: { description: 'The file, byte by byte as it came.', ...content },
-  206: {
-    description: 'A part of it.',
-    headers: { 'Content-Range': text('Which part, and of how many bytes.'), ...content.headers },
-    content: content.content,
-  },
-  304: { description: 'It has not changed since that ETag.' },
-}
-
 // What we ask of the database
-
-/** A document's file, as far as there is one. */
-type Found = {
-  tenant_id: string
-  file_id: string | null
-  name: string | null
-  content_type: string
-  size: number
-  sha256: Buffer
-}
-type Stored = Found & { file_id: string }
-
-const findFile = async (db: TenantDb, documentId: string): Promise<Found> => {
-  const found = await db
-    .selectFrom('documents')
-    .leftJoin('files', (join) =>
-      join.onRef('files.tenant_id', '=', 'documents.tenant_id').onRef('files.document_id', '=', 'documents.id'),
-    )
-    .select([
-      'documents.tenant_id',
-      'files.id as file_id',
-      'files.name',
-      'files.content_type',
-      sql<number>`files.size::float8`.as('size'),
-      'files.sha256',
-    ])
-    .where('documents.id', '=', documentId)
-    .executeTakeFirstOrThrow(() => new Problem('not_found'))
-  return found as Found
-}
 
 /** Before the first byte: so that there is no object which no row knows. */
 const announce = (db: TenantDb, name: string | undefined, leaseMs: number): Promise<ObjectKey> =>
@@ -163,11 +99,11 @@ type Options = {
   maxBytes: number
   /** How long an upload may take. */
   uploadMs: number
-  /** How often it is asked, while bytes are on their way, whether their sender or reader still may. */
+  /** How often it is asked, while bytes are on their way, whether their sender still may. */
   recheckMs: number
 }
 
-export const documentFiles: FastifyPluginAsyncTypebox<Options> = async (app, options) => {
+export const documentUpload: FastifyPluginAsyncTypebox<Options> = async (app, options) => {
   const { store, maxBytes, uploadMs, recheckMs } = options
 
   // A body of whatever type is read by the handler, once it is known whose it is
@@ -238,56 +174,13 @@ export const documentFiles: FastifyPluginAsyncTypebox<Options> = async (app, opt
       }
     },
   )
-
-  app.get(
-    '/:id/file',
-    {
-      schema: {
-        operationId: 'downloadDocumentFile',
-        summary: 'Download the file of a document',
-        description: 'Whole or a part of it. A browser is told to keep it, and never to show or run it.',
-        params: ById,
-        headers: DownloadHeaders,
-        response: downloads,
-      },
-      config: {
-        permission: 'documents:read',
-        ...{ steps: true, tagged: true },
-        produces: 'any',
-        problems: ['precondition_failed', 'range_not_satisfiable'],
-      },
-    },
-    async (request, reply) => {
-      const open = async () => {
-        const found = await findStored(request)
-        const answer = answerOf(request, found)
-        const isEmpty = answer.status === 304 || request.method === 'HEAD'
-        const body = isEmpty ? Readable.from([]) : await store.open(keyOf(found), found.size, answer.part)
-        return body && { answer, body }
-      }
-      // what is not there any more was replaced since it was asked for
-      const opened = (await open()) ?? (await open())
-      if (!opened) throw new Error('a row names an object that is not in the store')
-      const { answer, body } = opened
-      const stop = watch(request, recheckMs, (refusal) => body.destroy(refusal))
-      body.once('close', stop)
-      reply.code(answer.status).headers(answer.headers)
-      return body
-    },
-  )
 }
 
 /** Beyond the time that an upload may take: for what comes after its last byte. */
 const SLACK_MS = 600_000
 
-const etagOf = ({ sha256 }: Pick<Found, 'sha256'>): string => `"${sha256.toString('hex')}"`
-
-const keyOf = ({ tenant_id, file_id }: Stored): ObjectKey => ({ tenantId: tenant_id, id: file_id })
-
 const invalidHeader = (name: string, message: string): Problem =>
   new Problem('invalid', { errors: [{ path: `/headers/${name}`, message }] })
-
-// Uploading
 
 /** `Content-Digest` and `Repr-Digest` are the same, where the content is the whole representation, and not coded. */
 const expectedDigests = ({ headers }: FastifyRequest): Map<Algorithm, Buffer> => {
@@ -335,72 +228,4 @@ const feed = (body: IncomingMessage, into: Measure): void => {
   }
   body.once('close', gone).once('error', gone)
   body.pipe(into)
-}
-
-/**
- * Asks again and again whether the caller still may, and tells when not: a session that ended, a role that was lowered, a
- * tenant that is suspended end what is on its way. Answers what stops it.
- */
-const watch = (request: FastifyRequest, everyMs: number, onRefusal: (refusal: Problem) => void): (() => void) => {
-  let asking = false
-  const timer = setInterval(async () => {
-    if (asking) return
-    asking = true
-    try {
-      await request.inTenant(async () => {})
-    } catch (error) {
-      const refusal = problemOf(error, { reading: false })
-      // a database that is away for a moment refuses nobody
-      if (refusal.status < 500) onRefusal(refusal)
-    } finally {
-      asking = false
-    }
-  }, everyMs)
-  return () => clearInterval(timer)
-}
-
-// Downloading
-
-const findStored = async (request: FastifyRequest): Promise<Stored> => {
-  const { id } = request.params as { id: string }
-  const found = await request.step((db) => findFile(db, id))
-  if (found.file_id === null) throw new Problem('not_found')
-  return found as Stored
-}
-
-type Answer = { status: 200 | 206 | 304; headers: Record<string, string>; part?: ByteRange }
-
-/**
- * How it is answered, and which part of it (RFC 9110, 13.2.2 and 14.2). Throws `precondition_failed`,
- * `range_not_satisfiable`.
- */
-const answerOf = ({ headers, method }: FastifyRequest, found: Stored): Answer => {
-  const { name, content_type, size, sha256 } = found
-  const etag = etagOf(found)
-  if (headers['if-match'] !== undefined && strongMatch(headers['if-match'], etag) !== true) {
-    throw new Problem('precondition_failed', { headers: { etag } })
-  }
-  // a copy may be kept, and is asked about each time: who may read it can change
-  const always = { etag, 'cache-control': 'private, no-cache' }
-  const known = headers['if-none-match']
-  if (known !== undefined && !noneMatch(known, etag)) return { status: 304, headers: always }
-
-  const { range, 'if-range': ifRange } = headers
-  const applies = method === 'GET' && (ifRange === undefined || String(ifRange).trim() === etag)
-  const part = applies && range !== undefined ? byteRangeOf(range, size) : undefined
-  if (part === 'unsatisfiable') {
-    throw new Problem('range_not_satisfiable', { headers: { 'content-range': `bytes */${size}` } })
-  }
-  const whole = {
-    ...always,
-    'accept-ranges': 'bytes',
-    'content-type': servedType(content_type),
-    'content-disposition': attachmentOf(name ?? 'file'),
-    'content-security-policy': "default-src 'none'; frame-ancestors 'none'; sandbox",
-    'repr-digest': digestField('sha-256', sha256),
-  }
-  if (!part) return { status: 200, headers: { ...whole, 'content-length': String(size) } }
-  const { start, end } = part
-  const of = { 'content-range': `bytes ${start}-${end}/${size}`, 'content-length': String(end - start + 1) }
-  return { status: 206, headers: { ...whole, ...of }, part }
 }
