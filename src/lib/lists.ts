@@ -21,8 +21,11 @@ export const equals = <S extends TSchema>(column: string, schema: S, index: stri
 
 /** `created_at_gte` and `created_at_lt`, for the column `created_at`. */
 export const between = <const C extends string>(column: C, index: string) => {
-  const compared = (operator: '>=' | '<'): Filter<typeof Timestamp> => ({ column, operator, schema: Timestamp, index })
-  return { [`${column}_gte`]: compared('>='), [`${column}_lt`]: compared('<') } as {
+  const compared = (operator: '>=' | '<', words: string): Filter<typeof Timestamp> => ({
+    ...{ column, operator, index },
+    schema: { ...Timestamp, description: `Those whose \`${column}\` is ${words} (RFC 3339).` },
+  })
+  return { [`${column}_gte`]: compared('>=', 'this or later'), [`${column}_lt`]: compared('<', 'before this') } as {
     [K in `${C}_gte` | `${C}_lt`]: Filter<typeof Timestamp>
   }
 }

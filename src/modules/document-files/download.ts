@@ -21,7 +21,7 @@ const DownloadHeaders = Type.Object({
   ),
 })
 
-const text = (description: string) => ({ schema: { type: 'string' }, description })
+const text = (description: string) => ({ type: 'string', description })
 
 const content = {
   headers: {
