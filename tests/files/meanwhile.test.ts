@@ -68,8 +68,6 @@ test.each([
   expect((await acme.get(`/documents/${id}`)).json().file).toBeNull()
 })
 
-
-
 test('who is no member any more: the download breaks off', async () => {
   const id = await makeDocument()
   const size = 60_000_000

@@ -119,7 +119,9 @@ describe('GET /api/schema', () => {
 
       expect(named, name).toContain('TenantId')
       expect(named.includes('IdempotencyKey'), name).toBe(method === 'post')
-      expect(named.includes('IfMatch'), name).toBe(acts || isUpload || ((one || path.endsWith('/tenant')) && method !== 'get'))
+      expect(named.includes('IfMatch'), name).toBe(
+        acts || isUpload || ((one || path.endsWith('/tenant')) && method !== 'get'),
+      )
       expect(responses['403'], name).toBeDefined()
       const unavailable = responses['503']?.content?.['application/problem+json']?.examples
       expect(Object.keys(unavailable ?? {}), name).toEqual(expect.arrayContaining(['drift', 'unavailable']))

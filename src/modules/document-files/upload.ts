@@ -22,7 +22,8 @@ const Upload = Type.Object(
         minLength: 1,
         maxLength: 255,
         // no path, nothing that hides or turns what stands around it, and nothing that means a folder
-        pattern: '^(?!\\.{1,2}$)[^/\\\\\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*$',
+        pattern:
+          '^(?!\\.{1,2}$)[^/\\\\\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]*$',
         description: 'What it is called when it is downloaded: no path, and no control characters.',
         examples: ['flight-plan.pdf'],
       }),
