@@ -19,7 +19,7 @@ COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=optional --workspaces=false --ignore-scripts --loglevel=error
 
 FROM node:24-slim AS base
-ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000
+ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000 FILE_STORE=file:///var/lib/bulkhead/files
 # Resident memory after load: 170 MiB with these, 330 MiB without. V8 collects in time when it is told how much there is;
 # glibc keeps no pool of its own for each thread that hashed a password. A larger container may have larger numbers.
 ENV NODE_OPTIONS="--max-old-space-size=256 --max-semi-space-size=16" MALLOC_ARENA_MAX=2
@@ -30,6 +30,8 @@ COPY --from=redoc /app/node_modules/redoc/bundles/redoc.standalone.js node_modul
 COPY package.json LICENSE ./
 COPY sql sql
 COPY src src
+# A volume that is mounted here begins as this folder: its user's, and nobody else's.
+RUN install -d -m 0700 -o 1000 -g 1000 /var/lib/bulkhead/files
 # The user node, by its number: a cluster that asks for non-root can tell by a number only.
 USER 1000:1000
 

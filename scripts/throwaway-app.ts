@@ -1,6 +1,10 @@
 /** The whole application over a throwaway database, on a port of its own: what tests and fuzzers talk to. */
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { rm } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import type { FastifyInstance } from 'fastify'
 import type pg from 'pg'
 import { buildApp } from '../src/app.ts'
@@ -45,6 +49,7 @@ export const openApp = async (urls: Clone['urls'], { env, redis, log, laws }: Op
     const close = async () => {
       await app.close()
       await end()
+      await rm(filesOf(urls), { recursive: true, force: true })
     }
     return { app, config, pools, origin, close }
   } catch (error) {
@@ -52,6 +57,10 @@ export const openApp = async (urls: Clone['urls'], { env, redis, log, laws }: Op
     throw error
   }
 }
+
+/** Each database has files of its own: their tenants are the same. */
+const filesOf = ({ api }: Clone['urls']): string =>
+  join(tmpdir(), `bulkhead-files${new URL(api).pathname.replace('/', '-')}`)
 
 export const throwawayEnvironment = (urls: Clone['urls']): Environment => ({
   NODE_ENV: 'test',
@@ -72,6 +81,7 @@ export const throwawayEnvironment = (urls: Clone['urls']): Environment => ({
   RATE_LIMIT_SENSITIVE: '1000000/h',
   FAILURES_PER_ACCOUNT: '1000000',
   FAILURES_PER_ADDRESS: '1000000',
+  FILE_STORE: pathToFileURL(filesOf(urls)).href,
   JWT_KEYS: jwtKeys(),
   ENCRYPTION_KEYS: encryptionKeys,
   AUDIT_KEYS: auditKeys,

@@ -797,6 +797,79 @@ CREATE TRIGGER words BEFORE INSERT OR UPDATE OF title, content ON app.documents 
 alter table app.documents enable always trigger words;
 
 
+-- app.files -----------------------------------------------------------------------------------------------------------
+
+create table app.files (
+  tenant_id     uuid                      not null default app.tenant_id(),
+  id            uuid                      not null default gen_random_uuid(),
+  document_id   uuid,
+  name          text,
+  content_type  text,
+  size          bigint,
+  sha256        bytea,
+  lease_until   timestamp with time zone  not null,
+  doomed_at     timestamp with time zone,
+  created_at    timestamp with time zone  not null default now(),
+  updated_at    timestamp with time zone  not null default now(),
+  version       integer                   not null default 1,
+  constraint files_pkey PRIMARY KEY (tenant_id, id),
+  constraint files_document_key UNIQUE (tenant_id, document_id),
+  constraint files_document_id_fkey FOREIGN KEY (tenant_id, document_id) REFERENCES app.documents(tenant_id, id) ON DELETE SET NULL (document_id),
+  constraint files_check CHECK (((document_id IS NULL) OR ((num_nulls(content_type, size, sha256) = 0) AND (doomed_at IS NULL)))),
+  constraint files_content_type_check CHECK ((content_type ~ '^[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}$'::text)),
+  constraint files_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 255))),
+  constraint files_sha256_check CHECK ((length(sha256) = 32)),
+  constraint files_size_check CHECK ((size >= 0))
+);
+alter table app.files owner to app_owner;
+comment on table app.files is 'One row: one object in the store of files: a document''s, or one that is written, or one to be removed.';
+comment on column app.files.document_id is 'Whose it is, once all of it is there. Without one it is swept when its lease has ended.';
+comment on column app.files.lease_until is 'So long it may be written.';
+comment on column app.files.doomed_at is 'When it was found to be nobody''s: from then on it can be nobody''s file any more.';
+alter table app.files enable row level security;
+alter table app.files force row level security;
+
+create policy wall on app.files as restrictive for all to public
+  using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
+  with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy add on app.files as permissive for insert to app_api
+  with check (( SELECT app.can('documents:write'::text) AS can));
+create policy audit on app.files as permissive for select to app_auditor
+  using (true);
+create policy change on app.files as permissive for update to app_api
+  using (( SELECT app.can('documents:write'::text) AS can))
+  with check (true);
+create policy doom on app.files as permissive for update to app_worker
+  using (((document_id IS NULL) AND (lease_until <= now())))
+  with check ((doomed_at IS NOT NULL));
+create policy erase on app.files as permissive for all to app_gate
+  using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
+  with check (false);
+create policy read on app.files as permissive for select to app_api, app_worker
+  using (true);
+create policy sweep on app.files as permissive for delete to app_worker
+  using (((document_id IS NULL) AND (doomed_at IS NOT NULL)));
+
+grant select on app.files to app_api;
+grant select on app.files to app_auditor;
+grant delete on app.files to app_gate;
+grant delete, select on app.files to app_worker;
+grant insert (name, lease_until), update (document_id, content_type, size, sha256, lease_until) on app.files to app_api;
+grant select (tenant_id, id) on app.files to app_gate;
+grant update (doomed_at) on app.files to app_worker;
+
+CREATE INDEX files_due ON app.files USING btree (tenant_id, lease_until) WHERE (document_id IS NULL);
+
+CREATE TRIGGER audit_delete AFTER DELETE ON app.files REFERENCING OLD TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.files enable always trigger audit_delete;
+CREATE TRIGGER audit_insert AFTER INSERT ON app.files REFERENCING NEW TABLE AS affected_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.files enable always trigger audit_insert;
+CREATE TRIGGER audit_update AFTER UPDATE ON app.files REFERENCING OLD TABLE AS affected_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app.audit();
+alter table app.files enable always trigger audit_update;
+CREATE TRIGGER version BEFORE UPDATE ON app.files FOR EACH ROW EXECUTE FUNCTION app.count_version();
+alter table app.files enable always trigger version;
+
+
 -- app.first_sign_ins --------------------------------------------------------------------------------------------------
 
 create table app.first_sign_ins (

@@ -17,6 +17,7 @@ import { makeSecondFactors } from './auth/second-factors.ts'
 import { makeSessions } from './auth/sessions.ts'
 import type { ServerConfig } from './config.ts'
 import type { LawWatch } from './drift.ts'
+import { openFileStore } from './files/store.ts'
 import { deriveKeys } from './lib/derived-keys.ts'
 import { type Logger, makeLogger } from './log.ts'
 import { makeMailKeys } from './mail/seal.ts'
@@ -38,6 +39,8 @@ import { registration } from './modules/auth/registration.ts'
 import { signIn } from './modules/auth/sign-in.ts'
 import { tokens } from './modules/auth/tokens.ts'
 import { authz } from './modules/authz.ts'
+import { documentDownload } from './modules/document-files/download.ts'
+import { documentUpload } from './modules/document-files/upload.ts'
 import { documents } from './modules/documents.ts'
 import { operatorAccess } from './modules/operators/access.ts'
 import { operatorAccounts } from './modules/operators/accounts.ts'
@@ -59,6 +62,7 @@ import { users } from './modules/users/users.ts'
 import { accept } from './plugins/accept.ts'
 import { accessTokens } from './plugins/access-tokens.ts'
 import { auth } from './plugins/auth.ts'
+import { bodies } from './plugins/bodies.ts'
 import { makeCache } from './plugins/cache.ts'
 import { cors } from './plugins/cors.ts'
 import { docs } from './plugins/docs.ts'
@@ -106,10 +110,10 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     frameworkErrors: refuse,
     clientErrorHandler: answerClientError,
     bodyLimit: 1_048_576,
-    requestTimeout: 30_000,
+    requestTimeout: 0, // a file takes longer than anything else: plugins/bodies.ts
     connectionTimeout: 60_000,
     keepAliveTimeout: 72_000, // longer than the idle time of a load balancer, which would else meet a closing door
-    http: { requireHostHeader: false, connectionsCheckingInterval: 5_000 },
+    http: { requireHostHeader: false, headersTimeout: 30_000, connectionsCheckingInterval: 5_000 },
     return503OnClosing: false, // what has arrived is answered, while the listener is closing
   })
   const mails = makeMailKeys(config.encryptionKeys)
@@ -151,6 +155,8 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     )
   const cursorKeys = keysFor('bulkhead cursors')
   const shortList = makeShortList(cursorKeys)
+  const { files } = config
+  const store = openFileStore(files)
   const idempotency = makeIdempotency(keysFor('bulkhead idempotency keys'))
   const cache = redis && makeCache(redis, keysFor('bulkhead cache'))
 
@@ -164,6 +170,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
   await app.register(https, { required: config.requireHttps, baseDomain: config.baseDomain })
   await app.register(cors, { origins: config.corsOrigins })
   await app.register(rateLimit, { ...config.limits, redis, callerOf })
+  await app.register(bodies, { timeoutMs: 30_000 })
   await app.register(methods)
   await app.register(validation)
   await app.register(openapi, { version })
@@ -227,6 +234,8 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         tenant.register(taskBulk, { prefix: '/tasks' })
         tenant.register(tasksOfProject, { prefix: '/projects' })
         tenant.register(documents, { prefix: '/documents' })
+        tenant.register(documentUpload, { prefix: '/documents', ...files, store })
+        tenant.register(documentDownload, { prefix: '/documents', ...files, store })
         tenant.register(actors, { prefix: '/actors' })
         tenant.register(ownTenant, { prefix: '/tenant' })
         tenant.register(users, {

@@ -5,6 +5,9 @@
 import { createPrivateKey, createPublicKey, createSecretKey, type JsonWebKey, type KeyObject } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
+import { resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { parseByteSize } from './lib/byte-size.ts'
 import { parseDuration } from './lib/duration.ts'
 import { parseRate, type Rate } from './lib/rate.ts'
 
@@ -60,6 +63,12 @@ const pool = (read: Reader) => ({
   waitMs: read('DATABASE_POOL_WAIT', wait, '800ms'),
 })
 
+/** Where the bytes of files are, and how large one may be. */
+const fileStore = (read: Reader) => ({
+  address: read('FILE_STORE', outside, pathToFileURL(resolve('.data', 'files')).href),
+  maxBytes: read('FILE_MAX_SIZE', byteSize, '5GiB'),
+})
+
 /** How often a running process looks whether the database still keeps its laws. */
 const laws = (read: Reader) => ({ intervalMs: read('LAWS_INTERVAL', wait, '30s') })
 
@@ -87,6 +96,11 @@ const server = (read: Reader) => {
     operatorSessions: {
       idleMs: read('OPERATOR_IDLE_TTL', duration, '1h'),
       maxMs: read('OPERATOR_SESSION_TTL', duration, '12h'),
+    },
+    files: {
+      ...fileStore(read),
+      uploadMs: read('FILE_UPLOAD_TIMEOUT', wait, '6h'),
+      recheckMs: read('FILE_RECHECK_INTERVAL', wait, '30s'),
     },
     tenantGraceMs: read('TENANT_GRACE_PERIOD', duration, '30d'),
     pool: pool(read),
@@ -143,6 +157,7 @@ const worker = (read: Reader) => ({
   laws: laws(read),
   encryptionKeys: read('ENCRYPTION_KEYS', encryptionKeys),
   mail: mail(read),
+  files: fileStore(read),
   audit: {
     keys: read('AUDIT_KEYS', auditKeys),
     sealEveryMs: read('AUDIT_SEAL_INTERVAL', wait, '3s'),
@@ -253,6 +268,8 @@ const delay: Form<number> = {
   words: 'a duration such as 0s, 500ms, 10s, of 24 days at most',
   parse: (value) => within(parseDuration(value), MAX_TIMER),
 }
+
+const byteSize: Form<number> = { words: 'a size such as 512KiB, 100MiB, 5GiB', parse: parseByteSize }
 
 const rate: Form<Rate> = { words: 'a rate such as 100/h, 10/m, 5/30s', parse: parseRate }
 
@@ -404,7 +421,7 @@ const isSink = (address: string): boolean =>
       address,
     ))
 
-/** A place that keeps what it is given: src/audit/destinations.ts opens it, and the next. */
+/** A place that keeps what it is given: src/audit/destinations.ts opens it, and the next; src/files/store.ts a store. */
 const outside: Form<string> = {
   words: 'file:///folder or s3://bucket/prefix?region=REGION&endpoint=URL',
   parse: (value) => (isSink(value) ? value : undefined),

@@ -10,6 +10,7 @@ import { startStreams } from './audit/stream.ts'
 import { readConfig, type WorkerConfig } from './config.ts'
 import { makePool } from './db/pool.ts'
 import { watchLaws } from './drift.ts'
+import { openFileStore } from './files/store.ts'
 import { jobs, schedules } from './jobs/map.ts'
 import { startRunner } from './jobs/runner.ts'
 import { type Logger, makeLogger } from './log.ts'
@@ -34,7 +35,9 @@ const main = async (): Promise<void> => {
   const mailing = makePool(config.databases.worker, { ...config.pool, max: 2, name: 'mails', onError })
   const ended = Promise.race([signal().then(() => 0), disaster(log).then(() => 1)])
   const { keys: signers, sealEveryMs: intervalMs, checkpoints } = config.audit
-  const runner = await startRunner({ jobsUrl: config.databases.jobs, pool, jobs, schedules, log, signer: signers[0] })
+  const files = openFileStore(config.files)
+  const engine = { jobsUrl: config.databases.jobs, pool, jobs, schedules }
+  const runner = await startRunner({ ...engine, log, signer: signers[0], files })
   const post = openPost(config, log)
   const { encryptionKeys, mail } = config
   const mailer =

@@ -5,7 +5,12 @@ import type { Environment } from '../src/config.ts'
 import { type Client, makeClient, testEnvironment } from './harness.ts'
 import type { Clone } from './servers.ts'
 
-export type ApiProcess = { client(headers?: Record<string, string>): Client; stop(): Promise<void> }
+export type ApiProcess = {
+  readonly pid: number
+  readonly origin: string
+  client(headers?: Record<string, string>): Client
+  stop(): Promise<void>
+}
 
 /** The API as processes of their own over one database: what one of them knows by itself, the others do not. */
 export const startApis = async (urls: Clone['urls'], count: number, env: Environment = {}): Promise<ApiProcess[]> => {
@@ -40,6 +45,8 @@ const serving = async (child: ChildProcess): Promise<ApiProcess> => {
     void ended.then(() => reject(new Error(`the API ended: ${said}`)))
   })
   return {
+    pid: child.pid ?? 0,
+    origin,
     client: (headers) => makeClient(origin, headers),
     async stop() {
       child.kill('SIGKILL')

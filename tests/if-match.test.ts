@@ -76,11 +76,20 @@ const person = async (): Promise<Resource> => {
 
 const role = () => `role_${randomUUID().slice(0, 8)}`
 
+/** Its ETag is its checksum, and not a number. */
+const file = async (): Promise<Resource> => {
+  const { path } = await made(acme, '/documents', { title: 'document' })
+  await acme.put(`${path}/file`, 'content')
+  const read = async () => ({ version: (await acme.get(path)).json().file.sha256 })
+  return { client: acme, path: `${path}/file`, read }
+}
+
 /** A resource of each kind, by the beginning of its path. The longest that fits is the one. */
 const kinds: Record<string, () => Promise<Resource>> = {
   '/projects/{id}': () => made(acme, '/projects', { name: unique('project') }),
   '/tasks/{id}': async () => made(acme, '/tasks', { project_id: await makeProject(acme), title: 'task' }),
   '/documents/{id}': () => made(acme, '/documents', { title: 'document' }),
+  '/documents/{id}/file': file,
   '/actors/{id}': () => made(acme, '/actors', { kind: 'service', external_id: randomUUID() }),
   '/tenant': async () => ({ client: acme, path: '/tenant', read: async () => (await acme.get('/tenant')).json() }),
   '/tenant/access-grants/{id}': grant,
@@ -103,6 +112,7 @@ const bodies: Record<string, object | (() => object | Promise<object>)> = {
   changeTask: { title: 'changed' },
   replaceDocument: { title: 'replaced' },
   changeDocument: { title: 'changed' },
+  uploadDocumentFile: { title: 'changed' },
   replaceActor: () => ({ kind: 'service', external_id: randomUUID(), display_name: 'replaced' }),
   changeActor: { display_name: 'changed' },
   changeTenant: () => ({ name: unique('Acme') }),

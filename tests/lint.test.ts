@@ -42,6 +42,7 @@ test.each([
   ['src/modules/planted.ts', using('readConfig', '../config.ts'), 'configured by its options'],
   ['src/modules/planted.ts', using('projects', './projects.ts'), 'never imports another module'],
   ['src/modules/auth/planted.ts', using('projects', '../projects.ts'), 'never imports another module'],
+  ['src/files/planted.ts', using('makePool', '../db/pool.ts'), 'for the database to say'],
   ['src/jobs/planted.ts', using('auth', '../plugins/auth.ts'), 'knows nothing of HTTP'],
   ['src/plugins/planted.ts', 'export const used = process.env.PORT\n', "Don't use process.env"],
   ['src/modules/planted.ts', "import { sql } from 'kysely'\nexport const used = sql.raw('x')\n", 'how SQL is injected'],

@@ -1,8 +1,9 @@
 /**
- * A bucket on this machine, as far as `PUT` (once) and `GET` of objects go, for one key. It checks each request's signature
- * by the description of Signature Version 4, and the checksums that came along; what is wrong it refuses as S3 does.
+ * A bucket on this machine, for one key: objects are put (as a whole, or in parts), got (as a whole, or a range), deleted and
+ * listed. It checks each request's signature by the description of Signature Version 4, and the checksums that came along;
+ * what is wrong it refuses as S3 does.
  */
-import { createHash, createHmac } from 'node:crypto'
+import { createHash, createHmac, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -11,6 +12,8 @@ import { crc32 } from 'node:zlib'
 export type S3Server = {
   readonly endpoint: string
   readonly objects: Map<string, Buffer>
+  /** Uploads in parts that have not ended, by their ids. */
+  readonly uploads: Map<string, Upload>
   /** What was refused, by its code. */
   readonly refused: string[]
   /** While it is true, everything is answered 503. */
@@ -18,11 +21,15 @@ export type S3Server = {
   close(): Promise<void>
 }
 
+type Upload = { key: string; parts: Map<number, Buffer> }
+
 export const credentials = { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY' }
 export const region = 'eu-test-1'
 
-export const startS3 = async (): Promise<S3Server> => {
+/** `once`: whether it insists that nothing is written over. */
+export const startS3 = async ({ once: insists = true } = {}): Promise<S3Server> => {
   const objects = new Map<string, Buffer>()
+  const uploads = new Map<string, Upload>()
   const refused: string[] = []
   const it = { busy: false }
 
@@ -32,25 +39,42 @@ export const startS3 = async (): Promise<S3Server> => {
       refused.push(code)
       answer(response, status, `<?xml version="1.0"?><Error><Code>${code}</Code><Message>${code}</Message></Error>`)
     }
-    const key = decodeURIComponent(new URL(request.url ?? '', 'http://bucket').pathname)
+    const { pathname, searchParams } = new URL(request.url ?? '', 'http://bucket')
+    const key = decodeURIComponent(pathname)
     if (it.busy) return refuse(503, 'SlowDown')
     const flaw = flawOf(request, body)
     if (flaw) return refuse(403, flaw)
+    const uploadId = searchParams.get('uploadId')
+    if (uploadId !== null || searchParams.has('uploads')) {
+      const done = inParts(uploads, objects, request.method, key, searchParams, body)
+      return typeof done === 'string' ? answer(response, 200, done, etagOf(body)) : refuse(done.status, done.code)
+    }
+    if (request.method === 'GET' && searchParams.get('list-type') === '2') {
+      return answer(response, 200, listing([...objects.keys()].filter(below(key, searchParams))))
+    }
     if (request.method === 'GET') {
       const found = objects.get(key)
-      return found ? answer(response, 200, found) : refuse(404, 'NoSuchKey')
+      if (!found) return refuse(404, 'NoSuchKey')
+      const [, start, end] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '') ?? []
+      if (start === undefined) return answer(response, 200, found)
+      return answer(response, 206, found.subarray(Number(start), Number(end) + 1))
+    }
+    if (request.method === 'DELETE') {
+      objects.delete(key)
+      return answer(response, 204, '')
     }
     if (request.method !== 'PUT') return refuse(405, 'MethodNotAllowed')
-    if (request.headers['if-none-match'] !== '*') return refuse(400, 'ThisTestWantsIfNoneMatch')
-    if (objects.has(key)) return refuse(412, 'PreconditionFailed')
+    if (insists && request.headers['if-none-match'] !== '*') return refuse(400, 'ThisTestWantsIfNoneMatch')
+    if (insists && objects.has(key)) return refuse(412, 'PreconditionFailed')
     objects.set(key, body)
-    answer(response, 200, '')
+    answer(response, 200, '', etagOf(body))
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return Object.assign(it, {
     endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     objects,
+    uploads,
     refused,
     close: async () => {
       server.closeAllConnections()
@@ -60,8 +84,53 @@ export const startS3 = async (): Promise<S3Server> => {
   })
 }
 
-const answer = (response: ServerResponse, status: number, body: string | Buffer): void => {
-  response.writeHead(status, { 'content-type': 'application/xml', 'content-length': String(Buffer.byteLength(body)) })
+/** What a multipart upload is asked; the text of its answer, or why not. */
+const inParts = (
+  uploads: Map<string, Upload>,
+  objects: Map<string, Buffer>,
+  method: string | undefined,
+  key: string,
+  query: URLSearchParams,
+  body: Buffer,
+): string | { status: number; code: string } => {
+  const id = query.get('uploadId')
+  if (id === null && method === 'POST') {
+    const made = randomUUID()
+    uploads.set(made, { key, parts: new Map() })
+    return `<InitiateMultipartUploadResult><UploadId>${made}</UploadId></InitiateMultipartUploadResult>`
+  }
+  if (id === null) {
+    const open = [...uploads].filter(([, upload]) => below(key, query)(upload.key))
+    const all = open.map(([id, { key }]) => `<Upload><Key>${nameOf(key)}</Key><UploadId>${id}</UploadId></Upload>`)
+    return `<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>${all.join('')}</ListMultipartUploadsResult>`
+  }
+  const upload = uploads.get(id)
+  if (!upload) return { status: 404, code: 'NoSuchUpload' }
+  if (method === 'PUT') {
+    upload.parts.set(Number(query.get('partNumber')), body)
+    return ''
+  }
+  uploads.delete(id)
+  if (method === 'DELETE') return ''
+  const numbers = [...body.toString().matchAll(/<PartNumber>(\d+)<\/PartNumber>/g)].map(([, n]) => Number(n))
+  objects.set(upload.key, Buffer.concat(numbers.map((n) => upload.parts.get(n) ?? Buffer.alloc(0))))
+  return '<CompleteMultipartUploadResult><ETag>"whole"</ETag></CompleteMultipartUploadResult>'
+}
+
+/** Without the bucket, whose path is the first part. */
+const nameOf = (key: string): string => key.replace(/^\/[^/]+\//, '')
+
+const below = (bucket: string, query: URLSearchParams) => (key: string) =>
+  key.startsWith(`${bucket.replace(/\/$/, '')}/${query.get('prefix') ?? ''}`)
+
+const listing = (keys: string[]): string =>
+  `<ListBucketResult>${keys.map((key) => `<Contents><Key>${nameOf(key)}</Key></Contents>`).join('')}</ListBucketResult>`
+
+const etagOf = (body: Buffer) => ({ etag: `"${sha256(body)}"` })
+
+const answer = (response: ServerResponse, status: number, body: string | Buffer, headers: object = {}): void => {
+  const length = { 'content-length': String(Buffer.byteLength(body)) }
+  response.writeHead(status, { 'content-type': 'application/xml', ...(status !== 204 && length), ...headers })
   response.end(body)
 }
 

@@ -5,6 +5,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { link, mkdir, open, readFile, unlink } from 'node:fs/promises'
 import { dirname, join, resolve, sep } from 'node:path'
+import { syncFolder } from '../folders.ts'
 
 export type Sink = {
   /** Tells this place from others: stands in logs and in the database, so it carries no secret. */
@@ -54,16 +55,6 @@ export const folderSink = (folder: string): Sink => {
       }
       await syncFolder(parent)
     },
-  }
-}
-
-/** A new name is durable when its folder is. */
-const syncFolder = async (folder: string): Promise<void> => {
-  const handle = await open(folder, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
   }
 }
 

@@ -271,6 +271,30 @@ export interface Documents {
   words: Generated<string>;
 }
 
+export interface Files {
+  content_type: string | null;
+  created_at: Generated<string>;
+  /**
+   * Whose it is, once all of it is there. Without one it is swept when its lease has ended.
+   */
+  document_id: string | null;
+  /**
+   * When it was found to be nobody's: from then on it can be nobody's file any more.
+   */
+  doomed_at: string | null;
+  id: Generated<string>;
+  /**
+   * So long it may be written.
+   */
+  lease_until: string;
+  name: string | null;
+  sha256: Buffer | null;
+  size: Int8 | null;
+  tenant_id: Generated<string>;
+  updated_at: Generated<string>;
+  version: Generated<number>;
+}
+
 export interface FirstSignIns {
   membership_id: string;
   of_tenant: string;
@@ -729,6 +753,7 @@ export interface Database {
   context_key: ContextKey;
   deletion_certificates: DeletionCertificates;
   documents: Documents;
+  files: Files;
   first_sign_ins: FirstSignIns;
   generations: Generations;
   idempotency_keys: IdempotencyKeys;

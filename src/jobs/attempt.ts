@@ -10,6 +10,7 @@ import type pg from 'pg'
 import type { JobResult, JobWithMetadata, PgBoss } from 'pg-boss'
 import { inTenant, type TenantDb } from '../db/door.ts'
 import { isDatabaseError } from '../errors.ts'
+import type { FileStore } from '../files/store.ts'
 import type { Logger } from '../log.ts'
 import type { Enqueue, Job, Retry, Run, TenantRun } from './define.ts'
 import type { Platform } from './platform.ts'
@@ -21,6 +22,7 @@ export type Tools = {
   engine: PgBoss
   pool: pg.Pool
   platform: Platform
+  files: FileStore | undefined
   enqueue: Enqueue
   log: Logger
   /** Aborted when runs have had their time to finish. */
@@ -74,7 +76,7 @@ export const attempt = async (job: Job<object>, taken: Taken, tools: Tools): Pro
 const inside = (
   { id, name, data, retryCount }: Taken,
   run: Run & { finished: boolean },
-  { pool }: Tools,
+  { pool, files }: Tools,
 ): TenantRun => {
   const entry = { tenantId: (data as { tenant_id: string }).tenant_id, jobId: id, kind: name }
   const enter = async <T>(work: (db: TenantDb) => Promise<T>) => {
@@ -100,6 +102,11 @@ const inside = (
       })
       run.finished = true
       return result
+    },
+    removeObject: async (id) => {
+      if (!files) throw new Error('there is no store of files')
+      run.signal.throwIfAborted()
+      await files.remove({ tenantId: entry.tenantId, id })
     },
   }
 }

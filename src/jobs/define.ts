@@ -40,6 +40,8 @@ export type TenantRun = Run & {
    * worker dies right after. Nothing that comes after it is repeated.
    */
   finishInTenant<T>(work: (db: TenantDb) => Promise<T>): Promise<T>
+  /** Removes an object of the tenant's from the store of files. One that is not there is removed already. */
+  removeObject(id: string): Promise<void>
 }
 
 export type PlatformRun = Run & { platform: Platform; enqueue: Enqueue }

@@ -46,6 +46,8 @@ const erase = async (
     if (Date.now() > end) return false
     gone = await platform.eraseRows(tenant, BATCH)
   }
+  // no row names them any more; and what is certified is certified of them, too
+  await platform.eraseFiles(tenant)
   await platform.certifyErasure(tenant)
   return true
 }

@@ -3,6 +3,7 @@ import { extendAuditLog } from './audit-partitions.ts'
 import { retireAuditLog } from './audit-retention.ts'
 import type { AnyJob, PlatformJob } from './define.ts'
 import { eraseTenants } from './erasure.ts'
+import { sweepFiles, visitTenantsForFiles } from './files.ts'
 import { forgetAttempts, forgetMails, forgetSessions } from './forget.ts'
 import { expireIdempotencyKeys, visitTenantsForExpiry } from './idempotency-keys.ts'
 import { expireInvitations, visitTenantsForInvitations } from './invitations.ts'
@@ -29,6 +30,8 @@ export const jobs: readonly AnyJob[] = [
   expireIdempotencyKeys,
   visitTenantsForInvitations,
   expireInvitations,
+  visitTenantsForFiles,
+  sweepFiles,
 ]
 
 // minutes that few others choose, apart from each other
@@ -43,4 +46,5 @@ export const schedules: readonly Schedule[] = [
   { job: rollUpStatistics, cron: '29 * * * *', atStart: true },
   { job: visitTenantsForExpiry, cron: '41 * * * *' },
   { job: visitTenantsForInvitations, cron: '47 2 * * *' },
+  { job: visitTenantsForFiles, cron: '7 * * * *' },
 ]

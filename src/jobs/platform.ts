@@ -4,6 +4,7 @@ import { certifyErasure } from '../audit/certificate.ts'
 import type { Signer } from '../audit/checkpoint.ts'
 import { type Oldest, retireOldestMonth } from '../audit/retention.ts'
 import { statement } from '../db/pool.ts'
+import type { FileStore } from '../files/store.ts'
 
 export type Platform = {
   /** Makes the audit log's partitions of this month and `months` after it; answers how many were missing. */
@@ -22,6 +23,8 @@ export type Platform = {
   dueErasures(limit: number): Promise<string[]>
   /** Deletes at most `limit` of its rows; answers how many, 0 when nothing is left but the tenant itself. */
   eraseRows(tenantId: string, limit: number): Promise<number>
+  /** Removes the bytes of its files, and of those that were never finished. */
+  eraseFiles(tenantId: string): Promise<void>
   /** Deletes that, and leaves a signed certificate. */
   certifyErasure(tenantId: string): Promise<void>
   /** Adds up what was counted in each tenant. */
@@ -30,8 +33,11 @@ export type Platform = {
   listTenants(after: string | undefined, limit: number): Promise<string[]>
 }
 
-/** `signer` signs what the audit log's chains say about its end; without one no month of it goes. */
-export const makePlatform = (pool: pg.Pool, signer?: Signer): Platform => ({
+/**
+ * `signer` signs what the audit log's chains say about its end; without one no month of it goes. `files`: where the bytes of
+ * files are; without it no tenant is erased.
+ */
+export const makePlatform = (pool: pg.Pool, signer?: Signer, files?: FileStore): Platform => ({
   extendAuditLog: async (months) => {
     const { rows } = await pool.query<{ made: number }>(statement('select app.extend_audit_log($1) as made', [months]))
     return rows[0]?.made ?? 0
@@ -69,6 +75,10 @@ export const makePlatform = (pool: pg.Pool, signer?: Signer): Platform => ({
       statement('select app.erase_rows($1, $2) as gone', [tenantId, limit]),
     )
     return rows[0]?.gone ?? 0
+  },
+  eraseFiles: async (tenantId) => {
+    if (!files) throw new Error('there is no store of files')
+    await files.removeTenant(tenantId)
   },
   certifyErasure: async (tenantId) => {
     if (!signer) throw new Error('there is no key to sign a certificate with')

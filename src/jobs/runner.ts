@@ -2,6 +2,7 @@
 import type pg from 'pg'
 import type { PgBoss } from 'pg-boss'
 import type { Signer } from '../audit/checkpoint.ts'
+import type { FileStore } from '../files/store.ts'
 import type { Logger } from '../log.ts'
 import { attempt, type Taken, type Tools } from './attempt.ts'
 import { type AnyJob, type Enqueue, type Job, RefusedPayload } from './define.ts'
@@ -19,6 +20,8 @@ type Options = {
   log: Logger
   /** What signs the audit log. */
   signer?: Signer
+  /** Where the bytes of files are. */
+  files?: FileStore
   pace?: Pace
 }
 
@@ -36,13 +39,14 @@ export type Runner = {
 
 /** Starts taking jobs. Throws when the engine's tables cannot be reached or are of another version. */
 export async function startRunner(options: Options): Promise<Runner> {
-  const { jobsUrl, pool, jobs, schedules, log, signer, pace = usualPace } = options
+  const { jobsUrl, pool, jobs, schedules, log, signer, files, pace = usualPace } = options
   const engine = makeEngine(jobsUrl, pace, log)
   const tools = {
     engine,
     pool,
     log,
-    platform: makePlatform(pool, signer),
+    platform: makePlatform(pool, signer, files),
+    files,
     enqueue: makeEnqueue(engine),
   }
   let stopping = new AbortController()

@@ -23,6 +23,17 @@ export function matchedVersions(header: string | undefined): number[] | undefine
     .map(Number)
 }
 
+/**
+ * Whether `If-Match` (RFC 9110, 13.1.1) lets through what has this tag, or what is not there and so has none. `malformed` as
+ * above.
+ */
+export function strongMatch(header: string, etag: string | undefined): boolean | 'malformed' {
+  if (header.trim() === '*') return etag !== undefined
+  const tags = tagsOf(header)
+  if (!tags || tags.length === 0) return 'malformed'
+  return etag !== undefined && tags.includes(etag)
+}
+
 /** One element of a list (RFC 9110, 5.6.1): a tag, or none at all, which whoever reads a list passes over. */
 const ELEMENT = /[ \t]*(?:((?:W\/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*)?(?:,|$)/y
 

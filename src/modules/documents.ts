@@ -2,6 +2,7 @@ import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type
 import { sql } from 'kysely'
 import type { TenantDb } from '../db/door.ts'
 import { Problem } from '../errors.ts'
+import { FileDescription, fileOfDocument } from '../files/description.ts'
 import { between, defineList, equals } from '../lib/lists.ts'
 import { mergePatch } from '../lib/merge-patch.ts'
 import { ById, Nullable, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
@@ -23,6 +24,7 @@ const summary = {
   project_id: ProjectId,
   title: Title,
   content_type: ContentType,
+  file: Nullable(FileDescription),
   created_at: Timestamp,
   updated_at: Timestamp,
   version: Version,
@@ -85,7 +87,10 @@ const DocumentQuery = Type.Object(
 
 // What we ask of the database
 
-const columns = ['id', 'project_id', 'title', 'content_type', 'created_at', 'updated_at', 'version'] as const
+const columns = [
+  ...(['id', 'project_id', 'title', 'content_type', 'created_at', 'updated_at', 'version'] as const),
+  fileOfDocument,
+] as const
 const whole = [...columns, 'content'] as const
 
 const allDocuments = (db: TenantDb) => db.selectFrom('documents').select(columns)

@@ -4,8 +4,8 @@ import { accepts } from '../lib/accept.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** The media types that a success may have; JSON when it is not said. */
-    produces?: readonly string[]
+    /** The media types that a success may have; JSON when it is not said, and `any` where only the answer tells. */
+    produces?: readonly string[] | 'any'
   }
 }
 
@@ -16,7 +16,7 @@ export const accept = fp(
   async (app) => {
     app.addHook('onRequest', (request, _reply, done) => {
       const { produces = JSON_ONLY } = request.routeOptions.config
-      if (!accepts(request.headers.accept, produces)) {
+      if (produces !== 'any' && !accepts(request.headers.accept, produces)) {
         return done(new Problem('not_acceptable', { detail: `Accept ${produces.join(' or ')}.` }))
       }
       done()

@@ -12,6 +12,10 @@ declare module 'fastify' {
     conditional?: boolean
     /** That its body may be missing altogether. */
     bodyOptional?: boolean
+    /** That it takes any bytes as its body. */
+    takesBytes?: true
+    /** That its answer has an ETag, where its schema does not say so. */
+    tagged?: true
   }
 }
 
@@ -25,6 +29,8 @@ type RouteFacts = {
   isScoped: boolean
   /** Whether it heeds If-Match. */
   conditional: boolean
+  takesBytes: boolean
+  tagged: boolean
   /** In words, what may be asked by whom. */
   permission: string | undefined
   own: readonly ProblemCode[]
@@ -52,8 +58,10 @@ export const openapi = fp<{ version: string }>(
           bodyOptional = false,
           problems: own = [],
         } = route.config ?? {}
+        const { takesBytes = false, tagged = false } = route.config ?? {}
         const isTenant = permission !== undefined
-        const known = { url, method, schema, isTenant, isScoped: isTenant || operator, permission, own }
+        const common = { url, method, schema, isTenant, isScoped: isTenant || operator, permission }
+        const known = { ...common, own, takesBytes, tagged }
         const facts = { ...known, conditional: conditional ?? changesVersioned(known) }
         const additions = {
           'x-added': { ...additionsTo(facts), bodyOptional },
@@ -66,7 +74,12 @@ export const openapi = fp<{ version: string }>(
             : {}
         const description = descriptionOf(facts)
         const tags = schema.tags ?? [tagOf(url)]
-        return { schema: { ...security, ...schema, ...(description && { description }), tags, ...additions }, url }
+        // where it is checked there is nothing to check: it has not been read
+        const body = takesBytes && { consumes: ['application/octet-stream'], body: BYTES }
+        return {
+          schema: { ...security, ...schema, ...body, ...(description && { description }), tags, ...additions },
+          url,
+        }
       },
       transformObject: (document) => {
         if (!('openapiObject' in document)) return document.swaggerObject
@@ -89,6 +102,8 @@ export const openapi = fp<{ version: string }>(
   },
   { name: 'openapi' },
 )
+
+const BYTES = { type: 'string', format: 'binary', description: 'The bytes as they are.', examples: ['hello'] }
 
 /** `/api/v1/projects/:id` → `projects`; what is outside the API is named by its first part. */
 const tagOf = (url: string): string => url.replace(/^\/api\/v\d+/, '').split('/')[1] || 'root'
@@ -139,7 +154,8 @@ const additionsTo = (route: RouteFacts): Additions => {
 const isOne = ({ url }: Pick<RouteFacts, 'url'>): boolean => /\/:\w+$/.test(url)
 
 /** Whether a resource that has a version is what it answers. */
-const isVersioned = ({ schema, isScoped }: Pick<RouteFacts, 'schema' | 'isScoped'>): boolean => {
+const isVersioned = ({ schema, isScoped, tagged }: Pick<RouteFacts, 'schema' | 'isScoped' | 'tagged'>): boolean => {
+  if (tagged) return true
   const { 200: found, 201: made } = (schema.response ?? {}) as Record<number, { properties?: object }>
   return isScoped && 'version' in ((found ?? made)?.properties ?? {})
 }
@@ -168,7 +184,7 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
   return [
     'malformed',
     ...when(schema.body ?? schema.querystring ?? schema.params, 'invalid'),
-    ...when(schema.body, 'too_large', 'unsupported_media_type'),
+    ...when(schema.body ?? route.takesBytes, 'too_large', 'unsupported_media_type'),
     ...when(url.startsWith('/api/'), 'not_acceptable', 'drift'),
     ...when(!isOpen, 'unauthenticated'),
     ...when(

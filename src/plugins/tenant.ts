@@ -21,6 +21,11 @@ declare module 'fastify' {
     permission?: Permission
     /** The name under which a read of this route stands in the audit log; its transaction writes, though it is a GET. */
     audited?: string
+    /**
+     * Its handler streams, and no transaction is open while it does: there is no `db`. It asks for each by `request.step`, in
+     * which the database asks anew who the caller is, and whether they may.
+     */
+    steps?: true
   }
   interface FastifyRequest {
     /** The transaction of this request. It begins with the handler and ends with it. */
@@ -33,6 +38,8 @@ declare module 'fastify' {
      * revoked meanwhile gets no further page. Throws what `withTenant` throws.
      */
     inTenant<T>(work: (db: TenantDb) => Promise<T>): Promise<T>
+    /** For a handler of `steps`: one transaction, which writes unless the method only reads. Throws what `withTenant` throws. */
+    step<T>(work: (db: TenantDb) => Promise<T>): Promise<T>
   }
 }
 
@@ -62,7 +69,7 @@ export const tenantRoutes = fp<Options>(
     app.decorateRequest('cache', undefined)
     app.addHook('onClose', () => apiKeys.settled())
     app.addHook('onRoute', (route) => {
-      const { permission, audited, cached } = route.config ?? {}
+      const { permission, audited, cached, steps } = route.config ?? {}
       const { handler } = route
       if (wrapped.has(handler)) return // Fastify registers HEAD with the handler of its GET
       if (!permission) throw new Error(`${String(route.method)} ${route.url} declares no permission`)
@@ -95,6 +102,10 @@ export const tenantRoutes = fp<Options>(
           }
         }
         request.inTenant = (work) => takeTurn(() => enter({ readOnly: true }, work))
+        if (steps) {
+          request.step = (work) => enter({ readOnly }, work)
+          return handler.call(this, request, reply)
+        }
 
         const ask: Work<unknown> = async (db, caller) => {
           request.db = db

@@ -33,6 +33,7 @@ describe('schedules', () => {
       { name: 'attempts.forget', cron: '11 5 * * *', timezone: 'UTC' },
       { name: 'audit_log.extend', cron: '17 3 * * *', timezone: 'UTC' },
       { name: 'audit_log.retire', cron: '37 4 * * *', timezone: 'UTC' },
+      { name: 'files.visit', cron: '7 * * * *', timezone: 'UTC' },
       { name: 'idempotency_keys.visit', cron: '41 * * * *', timezone: 'UTC' },
       { name: 'invitations.visit', cron: '47 2 * * *', timezone: 'UTC' },
       { name: 'mails.forget', cron: '53 * * * *', timezone: 'UTC' },

@@ -34,7 +34,7 @@ describe('creating', () => {
     expect(made.statusCode, made.body).toBe(201)
     expect(made.json()).toEqual({
       ...{ id: expect.stringMatching(/^[0-9a-f-]{14}7/), project_id: null, title: 'Flight plan', content: '' },
-      ...{ content_type: 'text/plain', version: 1 },
+      ...{ content_type: 'text/plain', file: null, version: 1 },
       ...{ created_at: expect.any(String), updated_at: made.json().created_at },
     })
     expect(made.headers.etag).toBe('"1"')

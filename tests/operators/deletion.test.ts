@@ -1,19 +1,22 @@
 import { fork } from 'node:child_process'
 import { createHash, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
+import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { makeVerifier, parseNote, publicKeyOf } from '../../src/audit/checkpoint.ts'
 import { addKeys } from '../../src/audit/sealer.ts'
 import { verifyDatabase } from '../../src/audit/verify-database.ts'
 import { makePool } from '../../src/db/pool.ts'
+import { diskStore } from '../../src/files/disk.ts'
 import { eraseTenants } from '../../src/jobs/erasure.ts'
 import { makePlatform, type Platform } from '../../src/jobs/platform.ts'
 import { makeLogger } from '../../src/log.ts'
 import { makeSigner, sealAll } from '../audit/seals.ts'
 import { withClient } from '../databases.ts'
-import { type Person, signIn, world } from '../harness.ts'
+import { type Person, signIn, testEnvironment, world } from '../harness.ts'
 import { asSystem } from '../sessions.ts'
 import { makeOperator, type SignedInOperator, securityLog, signInOperator, verdict } from './stage.ts'
 
@@ -23,13 +26,16 @@ let olga: SignedInOperator
 let acme: Person
 let worker: pg.Pool
 let platform: Platform
+/** Where their bytes are. */
+let files: string
 
 beforeAll(async () => {
   await makeOperator(it, 'olga@bulkhead.test')
   olga = await signInOperator(it, 'olga@bulkhead.test')
   acme = await it.as('owner', 'acme')
   worker = makePool(it.database.urls.worker, { max: 2, waitMs: 5000, name: 'worker', onError: () => {} })
-  platform = makePlatform(worker, signer)
+  files = fileURLToPath(String(testEnvironment(it.database.urls).FILE_STORE))
+  platform = makePlatform(worker, signer, diskStore(files))
   await addKeys(worker, [signer])
 })
 afterAll(() => worker.end())
@@ -63,10 +69,10 @@ const doom = async (owner: Person): Promise<string> => {
   return owner.tenantId
 }
 
-const run = (signal = new AbortController().signal) =>
+const run = (signal = new AbortController().signal, by = platform) =>
   eraseTenants.run({} as never, {
     job: { id: randomUUID(), kind: eraseTenants.kind, attempt: 1 },
-    ...{ platform, signal, log: makeLogger({ logLevel: 'silent' }), enqueue: async () => [] },
+    ...{ platform: by, signal, log: makeLogger({ logLevel: 'silent' }), enqueue: async () => [] },
   })
 
 /** By table, the rows of a tenant, in every table that has a tenant_id. */
@@ -166,6 +172,10 @@ describe('erasing', () => {
   test('leaves no row in any table with a tenant_id but its audit log, and nothing of others is touched', async () => {
     const owner = await make(5)
     await owner.post('/api-keys', { name: 'k', permissions: ['projects:read'] }, { 'idempotency-key': 'one' })
+    const { id: documentId } = (await owner.post('/documents', { title: 'with a file' })).json()
+    expect((await owner.put(`/documents/${documentId}/file`, 'confidential-zebra')).statusCode).toBe(201)
+    await acme.put(`/documents/${(await acme.post('/documents', { title: 'theirs' })).json().id}/file`, 'theirs')
+    await writeFile(join(files, owner.tenantId, `${randomUUID()}.part`), 'never finished')
     const before = await rowsOf(owner.tenantId)
     const others = await rowsOf(acme.tenantId)
     const tenantId = await doom(owner)
@@ -173,6 +183,8 @@ describe('erasing', () => {
 
     expect(Object.keys(await rowsOf(tenantId))).toEqual(['app.audit_log'])
     expect(await rowsOf(acme.tenantId)).toEqual(others)
+    expect(await readdir(files)).not.toContain(tenantId)
+    expect(await readdir(join(files, acme.tenantId))).toHaveLength(1)
     expect((await acme.get('/projects')).statusCode).toBe(200)
     expect(verdict(await olga.get(`/tenants/${tenantId}`))).toEqual([404, 'not_found'])
     expect((await owner.get('/auth/memberships')).json().data, 'its people are nobody’s property').toEqual([])
@@ -191,6 +203,17 @@ describe('erasing', () => {
     expect(note?.text).toContain('\nrows app.projects 5\n')
     const forged = parseNote(certificate.note.replace('rows app.projects 5', 'rows app.projects 6'))
     expect(forged && makeVerifier([publicKeyOf(signer)])(forged)).toBe('bad')
+  })
+
+  test('no certificate while a file is left: the store is away, and the job is tried again', async () => {
+    const tenantId = await doom(await make(1))
+    const away = { ...platform, eraseFiles: () => Promise.reject(new Error('the store is away')) }
+    await expect(run(undefined, away)).rejects.toThrow('the store is away')
+    expect(await rowsOf(tenantId)).toHaveProperty(['app.tenants'], 1)
+    await expect(makePlatform(worker, signer).eraseFiles(tenantId)).rejects.toThrow('there is no store of files')
+
+    await run()
+    expect(Object.keys(await rowsOf(tenantId))).toEqual(['app.audit_log'])
   })
 
   test('is in the audit log as numbers, and not once more as rows; the log stays whole', async () => {

@@ -857,6 +857,30 @@ export interface paths {
         patch: operations["changeDocument"];
         trace?: never;
     };
+    "/api/v1/documents/{id}/file": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download the file of a document
+         * @description Whole or a part of it. A browser is told to keep it, and never to show or run it. Needs the permission `documents:read`.
+         */
+        get: operations["downloadDocumentFile"];
+        /**
+         * Give a document its file
+         * @description The body is the file, of any type, in chunks or with its length; in the place of the one before, which goes. The document has changed with it. What it is its first bytes say; `Content-Type` is asked for texts only. Interrupted, it leaves nothing. It is repeated as a whole, which has the same result, so it takes no `Idempotency-Key`; `If-Match` is compared before the first byte and after the last. Needs the permission `documents:write`.
+         */
+        put: operations["uploadDocumentFile"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/actors": {
         parameters: {
             query?: never;
@@ -1848,7 +1872,7 @@ export interface components {
              * @description More may come.
              * @enum {string}
              */
-            code: "invalid" | "malformed" | "token_invalid" | "invalid_cursor" | "tenant_required" | "tenant_conflict" | "https_required" | "unauthenticated" | "invalid_credentials" | "invalid_token" | "mfa_required" | "invalid_code" | "session_expired" | "forbidden" | "cross_site" | "registration_closed" | "not_a_member" | "tenant_suspended" | "network_not_allowed" | "second_factor_required" | "not_found" | "route_not_found" | "method_not_allowed" | "not_acceptable" | "conflict" | "name_taken" | "external_id_taken" | "email_taken" | "slug_taken" | "mfa_enabled" | "mfa_not_enabled" | "not_sealed" | "overlap_running" | "already_asked" | "not_asked" | "being_erased" | "already_member" | "already_invited" | "role_in_use" | "project_not_empty" | "idempotency_in_progress" | "precondition_failed" | "too_large" | "uri_too_long" | "unsupported_media_type" | "expectation_failed" | "unprocessable" | "last_owner" | "role_built_in" | "too_many_roles" | "reference_not_found" | "idempotency_mismatch" | "legal_hold" | "upgrade_required" | "rate_limited" | "too_many_failures" | "headers_too_large" | "request_timeout" | "client_closed" | "internal" | "unavailable" | "drift" | "overloaded" | "lock_timeout" | "deadlock" | "serialization_failure" | "timeout" | "transaction_timeout";
+            code: "invalid" | "malformed" | "token_invalid" | "invalid_cursor" | "tenant_required" | "tenant_conflict" | "https_required" | "unauthenticated" | "invalid_credentials" | "invalid_token" | "mfa_required" | "invalid_code" | "session_expired" | "forbidden" | "cross_site" | "registration_closed" | "not_a_member" | "tenant_suspended" | "network_not_allowed" | "second_factor_required" | "not_found" | "route_not_found" | "method_not_allowed" | "not_acceptable" | "conflict" | "name_taken" | "external_id_taken" | "email_taken" | "slug_taken" | "mfa_enabled" | "mfa_not_enabled" | "not_sealed" | "overlap_running" | "already_asked" | "not_asked" | "being_erased" | "already_member" | "already_invited" | "role_in_use" | "project_not_empty" | "idempotency_in_progress" | "precondition_failed" | "too_large" | "uri_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "expectation_failed" | "unprocessable" | "last_owner" | "role_built_in" | "too_many_roles" | "reference_not_found" | "idempotency_mismatch" | "digest_mismatch" | "legal_hold" | "upgrade_required" | "rate_limited" | "too_many_failures" | "headers_too_large" | "request_timeout" | "client_closed" | "internal" | "unavailable" | "drift" | "overloaded" | "lock_timeout" | "deadlock" | "serialization_failure" | "timeout" | "transaction_timeout";
             request_id: string;
             errors?: {
                 /** @description A JSON pointer. */
@@ -1953,6 +1977,27 @@ export interface components {
              * @example text/markdown
              */
             content_type: string;
+            file: {
+                name: string | null;
+                /**
+                 * @description By its first bytes; of a text, as its sender called it.
+                 * @example application/pdf
+                 */
+                content_type: string;
+                /**
+                 * @description In bytes.
+                 * @example 48211
+                 */
+                size: number;
+                /** @description Its checksum, which is its ETag, too. */
+                sha256: string;
+                /**
+                 * Format: date-time
+                 * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
+                 * @example 2026-03-01T12:00:00.123456Z
+                 */
+                uploaded_at: string;
+            } | null;
             /**
              * Format: date-time
              * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
@@ -2846,6 +2891,37 @@ export interface components {
          *     `reference_not_found`: A referenced resource does not exist in this tenant.
          */
         "unprocessable.reference_not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `request_timeout`: The request took too long to arrive. */
+        request_timeout: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /**
+         * @description `unprocessable`: The request breaks a rule.
+         *
+         *     `digest_mismatch`: What arrived has another checksum than it was sent with.
+         */
+        "unprocessable.digest_mismatch": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `range_not_satisfiable`: There is not a byte of it in this range. */
+        range_not_satisfiable: {
             headers: {
                 [name: string]: unknown;
             };
@@ -6847,6 +6923,27 @@ export interface operations {
                          * @example text/markdown
                          */
                         content_type: string;
+                        file: {
+                            name: string | null;
+                            /**
+                             * @description By its first bytes; of a text, as its sender called it.
+                             * @example application/pdf
+                             */
+                            content_type: string;
+                            /**
+                             * @description In bytes.
+                             * @example 48211
+                             */
+                            size: number;
+                            /** @description Its checksum, which is its ETag, too. */
+                            sha256: string;
+                            /**
+                             * Format: date-time
+                             * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
+                             * @example 2026-03-01T12:00:00.123456Z
+                             */
+                            uploaded_at: string;
+                        } | null;
                         /**
                          * Format: date-time
                          * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
@@ -6929,6 +7026,27 @@ export interface operations {
                          * @example text/markdown
                          */
                         content_type: string;
+                        file: {
+                            name: string | null;
+                            /**
+                             * @description By its first bytes; of a text, as its sender called it.
+                             * @example application/pdf
+                             */
+                            content_type: string;
+                            /**
+                             * @description In bytes.
+                             * @example 48211
+                             */
+                            size: number;
+                            /** @description Its checksum, which is its ETag, too. */
+                            sha256: string;
+                            /**
+                             * Format: date-time
+                             * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
+                             * @example 2026-03-01T12:00:00.123456Z
+                             */
+                            uploaded_at: string;
+                        } | null;
                         /**
                          * Format: date-time
                          * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
@@ -7030,6 +7148,27 @@ export interface operations {
                          * @example text/markdown
                          */
                         content_type: string;
+                        file: {
+                            name: string | null;
+                            /**
+                             * @description By its first bytes; of a text, as its sender called it.
+                             * @example application/pdf
+                             */
+                            content_type: string;
+                            /**
+                             * @description In bytes.
+                             * @example 48211
+                             */
+                            size: number;
+                            /** @description Its checksum, which is its ETag, too. */
+                            sha256: string;
+                            /**
+                             * Format: date-time
+                             * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
+                             * @example 2026-03-01T12:00:00.123456Z
+                             */
+                            uploaded_at: string;
+                        } | null;
                         /**
                          * Format: date-time
                          * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
@@ -7168,6 +7307,27 @@ export interface operations {
                          * @example text/markdown
                          */
                         content_type: string;
+                        file: {
+                            name: string | null;
+                            /**
+                             * @description By its first bytes; of a text, as its sender called it.
+                             * @example application/pdf
+                             */
+                            content_type: string;
+                            /**
+                             * @description In bytes.
+                             * @example 48211
+                             */
+                            size: number;
+                            /** @description Its checksum, which is its ETag, too. */
+                            sha256: string;
+                            /**
+                             * Format: date-time
+                             * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
+                             * @example 2026-03-01T12:00:00.123456Z
+                             */
+                            uploaded_at: string;
+                        } | null;
                         /**
                          * Format: date-time
                          * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
@@ -7199,6 +7359,235 @@ export interface operations {
             413: components["responses"]["too_large"];
             415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable.reference_not_found"];
+            429: components["responses"]["rate_limited"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["drift.unavailable"];
+            504: components["responses"]["timeout"];
+        };
+    };
+    downloadDocumentFile: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description One range of bytes; of several, or in another unit, the whole is answered.
+                 * @example bytes=0-1048575
+                 */
+                range?: string;
+                /**
+                 * @description An ETag: the range is of that file, or the whole of the one that there is now.
+                 * @example "0000000000000000000000000000000000000000000000000000000000000000"
+                 */
+                "if-range"?: string;
+                /** @description Selects among the tenants of the caller, when the token names none. */
+                "X-Tenant-ID"?: components["parameters"]["TenantId"];
+                /** @description An ETag that is known; 304 when it is still so. */
+                "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+                /** @description Comes back, and stands in the logs. */
+                "X-Request-ID"?: components["parameters"]["RequestId"];
+            };
+            path: {
+                /**
+                 * @description Which one.
+                 * @example 01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file, byte by byte as it came. */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["RequestId"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    ETag: components["headers"]["ETag"];
+                    /** @description `bytes` */
+                    "Accept-Ranges"?: string;
+                    /** @description Always an attachment, under the name that it was given. */
+                    "Content-Disposition"?: string;
+                    /** @description SHA-256 of the whole file (RFC 9530). */
+                    "Repr-Digest"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description A part of it. */
+            206: {
+                headers: {
+                    "X-Request-ID": components["headers"]["RequestId"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    ETag: components["headers"]["ETag"];
+                    /** @description Which part, and of how many bytes. */
+                    "Content-Range"?: string;
+                    /** @description `bytes` */
+                    "Accept-Ranges"?: string;
+                    /** @description Always an attachment, under the name that it was given. */
+                    "Content-Disposition"?: string;
+                    /** @description SHA-256 of the whole file (RFC 9530). */
+                    "Repr-Digest"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description It has not changed since that ETag. */
+            304: {
+                headers: {
+                    "X-Request-ID": components["headers"]["RequestId"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            400: components["responses"]["malformed.invalid.tenant_required.tenant_conflict"];
+            401: components["responses"]["unauthenticated.session_expired"];
+            403: components["responses"]["forbidden.not_a_member.tenant_suspended.network_not_allowed.second_factor_required"];
+            404: components["responses"]["not_found"];
+            406: components["responses"]["not_acceptable"];
+            412: components["responses"]["precondition_failed"];
+            416: components["responses"]["range_not_satisfiable"];
+            429: components["responses"]["rate_limited"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["drift.unavailable"];
+            504: components["responses"]["timeout"];
+        };
+    };
+    uploadDocumentFile: {
+        parameters: {
+            query?: {
+                /**
+                 * @description What it is called when it is downloaded: no path, and no control characters.
+                 * @example flight-plan.pdf
+                 */
+                name?: string;
+            };
+            header?: {
+                /**
+                 * @description RFC 9530, SHA-256 or SHA-512: compared with what arrives.
+                 * @example sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:
+                 */
+                "content-digest"?: string;
+                /**
+                 * @description The same, since nothing is coded on its way.
+                 * @example sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:
+                 */
+                "repr-digest"?: string;
+                /**
+                 * @description `*`: only where there is no file yet.
+                 * @example *
+                 */
+                "if-none-match"?: string;
+                /** @description Selects among the tenants of the caller, when the token names none. */
+                "X-Tenant-ID"?: components["parameters"]["TenantId"];
+                /** @description The ETag that was read, or several; 412 when it has changed since, 400 for what is none. `*` is any. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+                /** @description Comes back, and stands in the logs. */
+                "X-Request-ID"?: components["parameters"]["RequestId"];
+            };
+            path: {
+                /**
+                 * @description Which one.
+                 * @example 01997b0e-7a2c-7cc3-a1de-6b4d2f0c9e11
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** @description The bytes as they are. */
+        requestBody: {
+            content: {
+                /** @example hello */
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description What was asked for, as it is now. */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["RequestId"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        name: string | null;
+                        /**
+                         * @description By its first bytes; of a text, as its sender called it.
+                         * @example application/pdf
+                         */
+                        content_type: string;
+                        /**
+                         * @description In bytes.
+                         * @example 48211
+                         */
+                        size: number;
+                        /** @description Its checksum, which is its ETag, too. */
+                        sha256: string;
+                        /**
+                         * Format: date-time
+                         * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
+                         * @example 2026-03-01T12:00:00.123456Z
+                         */
+                        uploaded_at: string;
+                    };
+                };
+            };
+            /** @description It was made. */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["RequestId"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        name: string | null;
+                        /**
+                         * @description By its first bytes; of a text, as its sender called it.
+                         * @example application/pdf
+                         */
+                        content_type: string;
+                        /**
+                         * @description In bytes.
+                         * @example 48211
+                         */
+                        size: number;
+                        /** @description Its checksum, which is its ETag, too. */
+                        sha256: string;
+                        /**
+                         * Format: date-time
+                         * @description RFC 3339, microseconds, without leap seconds; answered in UTC, where it is of the years 0001 to 9999.
+                         * @example 2026-03-01T12:00:00.123456Z
+                         */
+                        uploaded_at: string;
+                    };
+                };
+            };
+            400: components["responses"]["malformed.invalid.tenant_required.tenant_conflict"];
+            401: components["responses"]["unauthenticated.session_expired"];
+            403: components["responses"]["forbidden.not_a_member.tenant_suspended.network_not_allowed.second_factor_required"];
+            404: components["responses"]["not_found"];
+            406: components["responses"]["not_acceptable"];
+            408: components["responses"]["request_timeout"];
+            412: components["responses"]["precondition_failed"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
+            422: components["responses"]["unprocessable.digest_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
             503: components["responses"]["drift.unavailable"];
