@@ -11,14 +11,15 @@ import { documentList } from '../src/modules/documents.ts'
 import { projectList } from '../src/modules/projects.ts'
 import { taskList } from '../src/modules/tasks/task.ts'
 import { type Person, world } from './harness.ts'
-
-type List = { table: string; sort: Readonly<Record<string, string>>; filters: Readonly<Record<string, Filter>> }
+import { ownSamples } from './own.ts'
+import type { List } from './sample.ts'
 
 const lists: Readonly<Record<string, One>> = {
   listActors: { path: '/actors', list: actorList },
   listDocuments: { path: '/documents', list: documentList },
   listProjects: { path: '/projects', list: projectList },
   listTasks: { path: '/tasks', list: taskList },
+  ...Object.fromEntries(ownSamples.map(({ many, path, list }) => [`list${many}`, { path, list }])),
 }
 
 /** Lists that are not asked about here, and why. */
@@ -55,6 +56,7 @@ const rows: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     external_id: `n || '-' || gen_random_uuid()`,
     display_name: `'actor ' || n`,
   },
+  ...Object.fromEntries(ownSamples.map(({ list, rows }) => [list.table, rows])),
 }
 const times = { created_at: `now() - n * interval '1 hour'`, updated_at: `now() - n * interval '1 minute'` }
 
@@ -125,12 +127,11 @@ const flawOf = (nodes: Plan[], { index, column, sorts }: { index: string; column
 /** A value that few rows of a tenant have. */
 async function valueFor({ table }: List, { column, operator }: Filter): Promise<string> {
   const rank = operator === '<' ? 0.03 : operator === '>=' ? 0.97 : 0.5
-  const { rows } = await superuser.query<{ value: string | Date }>(
-    `select percentile_disc($1::float8) within group (order by ${column}) as value from app.${table} where tenant_id = $2`,
+  const { rows } = await superuser.query<{ value: string | number | boolean | null }>(
+    `select to_json(percentile_disc($1::float8) within group (order by ${column})) as value from app.${table} where tenant_id = $2`,
     [rank, acme.tenantId],
   )
-  const value = rows[0]?.value ?? ''
-  return encodeURIComponent(value instanceof Date ? value.toISOString() : value)
+  return encodeURIComponent(rows[0]?.value ?? '')
 }
 
 type One = { path: string; list: List }

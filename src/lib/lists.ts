@@ -1,4 +1,4 @@
-import { type TOptional, type TSchema, Type } from '@sinclair/typebox'
+import { type TOptional, type TSchema, type TString, Type } from '@sinclair/typebox'
 import { type SelectQueryBuilder, sql } from 'kysely'
 import { ListQuery, Timestamp } from './schemas.ts'
 
@@ -19,11 +19,11 @@ export const equals = <S extends TSchema>(column: string, schema: S, index: stri
   ...{ column, operator: '=', schema, index },
 })
 
-/** `created_at_gte` and `created_at_lt`, for the column `created_at`. */
-export const between = <const C extends string>(column: C, index: string) => {
-  const compared = (operator: '>=' | '<'): Filter<typeof Timestamp> => ({ column, operator, schema: Timestamp, index })
+/** `created_at_gte` and `created_at_lt`, for the column `created_at`; `schema` where it is no time. */
+export const between = <const C extends string>(column: C, index: string, schema: TString = Timestamp) => {
+  const compared = (operator: '>=' | '<'): Filter<TString> => ({ column, operator, schema, index })
   return { [`${column}_gte`]: compared('>='), [`${column}_lt`]: compared('<') } as {
-    [K in `${C}_gte` | `${C}_lt`]: Filter<typeof Timestamp>
+    [K in `${C}_gte` | `${C}_lt`]: Filter<TString>
   }
 }
 
@@ -31,7 +31,7 @@ type Declared<S extends Record<string, string>, F extends Record<string, Filter>
   /** Fields, each with its index; the first is the order in which the list comes, newest first. */
   sort: S
   filters: F
-  /** Times that a row may lack: it stands behind all that have one. */
+  /** Times and days that a row may lack: it stands behind all that have one. */
   nullable?: readonly string[]
 }
 
