@@ -20,6 +20,7 @@ const checks = [
     args: [command('@biomejs/biome', 'biome'), 'check', '--error-on-warnings', '--colors=off', '--max-diagnostics=100'],
   },
   { name: 'generated files are up to date', args: [join(root, 'scripts', 'generate.ts'), '--check'] },
+  { name: 'the document of the API', args: [join(root, 'scripts', 'openapi.ts')] },
 ]
 
 const run = (args: string[]): Promise<{ ok: boolean; output: string }> =>

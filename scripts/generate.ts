@@ -1,6 +1,7 @@
 /**
  * `npm run generate`: src/db/schema.ts (the rows as types), sql/schema.sql (the schema as text) and sql/policies.json (who
- * may do what, as data), from a database that was migrated for it. With `--check` nothing is written: what is stale is shown, and the exit code is 1.
+ * may do what, as data), from a database that was migrated for it, and docs/openapi.json (the API). With `--check` nothing
+ * is written: what is stale is shown, and the exit code is 1.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -13,6 +14,7 @@ import pg from 'pg'
 import { migrate } from '../src/db/migrate.ts'
 import { printSnapshot, takeSnapshot } from '../src/db/policies.ts'
 import { databaseUrl } from './logins.ts'
+import { makeDocument } from './openapi/document.ts'
 import { startPostgres } from './postgres.ts'
 import { removeData } from './postgres-home.ts'
 import { Refusal, step } from './progress.ts'
@@ -27,6 +29,7 @@ const main = async (): Promise<number> => {
     'src/db/schema.ts': await rowTypes(url),
     'sql/schema.sql': await listing(url),
     'sql/policies.json': printSnapshot(await withClient(url, takeSnapshot)),
+    'docs/openapi.json': await makeDocument(),
   }))
 
   const stale = []

@@ -36,12 +36,17 @@ type Options = {
   bounds: Bounds
   /** SQL that weakens the wall, as a superuser: what a positive control plants. */
   fault?: string
-  /** Whether to begin with every place of every operation, and to ask at the end that none was left out. */
-  sweeps?: boolean
+  /**
+   * Whether to begin with every place of every operation, in many ways or in a few, and to ask at the end that none was left
+   * out.
+   */
+  sweeps?: Sweep | false
   /** How many databases, each with an application, at once. */
   lanes?: number
   onProgress?: (report: Report) => void
 }
+
+type Sweep = 'in many ways' | 'in a few ways'
 
 /** Requests of a lane, until globex's rows are looked at. */
 const BATCH = 150
@@ -53,7 +58,7 @@ export const fuzzHttp = async ({
   seed,
   bounds,
   fault,
-  sweeps = true,
+  sweeps = 'in many ways',
   lanes = 3,
   onProgress,
 }: Options): Promise<Report> => {
@@ -68,7 +73,7 @@ export const fuzzHttp = async ({
       const name = `${seed}/${number}/${round}`
       const arena = await openArena(stage, fault, name)
       try {
-        queue.drafts ??= sweep(arena, makeRandom(seed, 'sweep'))
+        queue.drafts ??= sweep(arena, makeRandom(seed, 'sweep'), sweeps || 'in a few ways')
         await playRound(arena, { stage, name, queue: queue.drafts, report, goesOn, covered, fault, onProgress })
       } finally {
         await arena.close()
@@ -301,19 +306,23 @@ const playRound = async (arena: Arena, round: Round): Promise<void> => {
   }
 }
 
-const sweep = ({ operations, routes }: Arena, random: Random): Work[] => {
+const sweep = ({ operations, routes }: Arena, random: Random, extent: Sweep): Work[] => {
   const described = operations.flatMap((operation): Work[] => {
     const kind = `${operation.method} ${operation.path}`
     const good: Work[] = [0, 1, 2].map(() => ({ kind, make: (means) => goodDraft(operation, means) }))
-    // at each place all that is globex's, and a few of the others
+    // at each place what is globex's, all of it or one, and a few of the others
     const changed = sitesOf(operation).flatMap((site) => {
       const all = changesFor(site)
       const [theirs, others] = site.documented ? [3, 3] : [2, 1]
-      const chosen = site.place === 'actor' ? all : [...all.slice(0, theirs), ...random.some(all.slice(theirs), others)]
+      const some = () =>
+        extent === 'in many ways'
+          ? [...all.slice(0, theirs), ...random.some(all.slice(theirs), others)]
+          : [random.pick(all.slice(0, theirs)), ...random.some(all.slice(theirs), others - 1)]
+      const chosen = site.place === 'actor' ? all : some()
       return chosen.map((change): Work => ({ kind, make: (means) => change(goodDraft(operation, means), site, means) }))
     })
-    // signing in costs the work of a password: of those ways a part
-    const dear = isDear(operation) ? changed.filter((_, at) => at % 4 === 0) : changed
+    // signing in costs the work of a password: of those many ways a part
+    const dear = isDear(operation) && extent === 'in many ways' ? changed.filter((_, at) => at % 4 === 0) : changed
     return [...good, ...dear]
   })
   const hidden = routes

@@ -21,8 +21,11 @@ export const equals = <S extends TSchema>(column: string, schema: S, index: stri
 
 /** `created_at_gte` and `created_at_lt`, for the column `created_at`; `schema` where it is no time. */
 export const between = <const C extends string>(column: C, index: string, schema: TString = Timestamp) => {
-  const compared = (operator: '>=' | '<'): Filter<TString> => ({ column, operator, schema, index })
-  return { [`${column}_gte`]: compared('>='), [`${column}_lt`]: compared('<') } as {
+  const compared = (operator: '>=' | '<', words: string): Filter<TString> => ({
+    ...{ column, operator, index },
+    schema: { ...schema, description: `Those whose \`${column}\` is ${words} (RFC 3339).` },
+  })
+  return { [`${column}_gte`]: compared('>=', 'this or later'), [`${column}_lt`]: compared('<', 'before this') } as {
     [K in `${C}_gte` | `${C}_lt`]: Filter<TString>
   }
 }

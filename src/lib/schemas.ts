@@ -46,7 +46,7 @@ export const OneOf = <const T extends readonly string[]>(
   options: { description?: string; default?: T[number] } = {},
 ) => Type.Unsafe<T[number]>({ type: 'string', enum: values, examples: [values[0]], ...options })
 
-export const ById = Type.Object({ id: Uuid })
+export const ById = Type.Object({ id: { ...Uuid, description: 'Which one.' } })
 
 // What every list is asked and answers
 
@@ -71,10 +71,16 @@ export const ListQuery = <const F extends readonly string[], P extends TProperti
         default: `-${sortable[0]}`,
         description: 'A field, with - in front for descending.',
       }),
-      ...filters,
+      ...described(filters),
     },
     { additionalProperties: false },
   )
+
+/** Filters that say no more of themselves than their name. */
+export const described = <P extends TProperties>(filters: P): P =>
+  Object.fromEntries(
+    Object.entries(filters).map(([name, schema]) => [name, { description: `Those of this \`${name}\`.`, ...schema }]),
+  ) as P
 
 /** The query string of a list that is short, in an order of its own. */
 export const ShortListQuery = Type.Object(paging, { additionalProperties: false })

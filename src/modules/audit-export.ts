@@ -7,7 +7,7 @@ import type { TenantDb } from '../db/door.ts'
 import { Problem, problemOf } from '../errors.ts'
 import { AuditAction } from '../lib/audit-action.ts'
 import { csvRecord } from '../lib/csv.ts'
-import { OneOf, Timestamp, Uuid } from '../lib/schemas.ts'
+import { described, OneOf, Timestamp, Uuid } from '../lib/schemas.ts'
 import { uuidv7Floor } from '../lib/uuidv7.ts'
 
 // What an export looks like
@@ -23,13 +23,15 @@ const Export = Type.Object(
       default: 'ndjson',
       description: '`ndjson` is what can be verified; `csv` is for people and their spreadsheets.',
     }),
-    actor_id: Type.Optional(Uuid),
-    table: Type.Optional(Type.String({ maxLength: 63 })),
-    action: Type.Optional(AuditAction),
-    row_id: Type.Optional(Uuid),
-    request_id: Type.Optional(Type.String({ maxLength: 128 })),
-    at_gte: Type.Optional(Timestamp),
-    at_lt: Type.Optional(Timestamp),
+    ...described({
+      actor_id: Type.Optional(Uuid),
+      table: Type.Optional(Type.String({ maxLength: 63 })),
+      action: Type.Optional(AuditAction),
+      row_id: Type.Optional(Uuid),
+      request_id: Type.Optional(Type.String({ maxLength: 128 })),
+      at_gte: Type.Optional(Timestamp),
+      at_lt: Type.Optional(Timestamp),
+    }),
   },
   { additionalProperties: false },
 )
@@ -45,7 +47,7 @@ const answers = {
       'Every entry that was committed before, in the order in which entries are sealed. An answer that ends before its ' +
       'last chunk is not the whole log.',
     headers: {
-      'Content-Disposition': { schema: { type: 'string' }, description: 'An attachment, and a name for it.' },
+      'Content-Disposition': { type: 'string', description: 'An attachment, and a name for it.' },
     },
     content: {
       'application/x-ndjson': {

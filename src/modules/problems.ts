@@ -19,9 +19,12 @@ export const problemKinds: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'getProblemKind',
         summary: 'What a problem code means',
+        description: 'Where the `type` of a problem leads.',
         tags: ['problems'],
         security: [],
-        params: Type.Object({ code: Type.String({ maxLength: 64, examples: ['name_taken'] }) }),
+        params: Type.Object({
+          code: Type.String({ maxLength: 64, description: 'The `code` of a problem.', examples: ['name_taken'] }),
+        }),
         response: { 200: ProblemKind },
       },
       config: { problems: ['route_not_found'] },

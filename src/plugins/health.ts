@@ -100,7 +100,13 @@ export const health = fp<Options>(
       {
         logLevel,
         config,
-        schema: { ...open, operationId: 'getLiveness', summary: 'Whether it runs', response: { 200: Alive } },
+        schema: {
+          ...open,
+          operationId: 'getLiveness',
+          summary: 'Whether it runs',
+          description: 'It asks nothing of what it depends on: a process that does not answer this is to be restarted.',
+          response: { 200: Alive },
+        },
       },
       async () => ({ status: 'ok' as const }),
     )
@@ -114,6 +120,7 @@ export const health = fp<Options>(
           ...open,
           operationId: 'getReadiness',
           summary: 'Whether to send it traffic',
+          description: 'Whether what it cannot do without answers, and the database is as it must be.',
           response: { 200: Alive },
         },
       },
@@ -131,7 +138,14 @@ export const health = fp<Options>(
       {
         logLevel,
         config,
-        schema: { ...open, operationId: 'getHealth', summary: 'How each dependency does', response: { 200: Health } },
+        schema: {
+          ...open,
+          operationId: 'getHealth',
+          summary: 'How each dependency does',
+          description:
+            'One that it can do without and that does not answer leaves it degraded; any other is 503, and `errors` says which.',
+          response: { 200: Health },
+        },
       },
       async () => {
         const { status, dependencies } = await probeAll()

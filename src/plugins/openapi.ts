@@ -1,7 +1,8 @@
-import swagger, { type FastifyDynamicSwaggerOptions } from '@fastify/swagger'
+import swagger from '@fastify/swagger'
 import type { FastifySchema } from 'fastify'
 import fp from 'fastify-plugin'
 import { type ProblemCode, problemExample, problemMediaType, problems } from '../errors.ts'
+import { describeApi, type HeaderName, headerNames, type ParameterName } from './openapi-parts.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -22,6 +23,8 @@ type RouteFacts = {
   isScoped: boolean
   /** Whether it heeds If-Match. */
   conditional: boolean
+  /** In words, what may be asked by whom. */
+  permission: string | undefined
   own: readonly ProblemCode[]
 }
 
@@ -42,7 +45,7 @@ export const openapi = fp<{ version: string }>(
         const method = String(route.method).toLowerCase() as Method
         const { permission, operator = false, conditional, problems: own = [] } = route.config ?? {}
         const isTenant = permission !== undefined
-        const known = { url, method, schema, isTenant, isScoped: isTenant || operator, own }
+        const known = { url, method, schema, isTenant, isScoped: isTenant || operator, permission, own }
         const facts = { ...known, conditional: conditional ?? changesVersioned(known) }
         const additions = { 'x-added': additionsTo(facts), ...(permission && { 'x-permission': permission }) }
         const security = isTenant
@@ -57,9 +60,12 @@ export const openapi = fp<{ version: string }>(
       transformObject: (document) => {
         if (!('openapiObject' in document)) return document.swaggerObject
         const { openapiObject } = document
+        const responses: Responses = {}
         for (const path of Object.values(openapiObject.paths ?? {})) {
-          for (const operation of Object.values(path ?? {})) merge(operation as Operation)
+          for (const operation of Object.values(path ?? {})) merge(operation as Operation, responses)
         }
+        Object.assign(openapiObject.components ?? {}, { responses })
+        openapiObject.tags = withUndescribed(openapiObject.tags ?? [], Object.values(openapiObject.paths ?? {}))
         return openapiObject
       },
     })
@@ -76,18 +82,30 @@ export const openapi = fp<{ version: string }>(
 /** `/api/v1/projects/:id` → `projects`; what is outside the API is named by its first part. */
 const tagOf = (url: string): string => url.replace(/^\/api\/v\d+/, '').split('/')[1] || 'root'
 
+/** Tags that src/plugins/openapi-parts.ts does not describe are those of a resource that says enough itself. */
+const withUndescribed = (known: Tag[], paths: (object | undefined)[]): Tag[] => {
+  const used = paths.flatMap((path) => Object.values(path ?? {}).flatMap(({ tags }: { tags?: string[] }) => tags ?? []))
+  const more = new Set(used.filter((tag) => known.every(({ name }) => name !== tag)))
+  return [...known, ...[...more].map((name) => ({ name, description: `What is below \`/${name}\`.` }))]
+}
+type Tag = { name: string; description?: string }
+
 // What routes of a kind have in common
 
-type Responses = Record<string, { description: string; headers?: object | undefined }>
-type Additions = { responses: Responses; parameters: unknown[]; ofSuccess: object }
+type Responses = Record<string, { description: string; headers?: object | undefined } | { $ref: string }>
+/** By status, the problems it may be; `parts` describes each such answer, once for all operations that have it. */
+type Additions = { responses: Responses; parts: Responses; parameters: unknown[]; ofSuccess: object }
 type Operation = { 'x-added'?: Additions; parameters?: unknown[]; responses: Responses }
 
 const additionsTo = (route: RouteFacts): Additions => {
   const byStatus = Map.groupBy(new Set([...commonProblems(route), ...route.own]), (code) => problems[code][0])
   const statuses = [...byStatus].sort(([a], [b]) => a - b)
   const unchanged: Responses = { 304: { description: 'It has not changed since that ETag.' } }
-  const refusals: Responses = Object.fromEntries(statuses.map(([status, codes]) => [status, problemResponse(codes)]))
+  const refusals: Responses = Object.fromEntries(
+    statuses.map(([status, codes]) => [status, { $ref: `#/components/responses/${partOf(codes)}` }]),
+  )
   return {
+    parts: Object.fromEntries(statuses.map(([, codes]) => [partOf(codes), problemResponse(codes)])),
     responses: route.method === 'get' && isVersioned(route) ? { ...unchanged, ...refusals } : refusals,
     ofSuccess: headerRefs(
       ...when(isVersioned(route), 'ETag'),
@@ -112,11 +130,15 @@ const changesVersioned = (route: Omit<RouteFacts, 'conditional'>): boolean =>
   ['put', 'patch', 'delete'].includes(route.method) &&
   (isOne(route) || (isVersioned(route) && route.method !== 'delete'))
 
-/** What changes something by its address that has no version to go by says so. */
-const descriptionOf = ({ url, method, schema, conditional }: RouteFacts): string | undefined => {
+/** What changes something by its address that has no version to go by says so, and whoever is asked says by whom. */
+const descriptionOf = ({ url, method, schema, conditional, isScoped, permission }: RouteFacts): string => {
   const changes = ['put', 'patch', 'delete'].includes(method) || (method === 'post' && url.includes('/:'))
-  if (!changes || conditional) return schema.description
-  return [schema.description, 'It takes no `If-Match`.'].filter(Boolean).join(' ')
+  return [
+    ...when(schema.description, schema.description),
+    ...when(changes && !conditional, 'It takes no `If-Match`.'),
+    ...when(permission, `Needs the permission \`${permission}\`.`),
+    ...when(isScoped && !permission, 'For operators.'),
+  ].join(' ')
 }
 
 const commonProblems = (route: RouteFacts): ProblemCode[] => {
@@ -151,7 +173,7 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
   ]
 }
 
-const commonParameters = (route: RouteFacts): (keyof typeof parameters)[] => {
+const commonParameters = (route: RouteFacts): ParameterName[] => {
   const { method, isTenant, isScoped, conditional } = route
   if (!isScoped) return [...when(conditional, 'IfMatch'), 'RequestId']
   return [
@@ -165,6 +187,9 @@ const commonParameters = (route: RouteFacts): (keyof typeof parameters)[] => {
 
 const when = <const T>(condition: unknown, ...items: T[]): T[] => (condition ? items : [])
 
+/** The name of the answer that is one of these problems. */
+const partOf = (codes: readonly ProblemCode[]): string => codes.join('.')
+
 const problemResponse = (codes: readonly ProblemCode[]) => ({
   description: codes.map((code) => `\`${code}\`: ${problems[code][1]}`).join('\n\n'),
   headers: codes.some((code) => problems[code][0] === 429 || problems[code][0] === 503) ? headerRefs('RetryAfter') : {},
@@ -176,119 +201,24 @@ const problemResponse = (codes: readonly ProblemCode[]) => ({
   },
 })
 
-const headerRefs = (...names: (keyof typeof headers)[]) =>
+const headerRefs = (...names: HeaderName[]) =>
   Object.fromEntries(names.map((name) => [headerNames[name], { $ref: `#/components/headers/${name}` }]))
 
-/** What a route declares itself goes before what is added. */
-const merge = (operation: Operation): void => {
+/** What a route declares itself goes before what is added, and what that refers to goes to `parts`. */
+const merge = (operation: Operation, parts: Responses): void => {
   const { 'x-added': added } = operation
   if (!added) return
   delete operation['x-added']
   operation.parameters = [...(operation.parameters ?? []), ...added.parameters]
   for (const response of Object.values(operation.responses)) {
+    if ('$ref' in response) continue
     const common = headerRefs('RequestId', 'RateLimit', 'RateLimitPolicy')
     response.headers = { ...common, ...added.ofSuccess, ...response.headers }
   }
-  operation.responses = { ...added.responses, ...operation.responses }
-}
-
-// The parts they refer to
-
-const describeApi = (version: string): NonNullable<FastifyDynamicSwaggerOptions['openapi']> => ({
-  openapi: '3.1.0',
-  info: {
-    title: 'Bulkhead',
-    version,
-    description:
-      'A multi-tenant API in which the database guarantees isolation. Errors are problem documents (RFC 9457), ' +
-      'lists are paged by keyset with signed cursors, single resources carry an ETag.',
-    license: { name: 'MIT', identifier: 'MIT' },
-  },
-  servers: [{ url: '/' }],
-  security: [{ bearer: [] }],
-  components: {
-    securitySchemes: {
-      bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description: 'From `POST /auth/login`.' },
-      apiKey: {
-        type: 'http',
-        scheme: 'bearer',
-        bearerFormat: 'bhk_…',
-        description: 'An API key, from `POST /api-keys`: for routes of its tenant.',
-      },
-      operator: {
-        type: 'http',
-        scheme: 'bearer',
-        bearerFormat: 'JWT',
-        description: 'From `POST /operators/login`: for operators’ routes, and no others.',
-      },
-    },
-    schemas: {
-      Problem: {
-        type: 'object',
-        description: 'RFC 9457. Programs go by `code`; it does not change.',
-        required: ['type', 'title', 'status', 'code', 'request_id'],
-        properties: {
-          type: { type: 'string', format: 'uri-reference' },
-          title: { type: 'string' },
-          status: { type: 'integer' },
-          detail: { type: 'string' },
-          code: { type: 'string', enum: Object.keys(problems) },
-          request_id: { type: 'string' },
-          errors: {
-            type: 'array',
-            items: {
-              type: 'object',
-              required: ['path', 'message'],
-              properties: { path: { type: 'string', description: 'A JSON pointer.' }, message: { type: 'string' } },
-            },
-          },
-        },
-      },
-    },
-    parameters,
-    headers,
-  },
-})
-
-const header = (name: string, description: string, schema: object) =>
-  ({ name, in: 'header', required: false, description, schema }) as const
-
-const parameters = {
-  TenantId: header('X-Tenant-ID', 'Selects among the tenants of the caller, when the token names none.', {
-    type: 'string',
-    format: 'uuid',
-  }),
-  IdempotencyKey: header('Idempotency-Key', 'The same key and body within 24 h have the same answer.', {
-    type: 'string',
-    minLength: 1,
-    maxLength: 255,
-  }),
-  IfMatch: header(
-    'If-Match',
-    'The ETag that was read, or several; 412 when it has changed since, 400 for what is none. `*` is any.',
-    { type: 'string' },
-  ),
-  IfNoneMatch: header('If-None-Match', 'An ETag that is known; 304 when it is still so.', { type: 'string' }),
-  RequestId: header('X-Request-ID', 'Comes back, and stands in the logs.', {
-    type: 'string',
-    pattern: '^[A-Za-z0-9._-]{1,128}$',
-  }),
-}
-
-const headers = {
-  RequestId: { description: 'What to name when asking about this request.', schema: { type: 'string' } },
-  RateLimit: { description: 'What is left (draft-ietf-httpapi-ratelimit-headers).', schema: { type: 'string' } },
-  RateLimitPolicy: { description: 'What was allowed.', schema: { type: 'string' } },
-  RetryAfter: { description: 'When to try again, in seconds.', schema: { type: 'integer' } },
-  ETag: { description: 'For If-Match and If-None-Match.', schema: { type: 'string', examples: ['"1"'] } },
-  Location: { description: 'Where it is now.', schema: { type: 'string', format: 'uri-reference' } },
-} as const
-
-const headerNames: Record<keyof typeof headers, string> = {
-  RequestId: 'X-Request-ID',
-  RateLimit: 'RateLimit',
-  RateLimitPolicy: 'RateLimit-Policy',
-  RetryAfter: 'Retry-After',
-  ETag: 'ETag',
-  Location: 'Location',
+  for (const [status, response] of Object.entries(added.responses)) {
+    if (operation.responses[status]) continue
+    operation.responses[status] = response
+    const name = '$ref' in response ? response.$ref.split('/').at(-1) : undefined
+    if (name && added.parts[name]) parts[name] = added.parts[name]
+  }
 }

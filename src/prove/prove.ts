@@ -36,6 +36,8 @@ export type ProveOptions = {
   /** A second connection to the same database, for what one transaction does to another; without one that is not tried. */
   other?: pg.Client
   doors?: readonly Door[]
+  /** Which relations and functions are attacked, by name: all, unless it is given. Laws look at everything. */
+  only?: (name: string) => boolean
 }
 
 /** Proves the database that two connections of the same login lead to. Throws what PostgreSQL says when it cannot begin. */
@@ -74,7 +76,10 @@ const quietly = `
   set local row_security = on;
   set local timezone = 'UTC'`
 
-async function examine(client: pg.Client, { preparation, other, doors = allDoors }: ProveOptions): Promise<Report> {
+async function examine(
+  client: pg.Client,
+  { preparation, other, doors = allDoors, only }: ProveOptions,
+): Promise<Report> {
   const started = performance.now()
   const at = new Date()
   await client.query(quietly)
@@ -89,7 +94,8 @@ async function examine(client: pg.Client, { preparation, other, doors = allDoors
   await client.query(`set local lock_timeout = '500ms'`)
   const names = [...catalog.routines.map(({ signature }) => signature), ...catalog.relations.map(({ name }) => name)]
   const known = doors.filter(({ object }) => names.includes(object))
-  const fight = await attack(client, { catalog, access, preparation, doors: known, ...(other && { other }) })
+  const targets = only ? within(catalog, only) : catalog
+  const fight = await attack(client, { catalog, targets, access, preparation, doors: known, ...(other && { other }) })
   const tally = fight.battle.tally()
   const { rows } = await client.query<{ database: string; server: string }>(
     `select current_database() as database, current_setting('server_version') as server`,
@@ -122,14 +128,45 @@ async function examine(client: pg.Client, { preparation, other, doors = allDoors
   }
 }
 
+/** What is named, and what attacks on it need: what it refers to, what refers to it, its parts, and the witnesses. */
+const within = (catalog: Catalog, only: (name: string) => boolean): Catalog => {
+  const { relations, routines } = catalog
+  const named = relations.filter(({ name }) => only(name))
+  const oids = new Set(
+    named.flatMap(({ oid, parent, foreignKeys }) => [oid, parent, ...foreignKeys.map(({ target }) => target)]),
+  )
+  const isNamed = (oid: number | null) => named.some((each) => each.oid === oid)
+  return {
+    ...catalog,
+    relations: relations.filter(
+      ({ oid, name, parent, foreignKeys }) =>
+        oids.has(oid) ||
+        WITNESSES.includes(name) ||
+        isNamed(parent) ||
+        foreignKeys.some(({ target }) => isNamed(target)),
+    ),
+    routines: routines.filter(({ signature }) => only(signature)),
+  }
+}
+/** Where it shows what a function did. */
+const WITNESSES = ['app.tenants', 'app.audit_log']
+
 type Fight = Pick<Report['attacks'], 'tables' | 'ownRows' | 'notMade'> & { battle: Battle; gaps: Gap[] }
 
-type Ground = { catalog: Catalog; access: Access; preparation: Preparation; doors: readonly Door[]; other?: pg.Client }
+type Ground = {
+  catalog: Catalog
+  targets: Catalog
+  access: Access
+  preparation: Preparation
+  doors: readonly Door[]
+  other?: pg.Client
+}
 
 async function attack(client: pg.Client, ground: Ground): Promise<Fight> {
-  const { catalog, access, preparation, doors, other } = ground
-  const world = await raiseWorld(client, ground)
-  const { maker } = world
+  const { targets: catalog, access, preparation, doors, other } = ground
+  const raised = await raiseWorld(client, ground)
+  const { maker } = raised
+  const world = { ...raised, catalog }
   const battle = makeBattle(client, world.settings, [world.victim.canary, world.newcomer.canary])
   const gaps: Gap[] = [...access.refusals].map(([object, detail]) => ({
     rule: 'every_role_is_attacked',
@@ -138,6 +175,9 @@ async function attack(client: pg.Client, ground: Ground): Promise<Fight> {
     detail,
   }))
   const notMade: string[] = [...access.refusals].map(([role, reason]) => `as ${role}: ${reason}`)
+  const countOf = ({ relations, routines }: Catalog) => relations.length + routines.length
+  const leftOut = countOf(ground.catalog) - countOf(catalog)
+  if (leftOut > 0) notMade.push(`on ${leftOut} relations and functions: only some were asked for`)
 
   const logins = catalog.roles.filter(({ isLogin }) => isLogin)
   const identities = logins

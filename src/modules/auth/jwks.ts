@@ -24,6 +24,7 @@ export const jwks: FastifyPluginAsyncTypebox<{ keys: Parameters<typeof publicKey
       schema: {
         operationId: 'getKeySet',
         summary: 'Get the keys that access tokens are verified with',
+        description: 'A JWK set (RFC 7517). A new key is here before the first token that it signs.',
         tags: ['auth'],
         security: [],
         response: { 200: KeySet },

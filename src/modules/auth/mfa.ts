@@ -98,6 +98,7 @@ export const mfa: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
         operationId: operation('get', 'SecondFactor'),
         security,
         summary: 'Get how it stands with your second factor',
+        description: 'Whether codes are asked for, and how many recovery codes are left.',
         response: { 200: SecondFactor },
       },
     },

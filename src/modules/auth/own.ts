@@ -14,7 +14,7 @@ const Membership = Type.Object({
   created_at: Timestamp,
 })
 
-const Choice = Type.Object({ tenant_id: Uuid }, { additionalProperties: false })
+const Choice = Type.Object({ tenant_id: { ...Uuid, description: 'One of yours.' } }, { additionalProperties: false })
 
 // What the world may ask of us: registered where an access token is needed
 

@@ -50,7 +50,12 @@ export const profile: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async 
   app.get(
     '/profile',
     {
-      schema: { operationId: 'getProfile', summary: 'Get your profile', response: { 200: ProfileAnswer } },
+      schema: {
+        operationId: 'getProfile',
+        summary: 'Get your profile',
+        description: 'Who you are, in whatever tenant.',
+        response: { 200: ProfileAnswer },
+      },
     },
     async (request, reply) => answer(request, reply, await find(request)),
   )
@@ -61,6 +66,7 @@ export const profile: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async 
       schema: {
         operationId: 'changeProfile',
         summary: 'Change your profile',
+        description: 'For the address, see `POST /auth/profile/email`.',
         body: ProfilePatch,
         response: { 200: ProfileAnswer },
       },

@@ -6,7 +6,10 @@ import { ById, Page } from '../../lib/schemas.ts'
 import { expectedVersions, inVersions, stale, unchanged } from '../../plugins/concurrency.ts'
 import { defaults, NewTask, Status, Task, TaskPatch, taskList } from './task.ts'
 
-const ByStatus = Type.Object({ ...taskList.query.properties, status: Status }, { additionalProperties: false })
+const ByStatus = Type.Object(
+  { ...taskList.query.properties, status: { ...Status, description: 'Which one.' } },
+  { additionalProperties: false },
+)
 
 // What we ask of the database
 
