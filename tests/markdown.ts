@@ -5,7 +5,9 @@ import { join } from 'node:path'
 export const root = join(import.meta.dirname, '..')
 
 /** What a clone writes of its own resources: each in a file, with requests that a test sends. */
-export const ownExamples: readonly string[] = globSync('docs/resources/*.md', { cwd: root }).sort()
+export const ownExamples: readonly string[] = globSync('docs/resources/*.md', { cwd: root })
+  .filter((path) => !path.endsWith('README.md'))
+  .sort()
 
 /** Every document that people read, by its path. */
 export const documents: readonly string[] = [
@@ -16,6 +18,7 @@ export const documents: readonly string[] = [
   ...readdirSync(join(root, 'docs'))
     .filter((name) => name.endsWith('.md'))
     .map((name) => `docs/${name}`),
+  'docs/resources/README.md',
   ...ownExamples,
 ]
 

@@ -1,6 +1,6 @@
 /** A copy of the project in a folder of its own, in which files can be written, and whose own commands and tests run. */
 import { execFile } from 'node:child_process'
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
@@ -9,12 +9,34 @@ import { template } from './servers.ts'
 
 type Ended = { code: number; output: string }
 
-export type Scratch = Awaited<ReturnType<typeof makeScratch>>
+export type Scratch = {
+  readonly folder: string
+  read(path: string): Promise<string>
+  write(path: string, text: string): Promise<void>
+  move(from: string, to: string): Promise<void>
+  /** Each text, which has to be there, by another. */
+  edit(path: string, changes: readonly (readonly [from: string, to: string])[]): Promise<void>
+  /** One of the project's own files, as its npm script runs it. */
+  node(...args: string[]): Promise<Ended>
+  /** The same, which has to succeed; else it throws with what was printed. So do the ones below. */
+  mustNode(...args: string[]): Promise<string>
+  /** A command of a package. */
+  tool(name: string, bin: string, ...args: string[]): Promise<string>
+  git(...args: string[]): Promise<string>
+  /** As git clones it, at one of its commits. */
+  clone(commit?: string): Promise<Scratch>
+  remove(): Promise<void>
+}
 
 export const makeScratch = async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'bulkhead-scratch-'))
+  const folder = await emptyFolder()
   await copyProject(folder)
+  return scratchIn(folder)
+}
 
+const emptyFolder = () => mkdtemp(join(tmpdir(), 'bulkhead-scratch-'))
+
+const scratchIn = (folder: string): Scratch => {
   const run = (command: string, args: readonly string[]): Promise<Ended> =>
     new Promise((done) => {
       const options = { cwd: folder, env: environment(), maxBuffer: 64_000_000 }
@@ -30,26 +52,34 @@ export const makeScratch = async () => {
   }
   return {
     folder,
-    read: (path: string) => readFile(join(folder, path), 'utf8'),
-    write: (path: string, text: string) => writeFile(join(folder, path), text),
-    /** One of the project's own files, as its npm script runs it. */
-    node: (...args: string[]) => run(process.execPath, args),
-    mustNode: (...args: string[]) => mustRun(process.execPath, args),
-    /** A command of a package, which has to succeed. */
-    tool: (name: string, bin: string, ...args: string[]) => mustRun(process.execPath, [scriptOf(name, bin), ...args]),
-    git: (...args: string[]) =>
-      mustRun('git', [
-        '-c',
-        'user.name=Ada',
-        '-c',
-        'user.email=ada@example.com',
-        '-c',
-        'commit.gpgsign=false',
-        ...args,
-      ]),
+    read: (path) => readFile(join(folder, path), 'utf8'),
+    write: (path, text) => writeFile(join(folder, path), text),
+    move: (from, to) => rename(join(folder, from), join(folder, to)),
+    edit: async (path, changes) => {
+      let text = await readFile(join(folder, path), 'utf8')
+      for (const [from, to] of changes) {
+        if (!text.includes(from)) throw new Error(`${path} has no ${from}`)
+        text = text.replace(from, to)
+      }
+      await writeFile(join(folder, path), text)
+    },
+    node: (...args) => run(process.execPath, args),
+    mustNode: (...args) => mustRun(process.execPath, args),
+    tool: (name, bin, ...args) => mustRun(process.execPath, [scriptOf(name, bin), ...args]),
+    git: (...args) => mustRun('git', [...AUTHOR, ...args]),
+    clone: async (commit = 'HEAD') => {
+      const other = await emptyFolder()
+      await mustRun('git', ['clone', '--quiet', folder, other])
+      const cloned = scratchIn(other)
+      await cloned.git('reset', '--quiet', '--hard', commit)
+      await symlink(join(root, 'node_modules'), join(other, 'node_modules'))
+      return cloned
+    },
     remove: () => rm(folder, { recursive: true, force: true }),
   }
 }
+
+const AUTHOR = ['-c', 'user.name=Ada', '-c', 'user.email=ada@example.com', '-c', 'commit.gpgsign=false']
 
 /** What is in the repository, or is about to be; no data, no `.env`. */
 const copyProject = async (folder: string): Promise<void> => {

@@ -6,6 +6,7 @@ import { eraseTenants } from './erasure.ts'
 import { forgetAttempts, forgetMails, forgetSessions } from './forget.ts'
 import { expireIdempotencyKeys, visitTenantsForExpiry } from './idempotency-keys.ts'
 import { expireInvitations, visitTenantsForInvitations } from './invitations.ts'
+import { ownJobs, ownSchedules } from './own.ts'
 import { countTenant, rollUpStatistics, visitTenantsForStatistics } from './statistics.ts'
 
 /** Five fields, UTC. However many workers there are, an occurrence is one job; one that nobody was there for comes later. */
@@ -29,6 +30,7 @@ export const jobs: readonly AnyJob[] = [
   expireIdempotencyKeys,
   visitTenantsForInvitations,
   expireInvitations,
+  ...ownJobs,
 ]
 
 // minutes that few others choose, apart from each other
@@ -43,4 +45,5 @@ export const schedules: readonly Schedule[] = [
   { job: rollUpStatistics, cron: '29 * * * *', atStart: true },
   { job: visitTenantsForExpiry, cron: '41 * * * *' },
   { job: visitTenantsForInvitations, cron: '47 2 * * *' },
+  ...ownSchedules,
 ]
