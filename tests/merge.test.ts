@@ -101,7 +101,7 @@ test('a new database, which has them in the other order, is the same', async () 
   const fresh = await emptyDatabase()
   try {
     const { applied } = await migrateClone(fresh)
-    expect(applied.findIndex((name) => name === '8999_sample_inventories')).toBeGreaterThan(30)
+    expect(applied.indexOf('8999_sample_inventories')).toBeGreaterThan(30)
     expect(applied.at(-1)).toMatch(/^9\d{3}_sample_invoices$/)
     const look = ({ superuserUrl }: EmptyDatabase) =>
       withClient(superuserUrl, async (client) => [await takeSnapshot(client), await describeSchema(client)])
