@@ -167,8 +167,9 @@ describe('refused, with nothing written', () => {
     ['news', 'size:text', 'or --singular NAME for one'],
     ['cases', 'size:text', 'case means something else in the code'],
     ['classes', 'size:text', 'class means something else in the code'],
+    ['days', 'size:text', 'day means something else in the code'],
     ['bodies', 'size:text', 'body means something else in the code'],
-    ['problems', 'size:text', 'there is a path /problems already'],
+    ['problems', 'size:text', 'problem means something else in the code'],
   ])('%s --fields "%s"', (table, fields, message) => {
     expect(() => plan(table, fields)).toThrow(UsageError)
     expect(() => plan(table, fields)).toThrow(message)
@@ -177,6 +178,7 @@ describe('refused, with nothing written', () => {
   test('what is called like something in the API, in the database, or like all of them', () => {
     expect(() => plan('access_tokens', 'size:text')).toThrow('createAccessToken is in the API already')
     expect(() => plan('widgets', 'size:text', 'task')).toThrow('Task is in the API already')
+    expect(() => plan('problems', 'size:text', 'trouble')).toThrow('there is a path /problems already')
     expect(() => plan('widgets', 'size:text', 'widgets')).toThrow('one of widgets needs another name')
     expect(() => plan('widgets', 'size:text', 'Widget')).toThrow('not in snake_case')
     expect(() => plan('tenant_policies', 'size:text')).not.toThrow()

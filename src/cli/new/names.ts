@@ -99,7 +99,9 @@ const spoken: ReadonlySet<string> = new Set(
   finally for function if implements import in instanceof interface let new null package private protected public return
   static super switch this throw true try typeof undefined var void while with yield async of type
   sql between equals stale unchanged columns defaults app db body params request reply id change changed removed versions
-  query page shown row acme globex member world walled make made it test describe expect own`.split(/\s+/),
+  day timestamp uuid nullable static version problem query page shown row acme globex member world walled make made it test describe expect own`.split(
+    /\s+/,
+  ),
 )
 
 /** What every row has, what every list is asked by, what PostgreSQL adds, and what every object of JavaScript has. */
