@@ -191,6 +191,7 @@ grant delete, insert, select on app.access_grants to app_gate;
 grant select (tenant_id, id), update (access, hours, granted_by, granted_at, expires_at, ended_at) on app.access_grants to app_gate;
 
 CREATE INDEX access_grants_created ON app.access_grants USING btree (tenant_id, created_at, id);
+CREATE INDEX access_grants_of_operator ON app.access_grants USING btree (tenant_id, operator_id, created_at, id);
 CREATE UNIQUE INDEX access_grants_open ON app.access_grants USING btree (tenant_id, operator_id) WHERE ((granted_at IS NULL) AND (ended_at IS NULL));
 CREATE INDEX access_grants_operator ON app.access_grants USING btree (operator_id, id);
 
@@ -358,6 +359,7 @@ grant select (tenant_id, id, name, permissions, networks, expires_at, prefix, pr
 grant select (tenant_id, id), update (updated_at) on app.api_keys to app_gate;
 
 CREATE INDEX api_keys_created ON app.api_keys USING btree (tenant_id, created_at, id);
+CREATE INDEX api_keys_name ON app.api_keys USING btree (tenant_id, name, id);
 CREATE INDEX api_keys_previous ON app.api_keys USING btree (previous_hash);
 CREATE INDEX api_keys_secret ON app.api_keys USING btree (secret_hash);
 
@@ -507,11 +509,13 @@ create policy visits on app.audit_log as permissive for select to app_audit
 grant select on app.audit_log to app_api;
 grant select on app.audit_log to app_auditor;
 
-CREATE INDEX audit_log_actor ON ONLY app.audit_log USING btree (tenant_id, actor_id, id);
+CREATE INDEX audit_log_action ON ONLY app.audit_log USING btree (tenant_id, action, at, id);
+CREATE INDEX audit_log_actor ON ONLY app.audit_log USING btree (tenant_id, actor_id, at, id);
 CREATE INDEX audit_log_at ON ONLY app.audit_log USING btree (tenant_id, at, id);
 CREATE INDEX audit_log_order ON ONLY app.audit_log USING btree (tenant_id, xact, id);
 CREATE INDEX audit_log_request ON ONLY app.audit_log USING btree (tenant_id, request_id, id);
-CREATE INDEX audit_log_row ON ONLY app.audit_log USING btree (tenant_id, table_name, row_id, id);
+CREATE INDEX audit_log_row ON ONLY app.audit_log USING btree (tenant_id, row_id, at, id);
+CREATE INDEX audit_log_table ON ONLY app.audit_log USING btree (tenant_id, table_name, at, id);
 CREATE INDEX audit_log_xact ON ONLY app.audit_log USING btree (xact);
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON app.audit_log FOR EACH ROW EXECUTE FUNCTION app.refuse_change();
@@ -1019,6 +1023,8 @@ grant select (tenant_id, id, user_id, role, status, created_at, updated_at, vers
 CREATE INDEX memberships_created ON app.memberships USING btree (tenant_id, created_at, id);
 CREATE INDEX memberships_custom_role ON app.memberships USING btree (tenant_id, custom_role);
 CREATE INDEX memberships_role ON app.memberships USING btree (tenant_id, role, created_at, id);
+CREATE INDEX memberships_status ON app.memberships USING btree (tenant_id, status, created_at, id);
+CREATE INDEX memberships_status_updated ON app.memberships USING btree (tenant_id, status, updated_at, id);
 CREATE INDEX memberships_token ON app.memberships USING btree (token_hash);
 CREATE INDEX memberships_updated ON app.memberships USING btree (tenant_id, updated_at, id);
 CREATE INDEX memberships_user ON app.memberships USING btree (user_id, tenant_id);

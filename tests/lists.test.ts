@@ -6,19 +6,32 @@ import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { Filter } from '../src/lib/lists.ts'
+import { accessGrantList } from '../src/modules/access-grants.ts'
 import { actorList } from '../src/modules/actors.ts'
+import { apiKeyList } from '../src/modules/api-keys.ts'
+import { auditList } from '../src/modules/audit.ts'
+import { checkpointList } from '../src/modules/audit-seals.ts'
 import { documentList } from '../src/modules/documents.ts'
 import { projectList } from '../src/modules/projects.ts'
 import { taskList } from '../src/modules/tasks/task.ts'
+import { invitationList } from '../src/modules/users/invitations.ts'
+import { userList } from '../src/modules/users/users.ts'
 import { type Person, world } from './harness.ts'
+import { disableTriggers, insertRows, listRows } from './list-rows.ts'
 import { ownSamples } from './own.ts'
 import type { List } from './sample.ts'
 
 const lists: Readonly<Record<string, One>> = {
+  listAccessGrants: { path: '/tenant/access-grants', list: accessGrantList },
   listActors: { path: '/actors', list: actorList },
+  listApiKeys: { path: '/api-keys', list: apiKeyList },
+  listAuditCheckpoints: { path: '/audit/checkpoints', list: checkpointList },
+  listAuditLog: { path: '/audit/logs', list: auditList },
   listDocuments: { path: '/documents', list: documentList },
+  listInvitations: { path: '/invitations', list: invitationList },
   listProjects: { path: '/projects', list: projectList },
   listTasks: { path: '/tasks', list: taskList },
+  listUsers: { path: '/users', list: userList },
   ...Object.fromEntries(ownSamples.map(({ many, path, list }) => [`list${many}`, { path, list }])),
 }
 
@@ -26,58 +39,31 @@ const lists: Readonly<Record<string, One>> = {
 const others: Readonly<Record<string, string>> = {
   listTasksByStatus: 'the filters and orders of listTasks',
   listTasksOfProject: 'the filters and orders of listTasks',
-  listApiKeys: 'a tenant has few',
-  listUsers: 'a tenant has few',
-  listInvitations: 'a tenant has few',
-  listAccessGrants: 'a tenant has few',
   listRoles: 'a tenant has a hundred at most, read whole by a function',
-  listAuditLog: 'its partitions have indexes of their own',
-  listAuditCheckpoints: 'asked for by their number, of which each has an index',
 }
-
-/** What a thousand rows of a tenant are made of; `tenant_id` and the number `n` are there. */
-const rows: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  projects: {
-    name: `'project ' || n || gen_random_uuid()`,
-    status: `case n % 10 when 0 then 'archived' else 'active' end`,
-  },
-  tasks: {
-    project_id: 'md5(tenant_id::text || n % 20)::uuid',
-    title: `'task ' || n`,
-    status: `(array['todo', 'in_progress', 'done'])[1 + n % 3]`,
-    priority: `(array['low', 'normal', 'high'])[1 + n % 3]`,
-    assignee_id: 'md5(tenant_id::text || n % 15)::uuid',
-    due_at: `case when n % 4 > 0 then now() + n * interval '1 hour' end`,
-    completed_at: 'case when n % 3 = 2 then now() end',
-  },
-  documents: { project_id: 'md5(tenant_id::text || n % 20)::uuid', title: `'document ' || n` },
-  actors: {
-    kind: `(array['user', 'service', 'device', 'external'])[1 + n % 4]`,
-    external_id: `n || '-' || gen_random_uuid()`,
-    display_name: `'actor ' || n`,
-  },
-  ...Object.fromEntries(ownSamples.map(({ list, rows }) => [list.table, rows])),
-}
-const times = { created_at: `now() - n * interval '1 hour'`, updated_at: `now() - n * interval '1 minute'` }
 
 const it = world()
 let acme: Person
 let superuser: pg.PoolClient
 
+/** Of an index of a partition, the one that it is a part of. */
+const wholes = new Map<string, string>()
+const nameOf = (regclass: string): string => regclass.replace(/^.*\./, '')
+
 beforeAll(async () => {
   acme = await it.as('owner', 'acme')
   superuser = await it.superuser.connect()
   const tenants = [acme.tenantId, ...Array.from({ length: 99 }, () => randomUUID())]
-  for (const [table, columns] of Object.entries(rows)) {
-    const values = { tenant_id: 'tenant_id', ...columns, ...times }
-    // neither audited nor referred to: only their number counts
-    await superuser.query(`alter table app.${table} disable trigger all`)
-    await superuser.query(
-      `insert into app.${table} (${Object.keys(values)}) select ${Object.values(values)} from unnest($1::uuid[]) tenant_id, generate_series(1, 1000) n`,
-      [tenants],
-    )
+  await disableTriggers(superuser)
+  const places = Array.from({ length: 1_000 }, (_, n) => n + 1)
+  for (const table of Object.keys(listRows)) {
+    await insertRows(superuser, table, tenants, places)
     await superuser.query(`analyze app.${table}`)
   }
+  const { rows } = await superuser.query<{ part: string; whole: string }>(
+    'select inhrelid::regclass::name as part, inhparent::regclass::name as whole from pg_inherits',
+  )
+  for (const { part, whole } of rows) wholes.set(nameOf(part), nameOf(whole))
 })
 afterAll(() => superuser.release())
 
@@ -108,7 +94,10 @@ async function planOf({ text, values }: Statement, fault: string): Promise<Plan[
     const { rows } = await superuser.query(`explain (format json) ${text}`, values)
     const nodes: Plan[] = [rows[0]['QUERY PLAN'][0].Plan]
     for (const { Plans = [] } of nodes) nodes.push(...Plans)
-    return nodes
+    return nodes.map((node) => {
+      const index = node['Index Name']
+      return index === undefined ? node : { ...node, 'Index Name': wholes.get(index) ?? index }
+    })
   } finally {
     await superuser.query('rollback')
   }

@@ -13,7 +13,7 @@ export type Sample = {
   body(person: Person): Promise<Record<string, unknown>>
   /** A patch. */
   change: Record<string, unknown>
-  /** What a thousand rows of a tenant are made of, as SQL; `tenant_id` and the number `n` are there. */
+  /** As in tests/list-rows.ts. */
   rows: Readonly<Record<string, string>>
 }
 

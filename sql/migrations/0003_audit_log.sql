@@ -62,9 +62,11 @@ create policy wall on app.audit_log as restrictive
   to app_owner, app_gate, app_search, app_api, app_worker, app_auth, app_operator, app_auditor, app_jobs
   using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()));
 
-create index audit_log_at     on app.audit_log (tenant_id, at, id);
-create index audit_log_row    on app.audit_log (tenant_id, table_name, row_id, id);
-create index audit_log_actor  on app.audit_log (tenant_id, actor_id, id);
+create index audit_log_at      on app.audit_log (tenant_id, at, id);
+create index audit_log_table   on app.audit_log (tenant_id, table_name, at, id);
+create index audit_log_action  on app.audit_log (tenant_id, action, at, id);
+create index audit_log_row     on app.audit_log (tenant_id, row_id, at, id);
+create index audit_log_actor   on app.audit_log (tenant_id, actor_id, at, id);
 create index audit_log_request on app.audit_log (tenant_id, request_id, id);
 
 create trigger append_only before update or delete on app.audit_log for each row execute function app.refuse_change();

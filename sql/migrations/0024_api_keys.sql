@@ -140,6 +140,7 @@ grant delete, insert (name, permissions, networks, expires_at, prefix, secret_ha
 create index api_keys_secret   on app.api_keys (secret_hash);  -- whose key is this: asked at the door only
 create index api_keys_previous on app.api_keys (previous_hash);
 create index api_keys_created  on app.api_keys (tenant_id, created_at, id);
+create index api_keys_name     on app.api_keys (tenant_id, name, id);
 
 select app.audit_table('app.api_keys', 'secret_hash', 'previous_hash');
 create trigger version before update on app.api_keys for each row execute function app.count_version();

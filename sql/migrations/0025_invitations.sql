@@ -26,6 +26,8 @@ comment on column app.memberships.email is 'Of who is invited. A member''s is th
 comment on column app.memberships.expires_at is 'When an invitation ends.';
 comment on column app.memberships.invited_by is 'The person or key that invited them last.';
 
+create index memberships_status on app.memberships (tenant_id, status, created_at, id);
+create index memberships_status_updated on app.memberships (tenant_id, status, updated_at, id);
 create index memberships_token on app.memberships (token_hash);  -- whose invitation is this: asked before there is a tenant
 
 -- not the token's hash

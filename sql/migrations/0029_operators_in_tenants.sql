@@ -69,6 +69,7 @@ grant select, insert, update (access, hours, granted_by, granted_at, expires_at,
 grant select on app.access_grants to app_api, app_auditor;
 
 create index access_grants_operator on app.access_grants (operator_id, id);
+create index access_grants_of_operator on app.access_grants (tenant_id, operator_id, created_at, id);
 create index access_grants_created on app.access_grants (tenant_id, created_at, id);
 -- who has asked waits for an answer: owners are not mailed for each time that somebody asks
 create unique index access_grants_open on app.access_grants (tenant_id, operator_id) where granted_at is null and ended_at is null;

@@ -1,5 +1,5 @@
 import { type TOptional, type TSchema, type TString, Type } from '@sinclair/typebox'
-import { type SelectQueryBuilder, sql } from 'kysely'
+import { type RawBuilder, type SelectQueryBuilder, sql } from 'kysely'
 import { ListQuery, Timestamp } from './schemas.ts'
 
 /**
@@ -11,6 +11,8 @@ export type Filter<S extends TSchema = TSchema> = {
   operator: keyof typeof operators
   schema: S
   index: string
+  /** Where a value is not compared as it is sent: the condition, which the index answers all the same. */
+  where?: (value: string) => RawBuilder<boolean>
 }
 
 const operators = { '=': sql`=`, '>=': sql`>=`, '<': sql`<` } as const
@@ -19,16 +21,25 @@ export const equals = <S extends TSchema>(column: string, schema: S, index: stri
   ...{ column, operator: '=', schema, index },
 })
 
-/** `created_at_gte` and `created_at_lt`, for the column `created_at`; `schema` where it is no time. */
-export const between = <const C extends string>(column: C, index: string, schema: TString = Timestamp) => {
-  const compared = (operator: '>=' | '<', words: string): Filter<TString> => ({
+/** `batch_gte` and `batch_lt`, for the column `batch`. */
+export const range = <const C extends string, S extends TSchema>(
+  column: C,
+  schema: S,
+  index: string,
+  [from, to]: readonly [string, string] = ['this or more', 'less than this'],
+) => {
+  const compared = (operator: '>=' | '<', words: string): Filter<S> => ({
     ...{ column, operator, index },
-    schema: { ...schema, description: `Those whose \`${column}\` is ${words} (RFC 3339).` },
+    schema: { ...schema, description: `Those whose \`${column}\` is ${words}.` },
   })
-  return { [`${column}_gte`]: compared('>=', 'this or later'), [`${column}_lt`]: compared('<', 'before this') } as {
-    [K in `${C}_gte` | `${C}_lt`]: Filter<TString>
+  return { [`${column}_gte`]: compared('>=', from), [`${column}_lt`]: compared('<', to) } as {
+    [K in `${C}_gte` | `${C}_lt`]: Filter<S>
   }
 }
+
+/** `created_at_gte` and `created_at_lt`, for the column `created_at`; `schema` where it is a day. */
+export const between = <const C extends string>(column: C, index: string, schema: TString = Timestamp) =>
+  range(column, schema, index, ['this or later', 'before this'])
 
 type Declared<S extends Record<string, string>, F extends Record<string, Filter>> = {
   /** Fields, each with its index; the first is the order in which the list comes, newest first. */
@@ -61,9 +72,13 @@ export const defineList = <
       query: { readonly [K in keyof F]?: unknown },
     ): SelectQueryBuilder<DB, TB, O> {
       let narrowed = rows
-      for (const [name, { column, operator }] of Object.entries(filters)) {
+      for (const [name, { column, operator, where }] of Object.entries(filters)) {
         const value = query[name]
         if (value === undefined) continue
+        if (where) {
+          narrowed = narrowed.where(where(String(value)))
+          continue
+        }
         const compared = inOrder(column, nullable)
         narrowed = narrowed.where(sql<boolean>`${compared} ${operators[operator]} ${value}`)
         if (operator === '>=' && nullable.includes(column)) {

@@ -3,7 +3,8 @@ import type { FastifyRequest } from 'fastify'
 import { sql } from 'kysely'
 import type { TenantDb } from '../db/door.ts'
 import { Problem } from '../errors.ts'
-import { ById, ListQuery, Nullable, OneOf, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
+import { defineList, equals } from '../lib/lists.ts'
+import { ById, Nullable, OneOf, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
 import { expectedVersions, stale } from '../plugins/concurrency.ts'
 
 // What an operator who asks to be let in looks like
@@ -45,7 +46,10 @@ const Decision = Type.Object(
   { additionalProperties: false },
 )
 
-const AccessGrantList = ListQuery(['created_at'], { operator_id: Type.Optional(Uuid) })
+export const accessGrantList = defineList('access_grants', {
+  sort: { created_at: 'access_grants_created' },
+  filters: { operator_id: equals('operator_id', Uuid, 'access_grants_of_operator') },
+})
 
 // What we ask of the database
 
@@ -65,15 +69,10 @@ const columns = [
   'version',
 ] as const
 
-const listGrants = (db: TenantDb, { operator_id }: Static<typeof AccessGrantList>) => {
-  const list = db.selectFrom('access_grants').select(columns)
-  return operator_id === undefined ? list : list.where('operator_id', '=', operator_id)
-}
+const allGrants = (db: TenantDb) => db.selectFrom('access_grants').select(columns)
 
 const findGrant = (db: TenantDb, id: string) =>
-  db
-    .selectFrom('access_grants')
-    .select(columns)
+  allGrants(db)
     .where('id', '=', id)
     .executeTakeFirstOrThrow(() => new Problem('not_found'))
 
@@ -87,7 +86,7 @@ async function mustBeOwner({ caller }: FastifyRequest): Promise<void> {
 async function giveAccess(db: TenantDb, { id, access = 'read', hours }: Static<typeof Decision>) {
   const { rows } = await sql<{ given: boolean }>`
     select app.give_access(${id}, ${access}, ${hours ?? null}) as given`.execute(db)
-  const grant = await db.selectFrom('access_grants').select(columns).where('id', '=', id).executeTakeFirst()
+  const grant = await allGrants(db).where('id', '=', id).executeTakeFirst()
   if (!grant) throw new Problem('reference_not_found', { errors: [{ path: '/id', message: 'is asked by nobody' }] })
   if (rows[0]?.given) return grant
   if (grant.granted_at !== null || grant.ended_at !== null) throw new Problem('not_asked')
@@ -110,12 +109,12 @@ export const accessGrants: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'listAccessGrants',
         summary: 'List which operators asked to be let in, and were',
-        querystring: AccessGrantList,
+        querystring: accessGrantList.query,
         response: { 200: Page(AccessGrant) },
       },
       config: { permission: 'access_grants:read' },
     },
-    async (request) => request.page(listGrants(request.db, request.query), request.query),
+    async (request) => request.page(accessGrantList.narrow(allGrants(request.db), request.query), request.query),
   )
 
   app.post(

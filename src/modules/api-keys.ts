@@ -5,8 +5,9 @@ import { makeApiKey } from '../auth/api-keys.ts'
 import type { TenantDb } from '../db/door.ts'
 import type { Database } from '../db/schema.ts'
 import { type FieldError, Problem } from '../errors.ts'
+import { between, defineList, equals } from '../lib/lists.ts'
 import { distinctNetworks, flawOfNetwork } from '../lib/network.ts'
-import { ById, ListQuery, Nullable, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
+import { ById, Nullable, Page, Timestamp, Uuid, Version } from '../lib/schemas.ts'
 import { expectedVersions, inVersions, stale, unchanged } from '../plugins/concurrency.ts'
 
 // What an API key looks like
@@ -80,10 +81,12 @@ const Rotation = Type.Object(
   { additionalProperties: false },
 )
 
-const ApiKeyList = ListQuery(['created_at', 'name'], {
-  name: Type.Optional(Type.String({ maxLength: 200 })),
-  created_at_gte: Type.Optional(Timestamp),
-  created_at_lt: Type.Optional(Timestamp),
+export const apiKeyList = defineList('api_keys', {
+  sort: { created_at: 'api_keys_created', name: 'api_keys_name' },
+  filters: {
+    name: equals('name', Type.String({ maxLength: 200 }), 'api_keys_name'),
+    ...between('created_at', 'api_keys_created'),
+  },
 })
 
 // What we ask of the database
@@ -107,21 +110,12 @@ const columns = [
 const lastUse = (eb: ExpressionBuilder<Database, 'api_keys'>) =>
   eb.fn<string | null>('key_used_at', ['id']).as('last_used_at')
 
+const allApiKeys = (db: TenantDb) => db.selectFrom('api_keys').select(columns).select(lastUse)
+
 const findApiKey = (db: TenantDb, id: string) =>
-  db
-    .selectFrom('api_keys')
-    .select(columns)
-    .select(lastUse)
+  allApiKeys(db)
     .where('id', '=', id)
     .executeTakeFirstOrThrow(() => new Problem('not_found'))
-
-const listApiKeys = (db: TenantDb, filter: Static<typeof ApiKeyList>) => {
-  let list = db.selectFrom('api_keys').select(columns).select(lastUse)
-  if (filter.name !== undefined) list = list.where('name', '=', filter.name)
-  if (filter.created_at_gte !== undefined) list = list.where('created_at', '>=', filter.created_at_gte)
-  if (filter.created_at_lt !== undefined) list = list.where('created_at', '<', filter.created_at_lt)
-  return list
-}
 
 type Reach = { permissions: string[]; networks: string[]; expires_at: string | null }
 
@@ -198,12 +192,12 @@ export const apiKeys: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'listApiKeys',
         summary: 'List API keys',
-        querystring: ApiKeyList,
+        querystring: apiKeyList.query,
         response: { 200: Page(ApiKey) },
       },
       config: { permission: 'api_keys:read' },
     },
-    async (request) => request.page(listApiKeys(request.db, request.query), request.query),
+    async (request) => request.page(apiKeyList.narrow(allApiKeys(request.db), request.query), request.query),
   )
 
   app.post(

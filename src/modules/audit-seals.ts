@@ -11,7 +11,8 @@ import {
 import { HASH_BYTES, inclusionPath, leafHash, rootFromPath } from '../audit/merkle.ts'
 import type { TenantDb } from '../db/door.ts'
 import { Problem } from '../errors.ts'
-import { ById, ListQuery, OneOf, Page, Timestamp, Uuid } from '../lib/schemas.ts'
+import { defineList, range } from '../lib/lists.ts'
+import { ById, OneOf, Page, Timestamp, Uuid } from '../lib/schemas.ts'
 
 // What seals look like
 
@@ -40,9 +41,9 @@ const Checkpoint = Type.Object({
   checkpoint: Note,
 })
 
-const CheckpointList = ListQuery(['batch'], {
-  batch_gte: Type.Optional(Count('From this batch on.')),
-  batch_lt: Type.Optional(Count('Below this batch.')),
+export const checkpointList = defineList('audit_seals', {
+  sort: { batch: 'audit_seals_batch_key' },
+  filters: range('batch', Count('Counts the checkpoints of the tenant from 1.'), 'audit_seals_batch_key'),
 })
 
 const Proof = Type.Object({
@@ -88,14 +89,9 @@ const columns = [
   'signature',
 ] as const
 
-const listSeals = (db: TenantDb, { batch_gte, batch_lt }: Static<typeof CheckpointList>) => {
-  let list = db.selectFrom('audit_seals').select(columns)
-  if (batch_gte !== undefined) list = list.where('batch', '>=', String(batch_gte))
-  if (batch_lt !== undefined) list = list.where('batch', '<', String(batch_lt))
-  return list
-}
+const allSeals = (db: TenantDb) => db.selectFrom('audit_seals').select(columns)
 
-type Seal = Awaited<ReturnType<ReturnType<typeof listSeals>['execute']>>[number]
+type Seal = Awaited<ReturnType<ReturnType<typeof allSeals>['execute']>>[number]
 
 const toCheckpoint = ({ tenant_id, era_from, signature, ...seal }: Seal): Static<typeof Checkpoint> => {
   const fields: Fields = {
@@ -178,13 +174,13 @@ export const auditSeals: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'listAuditCheckpoints',
         summary: 'List the signed checkpoints of the audit log',
-        querystring: CheckpointList,
+        querystring: checkpointList.query,
         response: { 200: Page(Checkpoint) },
       },
       config: { permission, audited: 'audit_seals' },
     },
     async (request) => {
-      const page = await request.page(listSeals(request.db, request.query), request.query)
+      const page = await request.page(checkpointList.narrow(allSeals(request.db), request.query), request.query)
       return { ...page, data: page.data.map(toCheckpoint) }
     },
   )

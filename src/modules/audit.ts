@@ -3,7 +3,8 @@ import type { TenantDb } from '../db/door.ts'
 import type { JsonValue } from '../db/schema.ts'
 import { Problem } from '../errors.ts'
 import { AuditAction } from '../lib/audit-action.ts'
-import { ById, ListQuery, Nullable, OneOf, Page, Timestamp, Uuid } from '../lib/schemas.ts'
+import { between, defineList, equals } from '../lib/lists.ts'
+import { ById, Nullable, OneOf, Page, Timestamp, Uuid } from '../lib/schemas.ts'
 
 // What an entry of the audit log looks like
 
@@ -35,14 +36,16 @@ const Entry = Type.Object({
   new_row: Row,
 })
 
-const EntryList = ListQuery(['at'], {
-  actor_id: Type.Optional(Uuid),
-  table: Type.Optional(Type.String({ maxLength: 63 })),
-  action: Type.Optional(AuditAction),
-  row_id: Type.Optional(Uuid),
-  request_id: Type.Optional(Type.String({ maxLength: 128 })),
-  at_gte: Type.Optional(Timestamp),
-  at_lt: Type.Optional(Timestamp),
+export const auditList = defineList('audit_log', {
+  sort: { at: 'audit_log_at' },
+  filters: {
+    actor_id: equals('actor_id', Uuid, 'audit_log_actor'),
+    table: equals('table_name', Type.String({ maxLength: 63 }), 'audit_log_table'),
+    action: equals('action', AuditAction, 'audit_log_action'),
+    row_id: equals('row_id', Uuid, 'audit_log_row'),
+    request_id: equals('request_id', Type.String({ maxLength: 128 }), 'audit_log_request'),
+    ...between('at', 'audit_log_at'),
+  },
 })
 
 // What we ask of the database
@@ -72,18 +75,6 @@ const selectEntries = (db: TenantDb) =>
 
 const toEntry = <T extends { revealed: Revealed }>({ revealed, ...entry }: T) => ({ ...entry, ...revealed })
 
-const listEntries = (db: TenantDb, filter: Static<typeof EntryList>) => {
-  let list = selectEntries(db)
-  if (filter.actor_id !== undefined) list = list.where('actor_id', '=', filter.actor_id)
-  if (filter.table !== undefined) list = list.where('table_name', '=', filter.table)
-  if (filter.action !== undefined) list = list.where('action', '=', filter.action)
-  if (filter.row_id !== undefined) list = list.where('row_id', '=', filter.row_id)
-  if (filter.request_id !== undefined) list = list.where('request_id', '=', filter.request_id)
-  if (filter.at_gte !== undefined) list = list.where('at', '>=', filter.at_gte)
-  if (filter.at_lt !== undefined) list = list.where('at', '<', filter.at_lt)
-  return list
-}
-
 const findEntry = async (db: TenantDb, id: string) =>
   toEntry(
     await selectEntries(db)
@@ -102,13 +93,13 @@ export const audit: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'listAuditLog',
         summary: 'Read the audit log',
-        querystring: EntryList,
+        querystring: auditList.query,
         response: { 200: Page(Entry) },
       },
       config,
     },
     async (request) => {
-      const page = await request.page(listEntries(request.db, request.query), request.query)
+      const page = await request.page(auditList.narrow(selectEntries(request.db), request.query), request.query)
       return { ...page, data: page.data.map(toEntry) }
     },
   )

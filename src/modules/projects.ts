@@ -1,5 +1,5 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import type { TenantDb } from '../db/door.ts'
 import { Problem } from '../errors.ts'
 import { between, defineList, equals } from '../lib/lists.ts'
@@ -39,6 +39,14 @@ const ProjectPatch = Type.Partial(
 
 /** What PUT leaves out, and what null in a PATCH goes back to. */
 const defaults = { description: '', status: 'active' } as const
+
+/** What goes at once with a project: all of it is also written to the audit log, and a statement has five seconds. */
+const MOST = { tasks: 5_000, documents: 500, bytes: 10 * 2 ** 20 }
+
+const Step = Type.Object(
+  { tasks: Type.Integer({ examples: [MOST.tasks] }), documents: Type.Integer({ examples: [0] }) },
+  { description: 'How many went. The project is still there, and so is what else it holds: ask again.' },
+)
 
 export const projectList = defineList('projects', {
   sort: { created_at: 'projects_created', updated_at: 'projects_updated', name: 'projects_name_key' },
@@ -82,7 +90,7 @@ async function changeProject(
   return changed ?? stale(await findProject(db, id))
 }
 
-async function removeProject(db: TenantDb, id: string, versions?: number[]) {
+async function removeProject(db: TenantDb, id: string, versions?: number[]): Promise<undefined> {
   const removed = await db
     .deleteFrom('projects')
     .where('id', '=', id)
@@ -92,8 +100,11 @@ async function removeProject(db: TenantDb, id: string, versions?: number[]) {
   if (!removed) stale(await findProject(db, id))
 }
 
-/** With its tasks and documents. While the project is held, nobody adds another. */
-async function removeWithAll(db: TenantDb, id: string, versions?: number[]) {
+/**
+ * With its tasks and documents, as many as one request does in its time; undefined when nothing of it is left, and else what
+ * went. While the project is held, nobody adds another.
+ */
+async function removeWithAll(db: TenantDb, id: string, versions?: number[]): Promise<Static<typeof Step> | undefined> {
   const project = await db
     .selectFrom('projects')
     .select(['version', sql<boolean>`app.can('tasks:delete') and app.can('documents:delete')`.as('may_all')])
@@ -105,9 +116,33 @@ async function removeWithAll(db: TenantDb, id: string, versions?: number[]) {
       detail: 'What it holds goes with it, which takes tasks:delete and documents:delete.',
     })
   unchanged(project, versions)
-  await db.deleteFrom('tasks').where('project_id', '=', id).execute()
-  await db.deleteFrom('documents').where('project_id', '=', id).execute()
+  const gone = {
+    tasks: await removeSome(db, 'tasks', sql`select t.id from tasks t where t.project_id = ${id} limit ${MOST.tasks}`),
+    documents: await removeSome(db, 'documents', someDocuments(id)),
+  }
+  const { rows } = await sql<{ more: boolean }>`
+    select exists (select from tasks where project_id = ${id}) or exists (select from documents where project_id = ${id}) as more`.execute(
+    db,
+  )
+  if (rows[0]?.more) return gone
   await db.deleteFrom('projects').where('id', '=', id).execute()
+  return undefined
+}
+
+/** Until their contents come to so many bytes; one at least. */
+const someDocuments = (projectId: string) => sql`
+  select d.id
+    from (select s.id, sum(s.bytes) over (order by s.id) - s.bytes as before
+            from (select id, octet_length(content) as bytes from documents where project_id = ${projectId} limit ${MOST.documents}) s) d
+   where d.before < ${MOST.bytes}`
+
+/** An array, and no join: the rows' own index is asked for them, however many others the tenant has. */
+async function removeSome(db: TenantDb, table: 'tasks' | 'documents', ids: RawBuilder<unknown>): Promise<number> {
+  const { numDeletedRows } = await db
+    .deleteFrom(table)
+    .where('id', '=', sql<string>`any (array(${ids}))`)
+    .executeTakeFirstOrThrow()
+  return Number(numDeletedRows)
 }
 
 // What the world may ask of us
@@ -196,27 +231,28 @@ export const projects: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'deleteProject',
         summary: 'Delete a project',
-        description: 'One that has tasks or documents is deleted only together with them, which is to be asked for.',
+        description:
+          'One that has tasks or documents is deleted only together with them, which is to be asked for. Of very many some go with each request, which answers 202 as long as there are more: ask again until it is 204.',
         params: ById,
         querystring: Type.Object(
           {
             cascade: Type.Boolean({
               default: false,
               description:
-                'With its tasks and documents, in one step; this takes `tasks:delete` and `documents:delete` as well.',
+                'With its tasks and documents, up to 5,000 and 500 (10 MiB) in one step; this takes `tasks:delete` and `documents:delete` as well.',
             }),
           },
           { additionalProperties: false },
         ),
-        response: { 204: Type.Null() },
+        response: { 202: Step, 204: Type.Null() },
       },
       config: { permission: 'projects:delete', problems: ['project_not_empty'] },
     },
     async (request, reply) => {
       const remove = request.query.cascade ? removeWithAll : removeProject
-      await remove(request.db, request.params.id, expectedVersions(request))
-      reply.code(204)
-      return null
+      const step = await remove(request.db, request.params.id, expectedVersions(request))
+      reply.code(step ? 202 : 204)
+      return step ?? null
     },
   )
 }

@@ -218,14 +218,15 @@ const rowValueOf = ({ name, type, unique }: Field): string => {
     case 'enum':
       return `(array[${type.values.map((value) => `'${value}'`).join(', ')}])[1 + n % ${type.values.length}]`
     case 'int4':
+      return unique ? '((n + random()) * 1e6)::int4' : 'n'
     case 'int8':
-      return 'n'
+      return unique ? '((n + random()) * 1e9)::int8' : 'n'
     case 'boolean':
       return 'n % 2 = 0'
     case 'date':
       return `date '2026-01-01' + n`
     case 'timestamptz':
-      return `now() + n * interval '1 hour'`
+      return `timestamptz '2026-01-01' + n * interval '1 hour'`
     case 'uuid':
       return unique ? 'gen_random_uuid()' : 'md5(tenant_id::text || n % 20)::uuid'
     case 'ref':

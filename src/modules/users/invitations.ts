@@ -1,11 +1,13 @@
-import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { sql } from 'kysely'
 import { Email, Name } from '../../auth/fields.ts'
 import type { Invitations } from '../../auth/invitations.ts'
 import type { TenantDb } from '../../db/door.ts'
 import { Problem } from '../../errors.ts'
-import { ById, ListQuery, Nullable, Page, Timestamp, Uuid, Version } from '../../lib/schemas.ts'
+import { defineList, equals } from '../../lib/lists.ts'
+import { ById, Nullable, Page, Timestamp, Uuid, Version } from '../../lib/schemas.ts'
 import { expectedVersions, inVersions, stale, unchanged } from '../../plugins/concurrency.ts'
-import { enoughMails, invite, mustBeGrantable, RoleName } from './inviting.ts'
+import { AnyEmail, enoughMails, invite, mustBeGrantable, RoleName } from './inviting.ts'
 
 // What an invitation looks like. Its token is in the mail, and nowhere else
 
@@ -30,9 +32,15 @@ const NewInvitation = Type.Object(
   { additionalProperties: false },
 )
 
-const InvitationList = ListQuery(['created_at', 'updated_at'], {
-  email: Type.Optional(Type.String({ maxLength: 254, description: 'In upper or lower case.' })),
-  role: Type.Optional(RoleName),
+export const invitationList = defineList('memberships', {
+  sort: { created_at: 'memberships_status', updated_at: 'memberships_status_updated' },
+  filters: {
+    email: {
+      ...equals('email', AnyEmail, 'memberships_email_key'),
+      where: (email) => sql`email = ${email.toLowerCase()}`,
+    },
+    role: equals('role', RoleName, 'memberships_role'),
+  },
 })
 
 // What we ask of the database
@@ -52,22 +60,14 @@ const columns = [
 
 const present = <R extends { email: string | null }>(row: R) => ({ ...row, email: row.email ?? '' })
 
+const allInvitations = (db: TenantDb) => db.selectFrom('memberships').select(columns).where('status', '=', 'invited')
+
 const findInvitation = async (db: TenantDb, id: string) =>
   present(
-    await db
-      .selectFrom('memberships')
-      .select(columns)
+    await allInvitations(db)
       .where('id', '=', id)
-      .where('status', '=', 'invited')
       .executeTakeFirstOrThrow(() => new Problem('not_found')),
   )
-
-const listInvitations = (db: TenantDb, filter: Static<typeof InvitationList>) => {
-  let list = db.selectFrom('memberships').select(columns).where('status', '=', 'invited')
-  if (filter.email !== undefined) list = list.where('email', '=', filter.email.toLowerCase())
-  if (filter.role !== undefined) list = list.where('role', '=', filter.role)
-  return list
-}
 
 /** A new token and a new end, for which whoever asks answers from now on; the former token is good no more. */
 async function resend(db: TenantDb, invitations: Invitations, id: string, versions?: number[]) {
@@ -112,13 +112,13 @@ export const invitations: FastifyPluginAsyncTypebox<{ invitations: Invitations }
         summary: 'List the invitations that nobody has accepted yet',
         description:
           'Also those that have expired: send them again, or withdraw them. A month after it has expired an invitation goes by itself.',
-        querystring: InvitationList,
+        querystring: invitationList.query,
         response: { 200: Page(Invitation) },
       },
       config: { permission: 'users:invite' },
     },
     async (request) => {
-      const page = await request.page(listInvitations(request.db, request.query), request.query)
+      const page = await request.page(invitationList.narrow(allInvitations(request.db), request.query), request.query)
       return { ...page, data: page.data.map(present) }
     },
   )

@@ -5,6 +5,9 @@ import type { Invitations } from '../../auth/invitations.ts'
 import type { TenantDb } from '../../db/door.ts'
 import { Problem } from '../../errors.ts'
 
+/** As it is asked for. */
+export const AnyEmail = Type.String({ maxLength: 254, description: 'In upper or lower case.' })
+
 export const RoleName = Type.String({ pattern: '^[a-z][a-z0-9_-]{0,62}$', examples: ['member'] })
 
 /**

@@ -8,10 +8,11 @@ import type { TenantDb } from '../../db/door.ts'
 import type { Database } from '../../db/schema.ts'
 import { Problem } from '../../errors.ts'
 import { inetOf } from '../../lib/address.ts'
+import { between, defineList, equals } from '../../lib/lists.ts'
 import { mergePatch } from '../../lib/merge-patch.ts'
-import { ById, ListQuery, Nullable, OneOf, Page, Timestamp, Uuid, Version } from '../../lib/schemas.ts'
+import { ById, Nullable, OneOf, Page, Timestamp, Uuid, Version } from '../../lib/schemas.ts'
 import { expectedVersions, inVersions, stale, unchanged } from '../../plugins/concurrency.ts'
-import { invite, mustBeGrantable, RoleName } from './inviting.ts'
+import { AnyEmail, invite, mustBeGrantable, RoleName } from './inviting.ts'
 
 // What a user looks like: a person as a member of this tenant, or who is invited to it. A member's name and address are their
 // own, and not for others to change
@@ -52,13 +53,20 @@ const UserPatch = Type.Object(
 
 const defaults = { status: 'active' } as const
 
-const UserList = ListQuery(['created_at', 'updated_at'], {
-  role: Type.Optional(RoleName),
-  status: Type.Optional(Standing),
-  email: Type.Optional(Type.String({ maxLength: 254, description: 'In upper or lower case.' })),
-  user_id: Type.Optional(Uuid),
-  created_at_gte: Type.Optional(Timestamp),
-  created_at_lt: Type.Optional(Timestamp),
+export const userList = defineList('memberships', {
+  sort: { created_at: 'memberships_created', updated_at: 'memberships_updated' },
+  filters: {
+    role: equals('role', RoleName, 'memberships_role'),
+    status: equals('status', Standing, 'memberships_status'),
+    email: {
+      ...equals('email', AnyEmail, 'memberships_email_key'),
+      // a member's is the person's own; who is invited has theirs in the row
+      where: (email) =>
+        sql`(user_id = (select app.find_member(${email.toLowerCase()})) or email = ${email.toLowerCase()})`,
+    },
+    user_id: equals('user_id', Uuid, 'memberships_user'),
+    ...between('created_at', 'memberships_created'),
+  },
 })
 
 // What we ask of the database
@@ -75,31 +83,14 @@ const present = <R extends { email: string | null; name: string | null; person: 
   ...row
 }: R) => ({ ...row, email: person?.email ?? row.email ?? '', name: person?.name ?? row.name })
 
+const allUsers = (db: TenantDb) => db.selectFrom('memberships').select(columns).select(person)
+
 const findUser = async (db: TenantDb, id: string) =>
   present(
-    await db
-      .selectFrom('memberships')
-      .select(columns)
-      .select(person)
+    await allUsers(db)
       .where('id', '=', id)
       .executeTakeFirstOrThrow(() => new Problem('not_found')),
   )
-
-const listUsers = (db: TenantDb, filter: Static<typeof UserList>) => {
-  let list = db.selectFrom('memberships').select(columns).select(person)
-  if (filter.role !== undefined) list = list.where('role', '=', filter.role)
-  if (filter.status !== undefined) list = list.where('status', '=', filter.status)
-  if (filter.email !== undefined) {
-    const email = filter.email.toLowerCase()
-    list = list.where((eb) =>
-      eb.or([eb('user_id', '=', sql<string>`(select app.find_member(${email}))`), eb('email', '=', email)]),
-    )
-  }
-  if (filter.user_id !== undefined) list = list.where('user_id', '=', filter.user_id)
-  if (filter.created_at_gte !== undefined) list = list.where('created_at', '>=', filter.created_at_gte)
-  if (filter.created_at_lt !== undefined) list = list.where('created_at', '<', filter.created_at_lt)
-  return list
-}
 
 type Change = { role?: string; status?: Static<typeof Status> }
 
@@ -189,13 +180,13 @@ export const users: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
       schema: {
         operationId: 'listUsers',
         summary: 'List the members of this tenant',
-        querystring: UserList,
+        querystring: userList.query,
         response: { 200: Page(User) },
       },
       config: { permission: 'users:read' },
     },
     async (request) => {
-      const page = await request.page(listUsers(request.db, request.query), request.query)
+      const page = await request.page(userList.narrow(allUsers(request.db), request.query), request.query)
       return { ...page, data: page.data.map(present) }
     },
   )
