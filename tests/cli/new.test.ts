@@ -43,7 +43,15 @@ describe('in a copy of the project', () => {
   })
 
   const suite = async (...args: string[]) =>
-    scratch.tool('vitest', 'vitest', 'run', '--reporter=verbose', `--testTimeout=${SLOW}`, ...args)
+    scratch.tool(
+      'vitest',
+      'vitest',
+      'run',
+      '--reporter=verbose',
+      `--testTimeout=${SLOW}`,
+      `--hookTimeout=${SLOW}`,
+      ...args,
+    )
 
   test('its own tests pass', { timeout: SLOW }, async () => {
     const output = await suite('tests/modules/sample-invoices.test.ts', 'tests/modules/sample-notes.test.ts')
