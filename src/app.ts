@@ -59,6 +59,7 @@ import { ownTenant } from './modules/tenant.ts'
 import { acceptInvitation } from './modules/users/accept.ts'
 import { invitations } from './modules/users/invitations.ts'
 import { users } from './modules/users/users.ts'
+import { ownModules } from './own.ts'
 import { accept } from './plugins/accept.ts'
 import { accessTokens } from './plugins/access-tokens.ts'
 import { auth } from './plugins/auth.ts'
@@ -250,6 +251,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
         tenant.register(auditSeals, { prefix: '/audit' })
         tenant.register(authz, { prefix: '/authz' })
         tenant.register(accessGrants, { prefix: '/tenant/access-grants' })
+        for (const [prefix, module] of Object.entries(ownModules)) tenant.register(module, { prefix })
       })
 
       const { operator: pool } = pools

@@ -8,6 +8,7 @@ import { UsageError } from './cli/command.ts'
 import { bootstrapCommand, lawsCommand, migrateCommand } from './cli/database.ts'
 import { keysCommand } from './cli/keys.ts'
 import { mailsCommand } from './cli/mails.ts'
+import { newCommand } from './cli/new.ts'
 import { operatorCommand } from './cli/operator.ts'
 import { policiesCommand } from './cli/policies.ts'
 import { proveCommand } from './cli/prove.ts'
@@ -34,6 +35,7 @@ const commands: Readonly<Record<string, Command>> = {
   keys: keysCommand,
   token: tokenCommand,
   seed: seedCommand,
+  new: newCommand,
 }
 
 const list = (): string => {

@@ -2,6 +2,8 @@
  * Everything that can go wrong, as RFC 9457 problems: one table of codes, one class, one table from SQLSTATE.
  * Codes are API and do not change; titles are prose. What PostgreSQL said stays in the log.
  */
+import { ownConstraints, ownFields, ownProblems, ownReferred } from './own-errors.ts'
+
 export const problems = {
   invalid: [400, 'The request does not have the expected shape.'],
   malformed: [400, 'The request could not be read.'],
@@ -73,6 +75,7 @@ export const problems = {
   serialization_failure: [503, 'Another request changed what this one had read.'],
   timeout: [504, 'The request took too long.'],
   transaction_timeout: [504, 'The transaction was open for too long.'],
+  ...ownProblems,
 } as const satisfies Record<string, readonly [status: number, title: string]>
 
 export type ProblemCode = keyof typeof problems
@@ -192,12 +195,14 @@ const constraints: Readonly<Record<string, ProblemCode>> = {
   tenants_slug_key: 'slug_taken',
   users_email_key: 'email_taken',
   operators_email_key: 'email_taken',
+  ...ownConstraints,
 }
 
 /** What is still referred to, by the reference that says so; of any other it is a conflict. */
 const referred: Readonly<Record<string, ProblemCode>> = {
   documents_project_id_fkey: 'project_not_empty',
   tasks_project_id_fkey: 'project_not_empty',
+  ...ownReferred,
 }
 
 /** A constraint that is about one field of the body: which. */
@@ -209,6 +214,7 @@ const fields: Readonly<Record<string, FieldError>> = {
   tasks_assignee_id_fkey: { path: '/assignee_id', message: 'names no member of this tenant' },
   tasks_completed_at_check: { path: '/completed_at', message: 'is of tasks that are done' },
   tasks_project_id_fkey: { path: '/project_id', message: 'names no project of this tenant' },
+  ...ownFields,
 }
 
 /** What only tampering, or a fault of the wall itself, can cause: answered as internal, and somebody is woken. */

@@ -5,12 +5,12 @@ import { addKeys } from '../src/audit/sealer.ts'
 import { makePool } from '../src/db/pool.ts'
 import { makeSigner, sealAll } from './audit/seals.ts'
 import { type World, world } from './harness.ts'
-import { fencesOf, read } from './markdown.ts'
+import { fencesOf, ownExamples, read } from './markdown.ts'
 
 // Every command of these documents is run, in order, by a real shell, and each answer is compared with the one that
 // stands below it: status, the headers that are shown, and the body.
 
-const examined = ['docs/api-examples.md', 'README.md'] as const
+const examined = ['docs/api-examples.md', 'README.md', ...ownExamples]
 
 /** A block of commands, and the answer it promises: none for a block that only keeps something for later. */
 type Example = { title: string; command: string; promised: string | undefined; number: number }
@@ -77,7 +77,8 @@ describe.each(examined)('%s', (document) => {
           Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
         )
         const pages = ['GET /api/schema', 'GET /api/docs', 'GET /api/redoc']
-        const requests = shown.map(({ command }) => requestOf(command))
+        const own = ownExamples.flatMap(examplesOf).filter(({ promised }) => promised !== undefined)
+        const requests = [...shown, ...own].map(({ command }) => requestOf(command))
 
         expect(operations.length).toBeGreaterThan(15)
         expect([...operations, ...pages].filter((operation) => !requests.some(isOf(operation)))).toEqual([])

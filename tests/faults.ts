@@ -816,16 +816,16 @@ export const harmless: readonly { title: string; sql: string }[] = [
   {
     title: 'a table made as the conventions say',
     sql: `set local role app_owner;
-          create table app.invoices (
+          create table app.planted (
             tenant_id uuid not null default app.tenant_id(), id uuid not null default app.uuidv7(), number text not null,
             period tstzrange, version int not null default 1, updated_at timestamptz not null default now(),
             primary key (tenant_id, id), unique (tenant_id, number));
-          alter table app.invoices enable row level security, force row level security;
-          ${wall('app.invoices')}
-          create policy read on app.invoices for select to app_api using ((select app.can('projects:read')));
-          grant select, insert (number) on app.invoices to app_api;
-          select app.audit_table('app.invoices');
-          create trigger version before update on app.invoices for each row execute function app.count_version();
-          alter table app.invoices enable always trigger version`,
+          alter table app.planted enable row level security, force row level security;
+          ${wall('app.planted')}
+          create policy read on app.planted for select to app_api using ((select app.can('projects:read')));
+          grant select, insert (number) on app.planted to app_api;
+          select app.audit_table('app.planted');
+          create trigger version before update on app.planted for each row execute function app.count_version();
+          alter table app.planted enable always trigger version`,
   },
 ]

@@ -5,6 +5,7 @@ import { demoPassword } from '../scripts/seed.ts'
 import { type Client, type Person, world } from './harness.ts'
 import { newMember } from './members.ts'
 import { makeOperator, type SignedInOperator, signInOperator } from './operators/stage.ts'
+import { ownSamples } from './own.ts'
 import { makeProject, unique } from './projects.ts'
 
 type Operation = {
@@ -103,6 +104,9 @@ const kinds: Record<string, () => Promise<Resource>> = {
       owner: { email: `${randomUUID()}@initech.test`, name: 'Peter' },
     }),
   '/auth/profile': person,
+  ...Object.fromEntries(
+    ownSamples.map(({ path, body }) => [`${path}/{id}`, async () => made(acme, path, await body(acme))]),
+  ),
 }
 
 const bodies: Record<string, object | (() => object | Promise<object>)> = {
@@ -124,6 +128,12 @@ const bodies: Record<string, object | (() => object | Promise<object>)> = {
   holdTenant: { reason: 'a court asked' },
   changeProfile: { name: 'Somebody Else' },
   eraseProfile: { password: demoPassword },
+  ...Object.fromEntries(
+    ownSamples.flatMap(({ one, body, change }) => [
+      [`replace${one}`, () => body(acme)],
+      [`change${one}`, change],
+    ]),
+  ),
 }
 
 const kindOf = (path: string): string | undefined =>

@@ -1,5 +1,6 @@
 /** What the tables of lists hold where only their number, and what they are sorted by, counts. */
 import type pg from 'pg'
+import { ownSamples } from './own.ts'
 
 /** SQL of the columns that a row has to have; `tenant_id` and its place `n` are there: rows of one place have the same of all that may be the same. */
 export const listRows: Readonly<Record<string, Readonly<Record<string, string>>>> = {
@@ -70,6 +71,7 @@ export const listRows: Readonly<Record<string, Readonly<Record<string, string>>>
     key_id: `'test'`,
     signature: `decode(repeat('00', 68), 'hex')`,
   },
+  ...Object.fromEntries(ownSamples.map(({ list, rows }) => [list.table, rows])),
 }
 const times = {
   created_at: `now() - n * interval '1 hour'`,

@@ -18,8 +18,8 @@ import { invitationList } from '../src/modules/users/invitations.ts'
 import { userList } from '../src/modules/users/users.ts'
 import { type Person, world } from './harness.ts'
 import { disableTriggers, insertRows } from './list-rows.ts'
-
-type List = { table: string; sort: Readonly<Record<string, string>>; filters: Readonly<Record<string, Filter>> }
+import { ownSamples } from './own.ts'
+import type { List } from './sample.ts'
 
 const lists: Readonly<Record<string, One>> = {
   listAccessGrants: { path: '/tenant/access-grants', list: accessGrantList },
@@ -32,6 +32,7 @@ const lists: Readonly<Record<string, One>> = {
   listProjects: { path: '/projects', list: projectList },
   listTasks: { path: '/tasks', list: taskList },
   listUsers: { path: '/users', list: userList },
+  ...Object.fromEntries(ownSamples.map(({ many, path, list }) => [`list${many}`, { path, list }])),
 }
 
 /** Lists that are not asked about here, and why. */
@@ -117,14 +118,13 @@ const flawOf = (nodes: Plan[], { index, column, sorts }: { index: string; column
 async function valueFor({ table }: List, { column, operator }: Filter): Promise<string> {
   const from = `from app.${table} where tenant_id = $1 and ${column} is not null`
   const rank = operator === '<' ? 0.03 : 0.97
-  const { rows } = await superuser.query<{ value: string | Date }>(
+  const { rows } = await superuser.query<{ value: string | number | boolean | null }>(
     operator === '='
-      ? `select ${column} as value ${from} group by 1 order by count(*), 1 limit 1`
-      : `select percentile_disc(${rank}) within group (order by ${column}) as value ${from}`,
+      ? `select to_json(${column}) as value ${from} group by ${column} order by count(*), ${column} limit 1`
+      : `select to_json(percentile_disc(${rank}) within group (order by ${column})) as value ${from}`,
     [acme.tenantId],
   )
-  const value = rows[0]?.value ?? ''
-  return encodeURIComponent(value instanceof Date ? value.toISOString() : value)
+  return encodeURIComponent(rows[0]?.value ?? '')
 }
 
 type One = { path: string; list: List }

@@ -1,8 +1,13 @@
 /** What the tests of the documents read out of Markdown: its fenced blocks, and what stands between them. */
-import { readdirSync, readFileSync } from 'node:fs'
+import { globSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 export const root = join(import.meta.dirname, '..')
+
+/** What a clone writes of its own resources: each in a file, with requests that a test sends. */
+export const ownExamples: readonly string[] = globSync('docs/resources/*.md', { cwd: root })
+  .filter((path) => !path.endsWith('README.md'))
+  .sort()
 
 /** Every document that people read, by its path. */
 export const documents: readonly string[] = [
@@ -13,6 +18,8 @@ export const documents: readonly string[] = [
   ...readdirSync(join(root, 'docs'))
     .filter((name) => name.endsWith('.md'))
     .map((name) => `docs/${name}`),
+  'docs/resources/README.md',
+  ...ownExamples,
 ]
 
 export const read = (document: string): string => readFileSync(join(root, document), 'utf8')

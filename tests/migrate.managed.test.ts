@@ -95,6 +95,32 @@ test('a file that comes before what was applied is refused, by name', async () =
   await expect(run()).rejects.toThrow(/^0000_early comes before 0001_roles/)
 })
 
+/** Behind every file of a clone, too. */
+const [firstOwn, secondOwn] = ['9998', '9999']
+
+test('a file of the project that comes after files of a clone were applied is applied, and once', async () => {
+  writeFileSync(path(`${firstOwn}_own.sql`), 'comment on schema app is $$Own.$$')
+  await run()
+  writeFileSync(path('8999_merged.sql'), 'select 1')
+  writeFileSync(path(`${secondOwn}_own.sql`), 'select 2')
+
+  expect((await run()).applied).toEqual(['8999_merged', `${secondOwn}_own`])
+  expect((await run()).applied).toEqual([])
+})
+
+test('within each of the two ranges the order stays, and the file is named', async () => {
+  writeFileSync(path(`${secondOwn}_own.sql`), 'select 1')
+  writeFileSync(path('8999_last.sql'), 'select 1')
+  await run()
+
+  writeFileSync(path(`${firstOwn}_late.sql`), 'select 1')
+  await expect(run()).rejects.toThrow(`${firstOwn}_late comes before ${secondOwn}_own, which was applied already`)
+  rmSync(path(`${firstOwn}_late.sql`))
+
+  writeFileSync(path('8998_late.sql'), 'select 1')
+  await expect(run()).rejects.toThrow('8998_late comes before 8999_last, which was applied already')
+})
+
 test('names without a number, and numbers that two have, are refused', async () => {
   renameSync(path('0012_projects.sql'), path('projects.sql'))
   await expect(run()).rejects.toThrow(/^projects.sql is not named like 0014_invoices.sql/)

@@ -8,6 +8,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { type Client, type Person, world } from './harness.ts'
 import { disableTriggers, insertRows, listRows } from './list-rows.ts'
 import { makeOperator, type SignedInOperator, signInOperator } from './operators/stage.ts'
+import { ownSamples } from './own.ts'
 import { type Schema, sampleOf } from './schema-samples.ts'
 
 const it = world()
@@ -164,6 +165,7 @@ const lists: Readonly<Record<string, List>> = {
     remove: removeFrom('tenants'),
   },
   listUsers: ofTable('/users?', 'memberships'),
+  ...Object.fromEntries(ownSamples.map(({ many, path, list }) => [`list${many}`, ofTable(`${path}?`, list.table)])),
 }
 
 /** The same list, asked for what matches best: there are many equally good matches. */

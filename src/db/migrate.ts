@@ -168,7 +168,7 @@ const pendingOf = async (client: pg.Client, files: MigrationFile[]): Promise<Mig
   const { rows: applied } = await client.query<{ name: string; sha256: string }>(
     'select name, sha256 from migrations.checksum order by name',
   )
-  applied.forEach(({ name, sha256 }, i) => {
+  for (const { name, sha256 } of applied) {
     const file = files.find((file) => file.name === name)
     if (!file) {
       throw new MigrationRefused(
@@ -180,14 +180,26 @@ const pendingOf = async (client: pg.Client, files: MigrationFile[]): Promise<Mig
         `${name} was changed after it was applied: restore it, and write a new migration instead`,
       )
     }
-    if (files[i] && files[i].name !== name) {
+  }
+  const known = new Set(applied.map(({ name }) => name))
+  const pending = files.filter(({ name }) => !known.has(name))
+  for (const early of pending) {
+    const later = applied.find(({ name }) => isOwn(name) === isOwn(early.name) && name > early.name)
+    if (later) {
       throw new MigrationRefused(
-        `${files[i].name} comes before ${name}, which was applied already: give it a higher number`,
+        `${early.name} comes before ${later.name}, which was applied already: give it a higher number`,
       )
     }
-  })
-  return files.slice(applied.length)
+  }
+  return pending
 }
+
+/**
+ * The migrations of a clone have numbers of their own, so that those of the project it was cloned from can be merged at any
+ * time: each of the two is in order by itself, and a new file of one does not wait for the other.
+ */
+const isOwn = (name: string): boolean => name >= FIRST_OWN
+export const FIRST_OWN = '9000'
 
 // Applying them
 

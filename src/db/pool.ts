@@ -35,9 +35,11 @@ export function makePool(url: string, { max, waitMs, name, onError }: PoolOption
   return pool
 }
 
+const DATE = 1082
 const TIMESTAMPTZ = 1184
 
 function getTypeParser(oid: number, format?: 'text' | 'binary'): (value: string) => unknown {
+  if (oid === DATE && format !== 'binary') return String // a Date would be midnight somewhere
   return oid === TIMESTAMPTZ && format !== 'binary' ? rfc3339 : pg.types.getTypeParser(oid, format as 'text')
 }
 

@@ -7,6 +7,7 @@ import { sweepFiles, visitTenantsForFiles } from './files.ts'
 import { forgetAttempts, forgetMails, forgetSessions } from './forget.ts'
 import { expireIdempotencyKeys, visitTenantsForExpiry } from './idempotency-keys.ts'
 import { expireInvitations, visitTenantsForInvitations } from './invitations.ts'
+import { ownJobs, ownSchedules } from './own.ts'
 import { countTenant, rollUpStatistics, visitTenantsForStatistics } from './statistics.ts'
 
 /** Five fields, UTC. However many workers there are, an occurrence is one job; one that nobody was there for comes later. */
@@ -32,6 +33,7 @@ export const jobs: readonly AnyJob[] = [
   expireInvitations,
   visitTenantsForFiles,
   sweepFiles,
+  ...ownJobs,
 ]
 
 // minutes that few others choose, apart from each other
@@ -47,4 +49,5 @@ export const schedules: readonly Schedule[] = [
   { job: visitTenantsForExpiry, cron: '41 * * * *' },
   { job: visitTenantsForInvitations, cron: '47 2 * * *' },
   { job: visitTenantsForFiles, cron: '7 * * * *' },
+  ...ownSchedules,
 ]

@@ -1,4 +1,4 @@
-import { type TOptional, type TSchema, Type } from '@sinclair/typebox'
+import { type TOptional, type TSchema, type TString, Type } from '@sinclair/typebox'
 import { type RawBuilder, type SelectQueryBuilder, sql } from 'kysely'
 import { ListQuery, Timestamp } from './schemas.ts'
 
@@ -37,15 +37,15 @@ export const range = <const C extends string, S extends TSchema>(
   }
 }
 
-/** `created_at_gte` and `created_at_lt`, for the column `created_at`. */
-export const between = <const C extends string>(column: C, index: string) =>
-  range(column, Timestamp, index, ['this or later', 'before this'])
+/** `created_at_gte` and `created_at_lt`, for the column `created_at`; `schema` where it is a day. */
+export const between = <const C extends string>(column: C, index: string, schema: TString = Timestamp) =>
+  range(column, schema, index, ['this or later', 'before this'])
 
 type Declared<S extends Record<string, string>, F extends Record<string, Filter>> = {
   /** Fields, each with its index; the first is the order in which the list comes, newest first. */
   sort: S
   filters: F
-  /** Times that a row may lack: it stands behind all that have one. */
+  /** Times and days that a row may lack: it stands behind all that have one. */
   nullable?: readonly string[]
 }
 

@@ -12,6 +12,20 @@ export const Timestamp = Type.String({
   examples: ['2026-03-01T12:00:00.123456Z'],
 })
 
+export const Day = Type.String({
+  format: 'date',
+  pattern: '^(?!0000)', // PostgreSQL knows no such year
+  description: 'A day of the years 0001 to 9999 (RFC 3339, full-date).',
+  examples: ['2026-03-01'],
+})
+
+/** A bigint, of those that every reader of JSON keeps exactly (RFC 8259, section 6). */
+export const SafeInteger = Type.Integer({
+  minimum: Number.MIN_SAFE_INTEGER,
+  maximum: Number.MAX_SAFE_INTEGER,
+  examples: [12_500],
+})
+
 export const Version = Type.Integer({
   minimum: 1,
   description: 'Counts the changes; the ETag is made from it.',
