@@ -48,7 +48,7 @@ export const makeRecorder = (document: ApiDocument): Recorder => {
     const text = await response.clone().text()
     const type = response.headers.get('content-type')?.split(';')[0] ?? ''
     if (Object.keys(content).length === 0) return text === '' ? [] : ['there is a body']
-    const media = content[type]
+    const media = content[type] ?? content['*/*']
     if (!media) return [`${type} is not what it answers with`]
     if (!media.schema || !/^application\/(.+\+)?json$/.test(type)) return []
     const validate = validatorOf(media.schema)

@@ -29,7 +29,8 @@ const content = {
     'Content-Disposition': text('Always an attachment, under the name that it was given.'),
     'Repr-Digest': text('SHA-256 of the whole file (RFC 9530).'),
   },
-  content: { 'application/octet-stream': { schema: Type.Unsafe<Readable>({ type: 'string', format: 'binary' }) } },
+  // what it was found to be, where a browser may have it
+  content: { '*/*': { schema: Type.Unsafe<Readable>({ type: 'string', format: 'binary' }) } },
 }
 
 const downloads = {
