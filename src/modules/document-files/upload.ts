@@ -151,6 +151,8 @@ export const documentUpload: FastifyPluginAsyncTypebox<Options> = async (app, op
       const stop = watch(request, recheckMs, (refusal) => measure.destroy(refusal))
       try {
         awaitBody(raw, reply.raw)
+        // once all has come, it is we who are waited for, and a store may take its time; the next request sets it anew
+        raw.once('end', () => raw.socket.setTimeout(0))
         feed(raw, measure)
         await store.put(key, measure)
       } finally {
