@@ -910,6 +910,8 @@ alter table app.generations force row level security;
 create policy wall on app.generations as restrictive for all to public
   using ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)))
   with check ((tenant_id = ( SELECT app.tenant_id() AS tenant_id)));
+create policy audit on app.generations as permissive for select to app_auditor
+  using (true);
 create policy erase on app.generations as permissive for all to app_gate
   using ((( SELECT app.is_erasing() AS is_erasing) AND (tenant_id = ( SELECT app.tenant_id() AS tenant_id))))
   with check (false);
@@ -917,6 +919,7 @@ create policy gate on app.generations as permissive for all to app_gate
   using (true)
   with check (true);
 
+grant select on app.generations to app_auditor;
 grant delete, select on app.generations to app_gate;
 grant insert (table_name), select (tenant_id, id), update (token) on app.generations to app_gate;
 

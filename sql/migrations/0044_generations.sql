@@ -31,9 +31,11 @@ create policy wall on app.generations as restrictive to public
   using (tenant_id = (select app.tenant_id())) with check (tenant_id = (select app.tenant_id()));
 
 create policy gate on app.generations to app_gate using (true) with check (true);
+create policy audit on app.generations for select to app_auditor using (true);
 
--- to no login: it is read and written through the functions below
+-- read and written through the functions below; the auditor sees it, as all that a tenant has
 grant select, insert (table_name), update (token) on app.generations to app_gate;
+grant select on app.generations to app_auditor;
 
 create table app.common_generations (
   table_name  text  primary key,
