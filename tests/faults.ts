@@ -317,11 +317,11 @@ export const faults: readonly Fault[] = [
   },
   {
     title: 'policies by which kept answers would be others’',
-    sql: `create policy own on app.tasks as restrictive for select to app_api
+    sql: `create policy own on app.tasks for select to app_api
             using (assignee_id is null or assignee_id = (select app.actor_id()) or (select app.can('tasks:delete')));
-          create policy of_active on app.documents as restrictive for select to app_api
+          create policy of_active on app.documents for select to app_api
             using (project_id is null or exists (select from app.projects p where p.id = project_id));
-          create policy later on app.projects as restrictive for select to public using (created_at < now())`,
+          create policy later on app.projects for select to public using (created_at < now())`,
     broken: ['later on app.projects', 'of_active on app.documents', 'own on app.tasks'].map(
       (policy) => ['what_is_kept_is_the_same_for_all_with_the_same_permissions', policy] as const,
     ),

@@ -72,7 +72,7 @@ const scratchIn = (folder: string): Scratch => {
       await mustRun('git', ['clone', '--quiet', folder, other])
       const cloned = scratchIn(other)
       await cloned.git('reset', '--quiet', '--hard', commit)
-      await symlink(join(root, 'node_modules'), join(other, 'node_modules'))
+      await linkPackages(other)
       return cloned
     },
     remove: () => rm(folder, { recursive: true, force: true }),
@@ -83,9 +83,18 @@ const AUTHOR = ['-c', 'user.name=Ada', '-c', 'user.email=ada@example.com', '-c',
 
 /** What is in the repository, or is about to be; no data, no `.env`. */
 const copyProject = async (folder: string): Promise<void> => {
-  const left = new Set(['node_modules', '.git', '.data', '.env', 'coverage'])
-  await cp(root, folder, { recursive: true, filter: (path) => dirname(path) !== root || !left.has(basename(path)) })
-  await symlink(join(root, 'node_modules'), join(folder, 'node_modules'))
+  const left = new Set(['.git', '.data', '.env', 'coverage'])
+  const isWanted = (path: string) =>
+    basename(path) !== 'node_modules' && (dirname(path) !== root || !left.has(basename(path)))
+  await cp(root, folder, { recursive: true, filter: isWanted })
+  await linkPackages(folder)
+}
+
+/** What is installed here: the project's, and what the client has of its own. */
+const linkPackages = async (folder: string): Promise<void> => {
+  for (const packages of ['node_modules', 'clients/typescript/node_modules']) {
+    await symlink(join(root, packages), join(folder, packages))
+  }
 }
 
 /** The servers of the test that asks, and nothing else of it. */

@@ -113,7 +113,7 @@ const openArena = async (stage: Stage, fault: string | undefined, name: string):
   await superuser.connect()
   if (fault !== undefined) await superuser.query(fault)
   const fingerprint = await takeFingerprint(superuser, { tenantId: stage.known.tenantId, beyond: 'globex’s' })
-  const served = await openApp(database.urls, { env: { BASE_DOMAIN: 'example.test' } })
+  const served = await openApp(database.urls, { env: { BASE_DOMAIN: 'example.test', FILE_STORE: stage.fileStore } })
   const wire = makeWire(Number(new URL(served.origin).port))
   const arena: Arena = {
     ...{ stage, name, database, superuser, served, wire, fingerprint },

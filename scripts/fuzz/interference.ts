@@ -42,9 +42,9 @@ export const runInterference = async (options: Options): Promise<Report & { sequ
     }
     return goesOn()
   }
-  const { people, template, database, auditKey } = stage
+  const { people, template, database, auditKey, fileStore } = stage
   const lane = (number: number): LaneOptions => ({
-    ...{ people, template, database, auditKey, seed, sequences, lanes, lane: number, reduces },
+    ...{ people, template, database, auditKey, fileStore, seed, sequences, lanes, lane: number, reduces },
     ...(fault !== undefined && { fault }),
   })
   if (lanes === 1) await playLane(lane(0), hear)

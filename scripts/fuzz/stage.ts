@@ -3,7 +3,11 @@
  * as there are ways to make them, and the sessions of both tenants' people. Each round works on a copy of it.
  */
 import { createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { pathToFileURL } from 'node:url'
 import pg from 'pg'
 import type { Signer } from '../../src/audit/checkpoint.ts'
 import { addKeys, sealNext } from '../../src/audit/sealer.ts'
@@ -55,6 +59,8 @@ export type Setting = {
   readonly database: string
   /** What its audit log was sealed with: an Ed25519 key as PEM. */
   readonly auditKey: string
+  /** Where the bytes of its files are, for all copies: `FILE_STORE`. */
+  readonly fileStore: string
 }
 
 export type Stage = Setting & {
@@ -70,6 +76,12 @@ export const cloneStage = ({ template, database }: Setting): Promise<Clone> => c
 
 export const makeStage = async (template: Template): Promise<Stage> => {
   const database = await cloneTemplate(template)
+  const files = await mkdtemp(join(tmpdir(), 'bulkhead-fuzz-files-'))
+  const drop = async () => {
+    await database.drop()
+    await rm(files, { recursive: true, force: true })
+  }
+  const fileStore = pathToFileURL(files).href
   try {
     const random = makeRandom(database.name)
     const canaries = makeCanaries()
@@ -79,7 +91,7 @@ export const makeStage = async (template: Template): Promise<Stage> => {
     await superuser.connect()
     try {
       await disguise(superuser, canaries)
-      const served = await openApp(database.urls)
+      const served = await openApp(database.urls, { env: { FILE_STORE: fileStore } })
       const [acme, globex] = await Promise.all([
         signInAll(served, superuser, 'acme'),
         signInAll(served, superuser, 'globex'),
@@ -96,16 +108,17 @@ export const makeStage = async (template: Template): Promise<Stage> => {
         template,
         database: database.name,
         auditKey,
+        fileStore,
         known,
         needles: makeNeedles(canaries.marker, hiddenOf(found, known)),
         rows: new Map([...found.tables].map(([table, rows]) => [table, rows.length])),
-        drop: () => database.drop(),
+        drop,
       }
     } finally {
       await superuser.end()
     }
   } catch (error) {
-    await database.drop()
+    await drop()
     throw error
   }
 }

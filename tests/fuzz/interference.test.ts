@@ -23,7 +23,14 @@ describe('a weaker wall is found', () => {
     ['an idempotency key that is unique across tenants', keyUnique],
     ['a count of everybody’s rows', countOpen],
   ])('%s', async (_title, fault) => {
-    const report = await runInterference({ stage: it.stage, seed: 1, sequences: 400, fault, lanes: 1, reduces: false })
+    const report = await runInterference({
+      stage: it.stage,
+      seed: 1,
+      sequences: 2_000,
+      fault,
+      lanes: 1,
+      reduces: false,
+    })
 
     expect(told(report, ['difference']), said('interference', 1, report)).not.toEqual([])
   })

@@ -74,7 +74,9 @@ const openWorld = async (setting: Setting, fault: string | undefined): Promise<W
   superuser.on('error', () => {})
   await superuser.connect()
   if (fault !== undefined) await superuser.query(fault)
-  const served = await openApp(database.urls, { env: { TRUST_PROXY: 'loopback', ...limits } })
+  const served = await openApp(database.urls, {
+    env: { TRUST_PROXY: 'loopback', FILE_STORE: setting.fileStore, ...limits },
+  })
   const wire = makeWire(Number(new URL(served.origin).port))
   return {
     ...{ database, served, wire, superuser, operations: await readOperations(wire) },
