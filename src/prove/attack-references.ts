@@ -144,6 +144,9 @@ function crossing(
     .filter(([mine]) => mine !== 'tenant_id')
     .map(([mine, theirs]) => [mine, planned.row[theirs] ?? null])
   if (pointing.length === 0) return undefined
+  // what its maker may not set, its row would leave out, and so point at nothing
+  const settable = child.as === null ? undefined : (relation.privileges[child.as]?.insert ?? [])
+  if (settable && pointing.some(([column]) => !settable.includes(String(column)))) return undefined
   const world = { catalog, relation, rows: victimRows }
   const plan = planRow(world, { ...victim, canary: spare }, child.choice, Object.fromEntries(pointing))
   if ('missing' in plan) return undefined

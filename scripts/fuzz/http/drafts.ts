@@ -8,7 +8,7 @@
 import type { Random } from '../random.ts'
 import type { Operation, Parameter, Schema } from './operations.ts'
 import { idsFor, type Shelf } from './shelf.ts'
-import { likelyValue, oddTexts, oddValues, validValue, type Wishes } from './values.ts'
+import { likelyValue, oddTexts, oddValues, takesAnyText, validValue, type Wishes } from './values.ts'
 import type { Request } from './wire.ts'
 
 /** `text` goes into a body, once; `word` is only asked for. */
@@ -257,7 +257,7 @@ export const changesFor = (site: Site): readonly Change[] => {
       ...odd,
     ]
   if (place === 'field' && /_id$|^id$/.test(name)) return [withForeign('tenant'), withForeign('id'), anId, ...odd]
-  const free = schema.type === 'string' && !schema.enum && !schema.format && !schema.pattern
+  const free = schema.type === 'string' && !schema.enum && !schema.format && takesAnyText(schema)
   return [
     // what acme has written down is acme's own from then on
     ...(free && place === 'field' ? [withForeign('text'), withForeign('text')] : []),

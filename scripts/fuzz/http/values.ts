@@ -54,13 +54,17 @@ const validObject = ({ properties = {}, required = [] }: Schema, random: Random,
       .map(([name, inner]) => [name, validValue(inner, random, wishes, name)]),
   )
 
+/** A text without a form of its own; its pattern, if there is one, keeps out what shows nothing. */
+export const takesAnyText = ({ pattern }: Schema): boolean =>
+  pattern === undefined || new RegExp(pattern, 'u').test('A text, 7 words or more: whatever')
+
 const validText = (schema: Schema, random: Random, wishes: Wishes, field: string): string => {
   const { format, pattern, examples = [], minLength = 0, maxLength = 200 } = schema
   if (format === 'uuid') return wishes.id?.(field) ?? random.uuid()
   if (format === 'date-time')
     return wishes.time?.(field) ?? `20${10 + random.below(50)}-0${1 + random.below(9)}-11T12:00:00Z`
   if (format === 'email' || /email/.test(field)) return wishes.email?.(field) ?? `${random.word(10)}@example.test`
-  if (pattern !== undefined) {
+  if (pattern !== undefined && !takesAnyText(schema)) {
     const word = random.word(Math.max(minLength, Math.min(8, maxLength)))
     return new RegExp(pattern, 'u').test(word) ? word : String(examples[0] ?? word)
   }
