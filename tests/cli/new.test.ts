@@ -32,6 +32,9 @@ describe('in a copy of the project', () => {
     scratch = await makeScratch()
     await scratch.mustNode('src/cli.ts', 'new', 'resource', 'sample_invoices', '--fields', invoices)
     await scratch.mustNode('src/cli.ts', 'new', 'resource', 'sample_notes', '--fields', notes, '--uncommitted')
+    // with nothing in which another tenant has a part
+    const plain = ['sample_gadgets', '--fields', 'label:text! weight:int4', '--uncommitted']
+    await scratch.mustNode('src/cli.ts', 'new', 'resource', ...plain)
     await scratch.mustNode('scripts/generate.ts')
   }, SLOW)
   afterAll(() => scratch.remove())
@@ -178,6 +181,9 @@ describe('refused, with nothing written', () => {
     ['days', 'size:text', 'day means something else in the code'],
     ['bodies', 'size:text', 'body means something else in the code'],
     ['problems', 'size:text', 'problem means something else in the code'],
+    ['objects', 'size:text', 'Object means something in JavaScript'],
+    ['promises', 'size:text', 'Promise means something in JavaScript'],
+    ['maps', 'size:text', 'Map means something in JavaScript'],
   ])('%s --fields "%s"', (table, fields, message) => {
     expect(() => plan(table, fields)).toThrow(UsageError)
     expect(() => plan(table, fields)).toThrow(message)

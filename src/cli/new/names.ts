@@ -35,6 +35,8 @@ export const namesOf = (table: string, said?: string): Names => {
       )
     }
   }
+  const taken = [pascal(table), pascal(singular)].find((name) => name in globalThis)
+  if (taken) throw new UsageError(`${taken} means something in JavaScript: take another name`)
   const words = singular.replaceAll('_', ' ')
   const file = table.replaceAll('_', '-')
   return {

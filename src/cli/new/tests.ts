@@ -35,6 +35,7 @@ export const test = (names: Names, fields: readonly Field[], makers: ReadonlyMap
   const defaults = fields.filter((field) => defaultOf(field) !== undefined)
   const uniques = fields.filter(({ unique }) => unique)
   const refs = fields.filter(({ type }) => type.kind === 'ref')
+  const meetsGlobex = uniques.length > 0 || refs.length > 0
   const optional = fields.filter(({ required }) => !required)
   const fixed = uniques.map((field) => `${field.name}: ${quoted(valuesFor(field)[0])}`).join(', ')
   const walledBody = fixed ? `async (person) => ({ ...(await ${many}.body(person)), ${fixed} })` : `${many}.body`
@@ -45,13 +46,11 @@ export const test = (names: Names, fields: readonly Field[], makers: ReadonlyMap
   const text = `\
 const it = world()
 let acme: Person
-let globex: Person
-let member: Person
+${meetsGlobex ? 'let globex: Person\n' : ''}let member: Person
 
 beforeAll(async () => {
   acme = await it.as('owner', 'acme')
-  globex = await it.as('owner', 'globex')
-  member = await it.as('member', 'acme')
+${meetsGlobex ? `  globex = await it.as('owner', 'globex')\n` : ''}  member = await it.as('member', 'acme')
 })
 
 walled(it, '${path}', ${walledBody}, ${many}.change)
