@@ -28,9 +28,22 @@ export const createClient = ({ baseUrl = '', auth, tenantId, retry = {}, fetch: 
   const client = createOpenApiClient<paths>({
     baseUrl: baseUrl.replace(/\/+$/, ''),
     fetch: retry === false ? known : retrying(known, retry),
+    bodySerializer: (body: unknown) => (body instanceof Blob ? body : JSON.stringify(body)),
     ...(tenantId !== undefined && { headers: { 'X-Tenant-ID': tenantId } }),
   })
-  return client
+  const put = client.PUT as (path: string, init?: Init) => unknown
+  return { ...client, PUT: ((path: string, init?: Init) => put(path, ofBytes(init))) as Client['PUT'] }
+}
+
+type Init = { body?: unknown; headers?: Record<string, string> }
+
+/** Bytes are of the type that they have, unless another is said. */
+const ofBytes = (init?: Init): Init | undefined => {
+  const body = init?.body
+  if (!(body instanceof Blob)) return init
+  const headers = new Headers(init?.headers)
+  if (!headers.has('Content-Type')) headers.set('Content-Type', body.type || 'application/octet-stream')
+  return { ...init, headers: Object.fromEntries(headers) }
 }
 
 type Send = (request: Request) => Promise<Response>

@@ -7413,7 +7413,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "*/*": string;
+                    "*/*": Blob;
                 };
             };
             /** @description A part of it. */
@@ -7434,7 +7434,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "*/*": string;
+                    "*/*": Blob;
                 };
             };
             /** @description It has not changed since that ETag. */
@@ -7508,7 +7508,7 @@ export interface operations {
         requestBody: {
             content: {
                 /** @example hello */
-                "application/octet-stream": string;
+                "application/octet-stream": Blob;
             };
         };
         responses: {
