@@ -281,6 +281,10 @@ describe('uploading', () => {
     expect((await put(id, 'a', { 'if-match': '*' })).statusCode, 'there is none').toBe(412)
     expect((await put(id, 'a', { 'if-none-match': '*' })).statusCode).toBe(201)
     expect((await put(id, 'b', { 'if-none-match': '*' })).statusCode).toBe(412)
+    for (const name of ['if-match', 'if-none-match']) {
+      const refused = await put(id, 'b', { [name]: 'garbage' })
+      expect(refused.json()).toMatchObject({ status: 400, errors: [{ path: `/headers/${name}` }] })
+    }
     const { etag } = (await download(id)).headers
     for (const tag of [`"${sha256('x')}"`, `W/${etag}`, '""']) {
       const refused = await put(id, 'b', { 'if-match': tag })

@@ -204,7 +204,8 @@ const expectedDigests = ({ headers }: FastifyRequest): Map<Algorithm, Buffer> =>
 /** A part would be taken for the whole (RFC 9110, 14.5), and what is coded for what it codes. */
 const refuseParts = ({ headers }: FastifyRequest): void => {
   if (headers['content-range'] !== undefined) throw invalidHeader('content-range', 'a file is uploaded as a whole')
-  if ((headers['content-encoding'] ?? 'identity') !== 'identity') {
+  const { 'content-encoding': content = 'identity', 'transfer-encoding': transfer = 'chunked' } = headers
+  if (content.toLowerCase() !== 'identity' || transfer.toLowerCase() !== 'chunked') {
     throw new Problem('unsupported_media_type', { detail: 'Send it uncompressed.' })
   }
 }
@@ -212,8 +213,10 @@ const refuseParts = ({ headers }: FastifyRequest): void => {
 /** Throws when `If-Match` or `If-None-Match` do not hold for what there is. */
 const conditionOf = ({ headers }: FastifyRequest): ((found: Found) => void) => {
   const { 'if-match': match, 'if-none-match': none } = headers
-  if (match !== undefined && strongMatch(match, undefined) === 'malformed') {
-    throw invalidHeader('if-match', 'must be *, or a list of ETags as they were given, in double quotes')
+  // a condition that cannot be read is none: what it was to keep would be replaced
+  for (const [name, condition] of Object.entries({ 'if-match': match, 'if-none-match': none })) {
+    if (condition === undefined || strongMatch(condition, undefined) !== 'malformed') continue
+    throw invalidHeader(name, 'must be *, or a list of ETags as they were given, in double quotes')
   }
   return (found) => {
     const etag = found.file_id === null ? undefined : etagOf(found)
