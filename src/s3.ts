@@ -1,5 +1,9 @@
 import type { S3Client } from '@aws-sdk/client-s3'
 
+/** What S3 answered, of an error that the SDK throws; undefined where it answered nothing. */
+export const statusOf = (error: unknown): number | undefined =>
+  (error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode
+
 type Sdk = typeof import('@aws-sdk/client-s3')
 
 export type Bucket = { readonly sdk: Sdk; readonly client: S3Client; readonly bucket: string }

@@ -1,4 +1,4 @@
-import { bucketAt } from '../s3.ts'
+import { bucketAt, statusOf } from '../s3.ts'
 import { type Sink, SinkConflict } from './sinks.ts'
 
 /** What a bucket does with a name that is taken. */
@@ -15,8 +15,7 @@ export const s3Sink = (address: string): Sink => {
       await client.send(new sdk.PutObjectCommand({ Bucket, Key, Body, ContentType, IfNoneMatch: '*' }))
       return true
     } catch (error) {
-      const { $metadata } = error as { $metadata?: { httpStatusCode?: number } }
-      if ($metadata?.httpStatusCode === PRECONDITION_FAILED) return false
+      if (statusOf(error) === PRECONDITION_FAILED) return false
       throw error
     }
   }

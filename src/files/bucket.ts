@@ -1,6 +1,6 @@
 /** Files in a bucket, by AWS's SDK. */
 import type { Readable } from 'node:stream'
-import { bucketAt } from '../s3.ts'
+import { bucketAt, statusOf } from '../s3.ts'
 import { objectPath, tenantPath } from './keys.ts'
 import type { FileStore } from './store.ts'
 
@@ -83,8 +83,7 @@ const unlessGone = async <T>(work: Promise<T>): Promise<T | undefined> => {
   try {
     return await work
   } catch (error) {
-    const { $metadata } = error as { $metadata?: { httpStatusCode?: number } }
-    if ($metadata?.httpStatusCode === 404) return undefined
+    if (statusOf(error) === 404) return undefined
     throw error
   }
 }
