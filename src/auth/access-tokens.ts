@@ -7,6 +7,7 @@
  */
 import { createVerifier } from 'fast-jwt'
 import type { SigningKey } from '../config.ts'
+import { isUuid } from '../lib/uuid.ts'
 
 /** What a verified access token says. */
 export type AccessToken = {
@@ -41,7 +42,6 @@ const CLOCK_TOLERANCE = 5
 const MAX_AGE = 3_600_000
 
 const FORM = /^(?<header>[\w-]+)\.(?<payload>[\w-]+)\.(?<signature>[\w-]+)$/
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 const SECRET = /^[\w-]{42}[AEIMQUYcgkosw048]$/
 
 /** Answers what a token says, or undefined for whatever is not a token of ours that is good now. */
@@ -80,9 +80,9 @@ export const makeVerifier = ({ keys, issuer, audience, ttlMs, maxAgeMs = MAX_AGE
     if (typeof iat !== 'number' || typeof exp !== 'number') return undefined
     const now = Date.now() / 1_000
     if (now >= exp || iat - now > CLOCK_TOLERANCE) return undefined
-    if (typeof sub !== 'string' || !UUID.test(sub)) return undefined
+    if (typeof sub !== 'string' || !isUuid(sub)) return undefined
     if (typeof sid !== 'string' || !SECRET.test(sid)) return undefined
-    if (tenantId !== undefined && (typeof tenantId !== 'string' || !UUID.test(tenantId))) return undefined
+    if (tenantId !== undefined && (typeof tenantId !== 'string' || !isUuid(tenantId))) return undefined
     if (jti !== undefined && typeof jti !== 'string') return undefined
     if (typeof inCookie !== 'boolean') return undefined
     return { sub, secret: Buffer.from(sid, 'base64url'), tenantId, inCookie, iat, exp, jti }

@@ -9,6 +9,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { TenantDb } from '../db/door.ts'
 import { Uuid } from '../lib/schemas.ts'
 import { isTimestamp } from '../lib/timestamp.ts'
+import { isUuid } from '../lib/uuid.ts'
 import type { Logger } from '../log.ts'
 import type { Platform } from './platform.ts'
 
@@ -138,7 +139,7 @@ const settle = (
 }
 
 // The shared schemas speak of formats, which TypeBox's own checker takes from here
-FormatRegistry.Set('uuid', (text) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text))
+FormatRegistry.Set('uuid', isUuid)
 FormatRegistry.Set('date-time', isTimestamp)
 
 const flawsOf = (properties: TProperties) => {

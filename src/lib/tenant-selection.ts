@@ -1,11 +1,10 @@
 import { isReserved } from './slug.ts'
+import { isUuid } from './uuid.ts'
 
 /** What a request says about its tenant, before the database decides whether the caller may enter it. */
 export type TenantSelection = { tenantId: string | undefined; tenantSlug: string | undefined }
 
 export type Selection = TenantSelection | 'conflict' | 'missing' | 'malformed'
-
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 /**
  * The tenant from the token's claim, the `X-Tenant-ID` header and the subdomain of `baseDomain`. Claim and header are ids
@@ -19,7 +18,7 @@ export function selectTenant(
 ): Selection {
   const named = header?.toLowerCase()
   if (claim !== undefined && named !== undefined && named !== claim) return 'conflict'
-  if (named !== undefined && !UUID.test(named)) return 'malformed'
+  if (named !== undefined && !isUuid(named)) return 'malformed'
 
   const tenantId = claim ?? named
   const tenantSlug = baseDomain === undefined ? undefined : subdomainOf(host, baseDomain)
