@@ -97,10 +97,9 @@ const runVitest = async (filters: string[], options: object): Promise<Counts> =>
 
 /** A file that does not load, or a hook that throws, fails as one test, whatever became of the tests in it. */
 const countModule = (module: TestModule, counts: Counts): void => {
-  const fail = (name: string, error: { message: string } | undefined): void => {
+  const fail = (name: string, error: Failure | undefined): void => {
     counts.failed += 1
-    const [reason = 'it did not end'] = (error?.message ?? '').split('\n').filter((line) => line.trim() !== '')
-    counts.failures.push(`${module.relativeModuleId} > ${name}: ${reason}`)
+    counts.failures.push(`${module.relativeModuleId} > ${name}: ${reasonOf(error)}`)
   }
   for (const error of module.errors()) fail('the file', error)
   for (const suite of module.children.allSuites()) for (const error of suite.errors()) fail(suite.fullName, error)
@@ -110,6 +109,16 @@ const countModule = (module: TestModule, counts: Counts): void => {
     else if (state === 'skipped') counts.skipped.push(`${module.relativeModuleId} > ${test.fullName}`)
     else fail(test.fullName, errors?.[0])
   }
+}
+
+type Failure = { message: string; actual?: unknown }
+
+/** The message, and where it cuts the text that was found, that text: a failure that comes once must say all of itself. */
+const reasonOf = (error: Failure | undefined): string => {
+  if (error === undefined) return 'it did not end'
+  const { message, actual } = error
+  const [first = ''] = message.split('\n').filter((line) => line.trim() !== '')
+  return typeof actual === 'string' && actual.includes('\n') ? `${first}\n${actual.slice(0, 5_000)}` : first
 }
 
 /** By its name: vitest loads the global setup, and the class with it, a second time. */
