@@ -76,7 +76,7 @@ const objects = async (tenantId: string): Promise<string[]> => {
 }
 
 describe('uploading', () => {
-  test('201, then 200: what it is, how large, and its checksum, which is its ETag', async () => {
+  test('201, then 200: what it is, how large, and its checksum', async () => {
     const id = await makeDocument()
     const first = await put(id, PNG, {}, { query: '?name=dot.png' })
 
@@ -85,7 +85,7 @@ describe('uploading', () => {
       ...{ name: 'dot.png', content_type: 'image/png', size: PNG.length, sha256: sha256(PNG) },
       uploaded_at: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/),
     })
-    expect(first.headers.etag).toBe(`"${sha256(PNG)}"`)
+    expect(first.headers.etag).toMatch(/^"[0-9a-f]{64}"$/)
     expect(first.headers.location).toBe(`/api/v1/documents/${id}/file`)
 
     const second = await put(id, 'other')
@@ -286,7 +286,7 @@ describe('uploading', () => {
       expect(refused.json()).toMatchObject({ status: 400, errors: [{ path: `/headers/${name}` }] })
     }
     const { etag } = (await download(id)).headers
-    for (const tag of [`"${sha256('x')}"`, `W/${etag}`, '""']) {
+    for (const tag of [`"${sha256('a')}"`, `W/${etag}`, '""']) {
       const refused = await put(id, 'b', { 'if-match': tag })
       expect([refused.statusCode, refused.headers.etag]).toEqual([412, etag])
     }
@@ -407,6 +407,40 @@ describe('downloading', () => {
     expect((await download(id, { 'if-none-match': '"x"' })).statusCode).toBe(200)
     expect((await download(id, { 'if-match': etag })).statusCode).toBe(200)
     expect((await download(id, { 'if-match': '"x"' })).statusCode).toBe(412)
+  })
+
+  test('the ETag is of the bytes, the name and the type: what is answered besides is never an older one’s', async () => {
+    const id = await makeDocument()
+    const uploads = [
+      ['?name=a.txt', 'text/plain'],
+      ['?name=b.txt', 'text/plain'],
+      ['?name=b.txt', 'text/csv'],
+      ['?name=b.txt', 'text/html'],
+      ['?name=b.txt', 'application/json'],
+      ['', 'text/plain'],
+      ['?name=file', 'text/plain'],
+    ] as const
+    const tags: string[] = []
+    for (const [query, type] of uploads) {
+      const known = tags.at(-1) ?? '"x"'
+      const tag = String((await put(id, '[1]', { 'content-type': type }, { query })).headers.etag)
+      expect((await download(id, { 'if-none-match': known })).headers.etag).toBe(tag)
+      expect((await download(id, { 'if-none-match': known })).statusCode).toBe(200)
+      expect((await download(id, { 'if-range': known, range: 'bytes=0-0' })).statusCode).toBe(200)
+      expect((await download(id, { 'if-match': known })).statusCode).toBe(412)
+      expect((await put(id, '[1]', { 'if-match': known })).headers.etag).toBe(tag)
+      expect((await download(id, { 'if-none-match': tag })).statusCode).toBe(304)
+      expect((await download(id, { 'if-range': tag, range: 'bytes=0-0' })).statusCode).toBe(206)
+      tags.push(tag)
+    }
+    expect(new Set(tags).size).toBe(uploads.length)
+    const again = await put(
+      id,
+      '[1]',
+      { 'content-type': 'text/plain', 'if-match': String(tags.at(-1)) },
+      { query: '?name=file' },
+    )
+    expect([again.statusCode, again.headers.etag]).toEqual([200, tags.at(-1)])
   })
 
   test('of any type that is asked for', async () => {

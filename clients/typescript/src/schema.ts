@@ -1989,7 +1989,7 @@ export interface components {
                  * @example 48211
                  */
                 size: number;
-                /** @description Its checksum, which is its ETag, too. */
+                /** @description Its checksum. */
                 sha256: string;
                 /**
                  * Format: date-time
@@ -6935,7 +6935,7 @@ export interface operations {
                              * @example 48211
                              */
                             size: number;
-                            /** @description Its checksum, which is its ETag, too. */
+                            /** @description Its checksum. */
                             sha256: string;
                             /**
                              * Format: date-time
@@ -7038,7 +7038,7 @@ export interface operations {
                              * @example 48211
                              */
                             size: number;
-                            /** @description Its checksum, which is its ETag, too. */
+                            /** @description Its checksum. */
                             sha256: string;
                             /**
                              * Format: date-time
@@ -7160,7 +7160,7 @@ export interface operations {
                              * @example 48211
                              */
                             size: number;
-                            /** @description Its checksum, which is its ETag, too. */
+                            /** @description Its checksum. */
                             sha256: string;
                             /**
                              * Format: date-time
@@ -7319,7 +7319,7 @@ export interface operations {
                              * @example 48211
                              */
                             size: number;
-                            /** @description Its checksum, which is its ETag, too. */
+                            /** @description Its checksum. */
                             sha256: string;
                             /**
                              * Format: date-time
@@ -7534,7 +7534,7 @@ export interface operations {
                          * @example 48211
                          */
                         size: number;
-                        /** @description Its checksum, which is its ETag, too. */
+                        /** @description Its checksum. */
                         sha256: string;
                         /**
                          * Format: date-time
@@ -7567,7 +7567,7 @@ export interface operations {
                          * @example 48211
                          */
                         size: number;
-                        /** @description Its checksum, which is its ETag, too. */
+                        /** @description Its checksum. */
                         sha256: string;
                         /**
                          * Format: date-time
