@@ -49,7 +49,7 @@ export const problems = {
   precondition_failed: [412, 'The resource has changed since it was read.'],
   too_large: [413, 'The request body is too large.'],
   uri_too_long: [414, 'The request target is too long.'],
-  unsupported_media_type: [415, 'Send application/json.'],
+  unsupported_media_type: [415, 'The body is of a type, or in a coding, that is not taken here.'],
   range_not_satisfiable: [416, 'There is not a byte of it in this range.'],
   expectation_failed: [417, 'The expectation cannot be met.'],
   unprocessable: [422, 'The request breaks a rule.'],
@@ -286,14 +286,21 @@ export const alarmOf = (error: unknown): string | undefined => {
 /**
  * Anything thrown as the problem it is answered with. Of what is not ours only the code is looked at: no text of
  * PostgreSQL, of the driver or of a library reaches a client. `reading` is whether the request was a GET or HEAD:
- * what may not be read is absent.
+ * what may not be read is absent. `takesBytes`: whether its route takes a body of any type, where others take JSON.
  */
-export const problemOf = (error: unknown, { reading }: { reading: boolean }): Problem => {
+export const problemOf = (error: unknown, { reading, takesBytes = false }: About): Problem => {
   if (error instanceof Problem) return error
   const code = codeOf(error, reading)
   const field = isDatabaseError(error) && problems[code][0] === 422 ? fields[error.constraint ?? ''] : undefined
-  return new Problem(code, { cause: error, ...(field && { errors: [field] }) })
+  const detail = code === 'unsupported_media_type' ? TAKEN[takesBytes ? 'bytes' : 'json'] : undefined
+  return new Problem(code, { cause: error, ...(detail && { detail }), ...(field && { errors: [field] }) })
 }
+type About = { reading: boolean; takesBytes?: boolean | undefined }
+
+const TAKEN = {
+  json: 'Send application/json.',
+  bytes: 'Send a Content-Type that is a media type, such as application/pdf, or none.',
+} as const
 
 const codeOf = (error: unknown, reading: boolean): ProblemCode => {
   if (isDatabaseError(error)) return databaseCodeOf(error, reading)

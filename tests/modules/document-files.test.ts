@@ -238,10 +238,15 @@ describe('uploading', () => {
     },
   )
 
-  test('415: what is coded', async () => {
-    const refused = await put(await makeDocument(), PNG, { 'content-encoding': 'gzip' })
+  test.each([
+    ['what is coded', { 'content-encoding': 'gzip' }, 'Send it uncompressed.'],
+    ['a type that is none', { 'content-type': 'nonsense' }, /^Send a Content-Type that is a media type/],
+  ])('415: %s, and nobody is told to send JSON', async (_what, headers, detail) => {
+    const refused = await put(await makeDocument(), PNG, headers)
 
     expect([refused.statusCode, refused.json().code]).toEqual([415, 'unsupported_media_type'])
+    expect(refused.json().detail).toMatch(detail)
+    expect(refused.body).not.toContain('json')
   })
 
   test('413 at one byte beyond the limit, by its length and in chunks, and nothing is left', async () => {

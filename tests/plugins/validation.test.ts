@@ -169,7 +169,7 @@ test.each([
   const answer = await client.post('//things', '{"name":"a"}', json(type))
 
   expect(answer.statusCode).toBe(415)
-  expect(answer.json().code).toBe('unsupported_media_type')
+  expect(answer.json()).toMatchObject({ code: 'unsupported_media_type', detail: 'Send application/json.' })
 })
 
 test('415: a body in a coding', async () => {

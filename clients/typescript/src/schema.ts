@@ -2479,7 +2479,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `unsupported_media_type`: Send application/json. */
+        /** @description `unsupported_media_type`: The body is of a type, or in a coding, that is not taken here. */
         unsupported_media_type: {
             headers: {
                 [name: string]: unknown;
