@@ -261,6 +261,7 @@ describe('uploading', () => {
       expect([refused.statusCode, refused.json().code]).toEqual([413, 'too_large'])
       expect(refused.json().detail).toContain(String(MAX))
     }
+    expect(long.headers.connection, 'most of it was not read').toBe('close')
     expect((await acme.get(`/documents/${id}`)).json().file.size).toBe(MAX - 1)
     // the file that was replaced waits to be swept
     expect((await objects(acme.tenantId)).length).toBe(before.length + 2)
