@@ -6824,7 +6824,7 @@ export interface operations {
                  */
                 updated_at_lt?: string;
                 /**
-                 * @description What to search title and content for: words, "a phrase", `or`, and `-` before what is not to be there; in any case, and as they are, whatever the language. The best matches come first, whatever `sort` says; of more than five hundred, the newest five hundred.
+                 * @description What to search title and content for: words, "a phrase", `or`, and `-` before what is not to be there, which alone (`-moon`) finds nothing; in any case, and as they are, whatever the language. The best matches come first, whatever `sort` says; of more than five hundred, the newest five hundred.
                  * @example flight "down again" -moon
                  */
                 q?: string;
