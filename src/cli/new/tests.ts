@@ -305,7 +305,7 @@ const uniqueTest = ({ path, many }: Names, { name }: Field): string => `
   })
 `
 
-const refTest = ({ path }: Names, field: Field, makers: ReadonlyMap<string, Maker>): string => `
+const refTest = ({ path, table }: Names, field: Field, makers: ReadonlyMap<string, Maker>): string => `
   test('422: another tenant’s ${field.name} and one that nobody has are refused alike, with the path', async () => {
     const { id } = await make()
     const theirs = ${value(field, makers, 'globex')}
@@ -321,4 +321,15 @@ const refTest = ({ path }: Names, field: Field, makers: ReadonlyMap<string, Make
       expect(plain(foreign)).toEqual(plain(absent))
     }
   })
+
+  test('409: what ${field.name} refers to is not deleted, and who asks is told why', async () => {
+    const row = await make()
+    const refused = await acme.delete(\`${pathOf(field)}/\${row.${field.name}}\`)
+
+    expect(refused.json()).toMatchObject({ status: 409, code: 'in_use', detail: 'Some of the ${table.replaceAll('_', ' ')} refer to it.' })
+    expect((await acme.get(\`${path}/\${row.id}\`)).json()).toEqual(row)
+  })
 `
+
+/** Of what it refers to. */
+const pathOf = ({ type }: Field): string => (type.kind === 'ref' ? `/${type.table.replaceAll('_', '-')}` : '')
