@@ -71,6 +71,23 @@ test('the documents have what these tests look at', () => {
   expect(knownCommands()).toContain('migrate')
 })
 
+test('what docs/extending.md says that a file has, it exports', () => {
+  const named = [...read('docs/extending.md').matchAll(/`(\w+)` of \[(src\/[\w/.-]+\.ts)\]/g)]
+
+  expect(named.map(([, name]) => name)).toEqual(
+    expect.arrayContaining(['range', 'equals', 'between', 'defineJob', 'visitTenants', 'ownJobs', 'ownSchedules']),
+  )
+  for (const [, name, file = ''] of named) expect(read(file)).toContain(`export const ${name}`)
+})
+
+test('what docs/extending.md says to import is there', () => {
+  const blocks = all(read('docs/extending.md'), /^```ts\n([\s\S]*?)^```/gm).join('\n')
+  const imports = [...blocks.matchAll(/^import \{ (\w+) \} from '\.\/([\w-]+\.ts)'/gm)]
+
+  expect(imports.length).toBeGreaterThan(1)
+  for (const [, name, file] of imports) expect(read(`src/jobs/${file}`)).toContain(`export const ${name}`)
+})
+
 describe('guarantees', () => {
   const section = /^## Guarantees\n([\s\S]*?)^## /m.exec(read('README.md'))?.[1] ?? ''
   const rows = all(section, /^(\|.*\|)$/gm).slice(2)
