@@ -44,12 +44,13 @@ export const problems = {
   already_member: [409, 'This person is a member of this tenant.'],
   already_invited: [409, 'This address is invited to this tenant.'],
   role_in_use: [409, 'Somebody has this role.'],
+  in_use: [409, 'Something refers to this resource.'],
   project_not_empty: [409, 'The project has tasks or documents.'],
   idempotency_in_progress: [409, 'A request with this idempotency key is still running.'],
   precondition_failed: [412, 'The resource has changed since it was read.'],
   too_large: [413, 'The request body is too large.'],
   uri_too_long: [414, 'The request target is too long.'],
-  unsupported_media_type: [415, 'Send application/json.'],
+  unsupported_media_type: [415, 'The body is of a type, or in a coding, that is not taken here.'],
   range_not_satisfiable: [416, 'There is not a byte of it in this range.'],
   expectation_failed: [417, 'The expectation cannot be met.'],
   unprocessable: [422, 'The request breaks a rule.'],
@@ -156,7 +157,7 @@ const sqlstates: Readonly<Record<string, ProblemCode>> = {
 
   '08': 'unavailable',
   '22': 'unprocessable',
-  23001: 'conflict',
+  23001: 'in_use',
   23502: 'unprocessable',
   23503: 'reference_not_found',
   23505: 'conflict',
@@ -198,7 +199,7 @@ const constraints: Readonly<Record<string, ProblemCode>> = {
   ...ownConstraints,
 }
 
-/** What is still referred to, by the reference that says so; of any other it is a conflict. */
+/** What is still referred to, by the reference that says so; of any other it is `in_use`. */
 const referred: Readonly<Record<string, ProblemCode>> = {
   documents_project_id_fkey: 'project_not_empty',
   tasks_project_id_fkey: 'project_not_empty',
@@ -286,14 +287,27 @@ export const alarmOf = (error: unknown): string | undefined => {
 /**
  * Anything thrown as the problem it is answered with. Of what is not ours only the code is looked at: no text of
  * PostgreSQL, of the driver or of a library reaches a client. `reading` is whether the request was a GET or HEAD:
- * what may not be read is absent.
+ * what may not be read is absent. `takesBytes`: whether its route takes a body of any type, where others take JSON.
  */
-export const problemOf = (error: unknown, { reading }: { reading: boolean }): Problem => {
+export const problemOf = (error: unknown, { reading, takesBytes = false }: About): Problem => {
   if (error instanceof Problem) return error
   const code = codeOf(error, reading)
   const field = isDatabaseError(error) && problems[code][0] === 422 ? fields[error.constraint ?? ''] : undefined
-  return new Problem(code, { cause: error, ...(field && { errors: [field] }) })
+  const taken = code === 'unsupported_media_type' ? TAKEN[takesBytes ? 'bytes' : 'json'] : undefined
+  const detail = code === 'in_use' ? whatRefers(error) : taken
+  return new Problem(code, { cause: error, ...(detail && { detail }), ...(field && { errors: [field] }) })
 }
+
+/** Tables are called as what is in them, which the API and its audit log call so, too. */
+const whatRefers = (error: unknown): string | undefined =>
+  isDatabaseError(error) && error.table ? `Some of the ${error.table.replaceAll('_', ' ')} refer to it.` : undefined
+
+type About = { reading: boolean; takesBytes?: boolean | undefined }
+
+const TAKEN = {
+  json: 'Send application/json.',
+  bytes: 'Send a Content-Type that is a media type, such as application/pdf, or none.',
+} as const
 
 const codeOf = (error: unknown, reading: boolean): ProblemCode => {
   if (isDatabaseError(error)) return databaseCodeOf(error, reading)
@@ -311,6 +325,6 @@ const databaseCodeOf = ({ code, constraint, message }: DatabaseError, reading: b
   if (constraint !== undefined && constraints[constraint]) return constraints[constraint]
   if (code === '42501' && reading) return 'not_found'
   // One SQLSTATE for two things: a reference to nothing, and removing what is still referred to
-  if (code === '23503' && message.startsWith('update or delete on')) return referred[constraint ?? ''] ?? 'conflict'
+  if (code === '23503' && message.startsWith('update or delete on')) return referred[constraint ?? ''] ?? 'in_use'
   return sqlstates[code] ?? sqlstates[code.slice(0, 3)] ?? sqlstates[code.slice(0, 2)] ?? 'internal'
 }

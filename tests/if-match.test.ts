@@ -77,11 +77,11 @@ const person = async (): Promise<Resource> => {
 
 const role = () => `role_${randomUUID().slice(0, 8)}`
 
-/** Its ETag is its checksum, and not a number. */
+/** Its ETag is a hash, and not a number; here it is without its quotes. */
 const file = async (): Promise<Resource> => {
   const { path } = await made(acme, '/documents', { title: 'document' })
   await acme.put(`${path}/file`, 'content')
-  const read = async () => ({ version: (await acme.get(path)).json().file.sha256 })
+  const read = async () => ({ version: JSON.parse(String((await acme.get(`${path}/file`)).headers.etag)) })
   return { client: acme, path: `${path}/file`, read }
 }
 

@@ -10,7 +10,7 @@ export const FileDescription = Type.Object({
     examples: ['application/pdf'],
   }),
   size: Type.Integer({ minimum: 0, description: 'In bytes.', examples: [48_211] }),
-  sha256: Type.String({ pattern: '^[0-9a-f]{64}$', description: 'Its checksum, which is its ETag, too.' }),
+  sha256: Type.String({ pattern: '^[0-9a-f]{64}$', description: 'Its checksum.' }),
   uploaded_at: Timestamp,
 })
 

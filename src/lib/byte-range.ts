@@ -6,14 +6,15 @@ export type ByteRange = { start: number; end: number }
  * another unit, several ranges, or no range at all. `unsatisfiable` where there is not one byte of it.
  */
 export const byteRangeOf = (field: string, size: number): ByteRange | 'unsatisfiable' | undefined => {
-  const [, first = '', last = ''] = /^bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*$/i.exec(field) ?? []
+  const [, first = '', last = ''] = /^bytes=[ \t]*(\d*)-(\d*)[ \t]*$/i.exec(field) ?? []
   if (first === '' && last === '') return undefined
+  // however many digits they have (14.1.2), so as what no digit is lost of
+  const [start, end, all] = [BigInt(first), BigInt(last), BigInt(size)]
   if (first === '') {
-    const length = Number(last)
-    return length === 0 || size === 0 ? 'unsatisfiable' : { start: Math.max(0, size - length), end: size - 1 }
+    if (end === 0n || size === 0) return 'unsatisfiable'
+    return { start: end < all ? size - Number(end) : 0, end: size - 1 }
   }
-  const start = Number(first)
-  if (last !== '' && Number(last) < start) return undefined
-  if (start >= size) return 'unsatisfiable'
-  return { start, end: last === '' ? size - 1 : Math.min(Number(last), size - 1) }
+  if (last !== '' && end < start) return undefined
+  if (start >= all) return 'unsatisfiable'
+  return { start: Number(start), end: last !== '' && end < all ? Number(end) : size - 1 }
 }

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import fp from 'fastify-plugin'
 
 declare module 'fastify' {
@@ -12,8 +13,9 @@ declare module 'fastify' {
 const LINGER_MS = 1_000
 
 /**
- * How long a body may take to arrive, which Node's server knows one limit for, and a file has another; and when a client
- * that asked first (`Expect: 100-continue`) is told to send it: once whoever asks was let in.
+ * How long a body may take to arrive, which Node's server knows one limit for, and a file has another; when a client that
+ * asked first (`Expect: 100-continue`) is told to send it: once whoever asks was let in; and what becomes of one that is
+ * refused on its way.
  */
 export const bodies = fp<{ timeoutMs: number }>(
   async (app, { timeoutMs }) => {
@@ -21,8 +23,16 @@ export const bodies = fp<{ timeoutMs: number }>(
       app.server.emit('request', request, response)
     })
 
-    app.addHook('onRequest', (request, _reply, done) => {
+    const closing = new WeakSet<Socket>()
+
+    app.addHook('onRequest', (request, reply, done) => {
       const { raw, routeOptions } = request
+      // it was told that its connection closes, so nothing behind that is a request (RFC 9112, 9.6)
+      if (closing.has(raw.socket)) {
+        reply.hijack()
+        raw.socket.destroy()
+        return
+      }
       if (!hasBody(raw) || routeOptions.config.ownBody) return done()
       const timer = setTimeout(() => {
         if (raw.complete) return
@@ -35,21 +45,43 @@ export const bodies = fp<{ timeoutMs: number }>(
     })
 
     app.addHook('preParsing', (request, reply, payload, done) => {
-      if (!request.routeOptions.config.ownBody) awaitBody(request.raw, reply.raw)
+      const { raw, routeOptions } = request
+      const isTooLong = Number(raw.headers['content-length'] ?? 0) > routeOptions.bodyLimit
+      if (!routeOptions.config.ownBody && !isTooLong) awaitBody(raw, reply.raw)
       done(null, payload)
     })
 
-    // What was refused is not read to its end, however long it is
-    app.addHook('onResponse', (request, _reply, done) => {
+    // What was refused is not read to its end, however long it is; Fastify says `close` of what it parses itself
+    app.addHook('onSend', (request, reply, payload, done) => {
       const { raw, routeOptions } = request
-      if (routeOptions.config.ownBody && !raw.complete) {
-        setTimeout(() => raw.complete || raw.socket.destroy(), LINGER_MS).unref()
-      }
-      done()
+      const isRefused = routeOptions.config.ownBody || reply.getHeader('connection') === 'close'
+      if (!isRefused || !hasBody(raw) || raw.complete) return done(null, payload)
+      // the rest of it may have come together with the head, which is all that was read by now
+      setImmediate(() => {
+        if (!raw.complete) {
+          reply.header('connection', 'close')
+          closing.add(raw.socket)
+          linger(raw)
+        }
+        done(null, payload)
+      })
     })
   },
   { name: 'bodies', dependencies: ['errors'] },
 )
+
+/**
+ * Of a connection that is to close, Node is rid as soon as its answer is sent. Where bytes wait to be read that is a reset,
+ * which may overtake the answer (RFC 9112, 9.6): so only our side ends, and the other has a while to read and to close.
+ */
+const linger = (request: IncomingMessage): void => {
+  const { socket } = request
+  socket.destroySoon = () => {
+    socket.end()
+    request.resume()
+    setTimeout(() => socket.destroy(), LINGER_MS).unref()
+  }
+}
 
 /** Tells a client that asked first to send the body. */
 export const awaitBody = (request: IncomingMessage, response: ServerResponse): void => {

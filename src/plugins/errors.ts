@@ -36,7 +36,7 @@ export const errors = fp(
 /** Fastify's error handler, and what it does where it has none (`frameworkErrors`). */
 export function refuse(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const reading = request.method === 'GET' || request.method === 'HEAD'
-  const problem = problemOf(error, { reading })
+  const problem = problemOf(error, { reading, takesBytes: request.routeOptions.config?.takesBytes })
   logRefusal(problem, error, request)
   request.problem = problem.code
 

@@ -200,6 +200,8 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
     ...when(isScoped && url.includes('/:'), 'not_found'),
     ...when(isScoped && writes, 'unprocessable'),
     ...when(route.conditional, 'precondition_failed'),
+    // a clone's resources may refer to those of the project
+    ...when(route.permission?.endsWith(':delete'), 'in_use'),
     ...when(isScoped && method === 'post', 'idempotency_in_progress', 'idempotency_mismatch'),
     ...when(isScoped && JSON.stringify(schema.querystring ?? {}).includes('"cursor"'), 'invalid_cursor'),
     'rate_limited',

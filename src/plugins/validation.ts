@@ -5,6 +5,7 @@ import fp from 'fastify-plugin'
 import { Problem } from '../errors.ts'
 import { fieldErrorsOf } from '../lib/field-errors.ts'
 import { findFlaw } from '../lib/flaws.ts'
+import { queryReader } from '../lib/query-values.ts'
 import { isTimestamp } from '../lib/timestamp.ts'
 
 /** What a request may contain: JSON in UTF-8, of the shape its route declares, without what PostgreSQL cannot keep. */
@@ -75,6 +76,7 @@ const normalForm = {
 const rules = {
   removeAdditional: false, // an unknown field is a mistake, and is said to be one
   useDefaults: true,
+  coerceTypes: false, // Ajv reads `0x10`, `1e1` and ` 1` as numbers
 } as const
 
 /**
@@ -83,30 +85,30 @@ const rules = {
  */
 const makeValidatorCompiler = (): FastifySchemaCompiler<object> => {
   const build = buildAjv()
-  const ajv = (coerceTypes: false | 'array', allErrors: boolean) =>
+  const ajv = (allErrors: boolean) =>
     build(
       {},
       {
-        customOptions: { ...rules, coerceTypes, allErrors },
+        customOptions: { ...rules, allErrors },
         onCreate: (instance) =>
           void instance.addFormat('uuid', UUID).addFormat('date-time', isTimestamp).addKeyword(normalForm),
       },
     )
-  const plain = { first: ajv(false, false), every: ajv(false, true) }
-  const text = { first: ajv('array', false), every: ajv('array', true) }
+  const [first, every] = [ajv(false), ajv(true)]
 
   return ({ schema, httpPart = 'body', method, url }) => {
-    const { first, every } = httpPart === 'querystring' ? text : plain
     const definition = { schema, method, url, httpPart }
     const isValid = first(definition)
     let isWhollyValid: typeof isValid | undefined
+    const read = httpPart === 'querystring' ? queryReader(schema) : undefined
 
     return (data: unknown) => {
-      if (isValid(data)) {
-        // Ajv makes Infinity of `1e999`, and then thinks it no number that could be too large
-        const flaw = httpPart === 'querystring' ? findFlaw(data) : undefined
-        return flaw ? { error: new Problem('invalid', { errors: [flaw] }) } : true
+      if (read) {
+        read(data as Record<string, unknown>)
+        const flaw = findFlaw(data) // digits enough are beyond every number
+        if (flaw) return { error: new Problem('invalid', { errors: [flaw] }) }
       }
+      if (isValid(data)) return true
       let { errors } = isValid
       if (isSmall(data)) {
         isWhollyValid ??= every(definition)

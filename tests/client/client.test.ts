@@ -137,6 +137,39 @@ describe('retries', () => {
     expect(there.seen[0]?.headers).not.toHaveProperty('idempotency-key')
   })
 
+  test('a change with a condition is not sent again: its second time would be refused for what its first did', async () => {
+    const direct = clientOf(it)
+    const { id } = await take(direct.POST('/api/v1/documents', { body: { title: 'with a file' } }))
+    const ofFile = (header: object) => ({
+      params: { path: { id }, header },
+      body: new Blob(['{}'], { type: 'application/json' }),
+    })
+    const busy = { status: 429, headers: { 'retry-after': '0' } }
+
+    const lost = await between(busy, 'lose the answer')
+    const created = clientOf(lost).PUT('/api/v1/documents/{id}/file', ofFile({ 'if-none-match': '*' }))
+    await expect(created).rejects.toThrow(TypeError)
+    expect(lost.seen).toHaveLength(2)
+
+    const { response } = await direct.GET('/api/v1/documents/{id}/file', { params: { path: { id } }, parseAs: 'text' })
+    const known = String(response.headers.get('etag'))
+    const shut = await between(unavailable, unavailable)
+    for (const header of [{ 'If-Match': known }, { 'if-none-match': '*' }]) {
+      const changed = await clientOf(shut).PUT('/api/v1/documents/{id}/file', ofFile(header))
+      expect(changed.response.status).toBe(503)
+    }
+    expect(shut.seen).toHaveLength(2)
+
+    // what only reads is
+    const cut = await between('cut')
+    const read = clientOf(cut).GET('/api/v1/documents/{id}/file', {
+      params: { path: { id }, header: { 'If-None-Match': known } },
+      parseAs: 'text',
+    })
+    expect((await read).response.status).toBe(304)
+    expect(cut.seen).toHaveLength(2)
+  })
+
   test('after 429 anything is sent again, when it is time', async () => {
     const there = await between({ status: 429, headers: { 'retry-after': '1' } })
     const login = { body: { email: demoEmail('owner', 'acme'), password: demoPassword } }

@@ -76,7 +76,7 @@ const objects = async (tenantId: string): Promise<string[]> => {
 }
 
 describe('uploading', () => {
-  test('201, then 200: what it is, how large, and its checksum, which is its ETag', async () => {
+  test('201, then 200: what it is, how large, and its checksum', async () => {
     const id = await makeDocument()
     const first = await put(id, PNG, {}, { query: '?name=dot.png' })
 
@@ -85,7 +85,7 @@ describe('uploading', () => {
       ...{ name: 'dot.png', content_type: 'image/png', size: PNG.length, sha256: sha256(PNG) },
       uploaded_at: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/),
     })
-    expect(first.headers.etag).toBe(`"${sha256(PNG)}"`)
+    expect(first.headers.etag).toMatch(/^"[0-9a-f]{64}"$/)
     expect(first.headers.location).toBe(`/api/v1/documents/${id}/file`)
 
     const second = await put(id, 'other')
@@ -238,10 +238,15 @@ describe('uploading', () => {
     },
   )
 
-  test('415: what is coded', async () => {
-    const refused = await put(await makeDocument(), PNG, { 'content-encoding': 'gzip' })
+  test.each([
+    ['what is coded', { 'content-encoding': 'gzip' }, 'Send it uncompressed.'],
+    ['a type that is none', { 'content-type': 'nonsense' }, /^Send a Content-Type that is a media type/],
+  ])('415: %s, and nobody is told to send JSON', async (_what, headers, detail) => {
+    const refused = await put(await makeDocument(), PNG, headers)
 
     expect([refused.statusCode, refused.json().code]).toEqual([415, 'unsupported_media_type'])
+    expect(refused.json().detail).toMatch(detail)
+    expect(refused.body).not.toContain('json')
   })
 
   test('413 at one byte beyond the limit, by its length and in chunks, and nothing is left', async () => {
@@ -256,6 +261,7 @@ describe('uploading', () => {
       expect([refused.statusCode, refused.json().code]).toEqual([413, 'too_large'])
       expect(refused.json().detail).toContain(String(MAX))
     }
+    expect(long.headers.connection, 'most of it was not read').toBe('close')
     expect((await acme.get(`/documents/${id}`)).json().file.size).toBe(MAX - 1)
     // the file that was replaced waits to be swept
     expect((await objects(acme.tenantId)).length).toBe(before.length + 2)
@@ -286,7 +292,7 @@ describe('uploading', () => {
       expect(refused.json()).toMatchObject({ status: 400, errors: [{ path: `/headers/${name}` }] })
     }
     const { etag } = (await download(id)).headers
-    for (const tag of [`"${sha256('x')}"`, `W/${etag}`, '""']) {
+    for (const tag of [`"${sha256('a')}"`, `W/${etag}`, '""']) {
       const refused = await put(id, 'b', { 'if-match': tag })
       expect([refused.statusCode, refused.headers.etag]).toEqual([412, etag])
     }
@@ -354,6 +360,9 @@ describe('downloading', () => {
     ['bytes=99000-999999999', 99_000, 99_999],
     ['bytes=-1', 99_999, 99_999],
     ['bytes=-999999', 0, 99_999],
+    [`bytes=99000-1${'0'.repeat(25)}`, 99_000, 99_999],
+    [`bytes=-${'9'.repeat(19)}`, 0, 99_999],
+    [`bytes=${'0'.repeat(25)}5-6`, 5, 6],
     ['BYTES=5-6', 5, 6],
   ])('206: %s', async (range, start, end) => {
     const { statusCode, headers, bytes } = await download(id, { range })
@@ -364,15 +373,20 @@ describe('downloading', () => {
     expect(bytes.equals(content.subarray(start, end + 1))).toBe(true)
   })
 
-  test.each(['bytes=100000-', 'bytes=100000-100001', 'bytes=-0', 'bytes=999999999999999999-'])(
-    '416: %s',
-    async (range) => {
-      const refused = await download(id, { range })
+  test.each([
+    'bytes=100000-',
+    'bytes=100000-100001',
+    'bytes=-0',
+    'bytes=999999999999999999-',
+    'bytes=9999999999999999999-',
+    `bytes=1${'0'.repeat(25)}-`,
+    `bytes=1${'0'.repeat(25)}-1${'0'.repeat(25)}`,
+  ])('416: %s', async (range) => {
+    const refused = await download(id, { range })
 
-      expect([refused.statusCode, refused.json().code]).toEqual([416, 'range_not_satisfiable'])
-      expect(refused.headers['content-range']).toBe('bytes */100000')
-    },
-  )
+    expect([refused.statusCode, refused.json().code]).toEqual([416, 'range_not_satisfiable'])
+    expect(refused.headers['content-range']).toBe('bytes */100000')
+  })
 
   test.each([
     'bytes=5-4',
@@ -382,6 +396,7 @@ describe('downloading', () => {
     'items=0-1',
     'bytes=0-1,5-6',
     'bytes=0x1-2',
+    `bytes=1${'0'.repeat(30)}1-1${'0'.repeat(30)}0`,
     'x'.repeat(2000),
   ])('200: a range that is not read is passed over: %s', async (range) => {
     const { statusCode, bytes } = await download(id, { range })
@@ -407,6 +422,40 @@ describe('downloading', () => {
     expect((await download(id, { 'if-none-match': '"x"' })).statusCode).toBe(200)
     expect((await download(id, { 'if-match': etag })).statusCode).toBe(200)
     expect((await download(id, { 'if-match': '"x"' })).statusCode).toBe(412)
+  })
+
+  test('the ETag is of the bytes, the name and the type: what is answered besides is never an older one’s', async () => {
+    const id = await makeDocument()
+    const uploads = [
+      ['?name=a.txt', 'text/plain'],
+      ['?name=b.txt', 'text/plain'],
+      ['?name=b.txt', 'text/csv'],
+      ['?name=b.txt', 'text/html'],
+      ['?name=b.txt', 'application/json'],
+      ['', 'text/plain'],
+      ['?name=file', 'text/plain'],
+    ] as const
+    const tags: string[] = []
+    for (const [query, type] of uploads) {
+      const known = tags.at(-1) ?? '"x"'
+      const tag = String((await put(id, '[1]', { 'content-type': type }, { query })).headers.etag)
+      expect((await download(id, { 'if-none-match': known })).headers.etag).toBe(tag)
+      expect((await download(id, { 'if-none-match': known })).statusCode).toBe(200)
+      expect((await download(id, { 'if-range': known, range: 'bytes=0-0' })).statusCode).toBe(200)
+      expect((await download(id, { 'if-match': known })).statusCode).toBe(412)
+      expect((await put(id, '[1]', { 'if-match': known })).headers.etag).toBe(tag)
+      expect((await download(id, { 'if-none-match': tag })).statusCode).toBe(304)
+      expect((await download(id, { 'if-range': tag, range: 'bytes=0-0' })).statusCode).toBe(206)
+      tags.push(tag)
+    }
+    expect(new Set(tags).size).toBe(uploads.length)
+    const again = await put(
+      id,
+      '[1]',
+      { 'content-type': 'text/plain', 'if-match': String(tags.at(-1)) },
+      { query: '?name=file' },
+    )
+    expect([again.statusCode, again.headers.etag]).toEqual([200, tags.at(-1)])
   })
 
   test('of any type that is asked for', async () => {

@@ -183,7 +183,14 @@ describe('searching', () => {
     expect(await found('"waits heron"')).toEqual([])
     expect(await found('heron -kestrel')).toEqual(['fish'])
     expect(await found('prey or fish')).toEqual(expect.arrayContaining(['kestrel', 'fish']))
+  })
+
+  test('200: only what is not to be there finds nothing, and the document of the API says so', async () => {
     expect(await found('-kestrel')).toEqual([])
+    expect(await found('-kestrel -heron')).toEqual([])
+    const { paths } = (await it.anybody.get('//api/schema')).json()
+    const asked = paths['/api/v1/documents'].get.parameters.find(({ name }: { name?: string }) => name === 'q')
+    expect(asked.description).toContain('`-` before what is not to be there, which alone (`-moon`) finds nothing')
   })
 
   test.each(["'", '"', '\\', "it's", "o''clock", '& | !', '<->', ':*', '()', '*', ' ', '🚀', 'a:b', '%', '-', 'or'])(

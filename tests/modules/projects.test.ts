@@ -408,6 +408,37 @@ describe('listing', () => {
   })
 })
 
+test('409: what a resource of a clone refers to stays, and who deletes it is told why, as the document says', async () => {
+  const project = (await acme.post('/projects', { name: 'referred to' })).json()
+  await it.superuser.query(
+    `create table app.credit_notes (
+       tenant_id uuid not null,
+       project_id uuid,
+       constraint credit_notes_project_id_fkey foreign key (tenant_id, project_id) references app.projects (tenant_id, id))`,
+  )
+  await it.superuser.query('insert into app.credit_notes values ($1, $2)', [acme.tenantId, project.id])
+  try {
+    for (const query of ['', '?cascade=true']) {
+      const refused = await acme.delete(`/projects/${project.id}${query}`)
+      expect(refused.json()).toMatchObject({
+        status: 409,
+        code: 'in_use',
+        detail: 'Some of the credit notes refer to it.',
+      })
+    }
+    expect((await acme.get(`/projects/${project.id}`)).json()).toEqual(project)
+  } finally {
+    await it.superuser.query('drop table app.credit_notes')
+  }
+  expect((await acme.delete(`/projects/${project.id}`)).statusCode).toBe(204)
+
+  const { paths, components } = (await it.anybody.get('//api/schema')).json()
+  for (const path of ['projects', 'tasks', 'documents', 'actors']) {
+    const { $ref } = paths[`/api/v1/${path}/{id}`].delete.responses['409']
+    expect(components.responses[$ref.split('/').at(-1)].description).toContain('`in_use`')
+  }
+})
+
 type Row = { id: string; created_at: string; updated_at: string }
 
 async function pages(path: string): Promise<Row[]> {

@@ -27,7 +27,7 @@ const sqlstates: [sqlstate: string, code: keyof typeof problems][] = [
   ['22003', 'unprocessable'],
   ['22008', 'unprocessable'],
   ['22021', 'unprocessable'],
-  ['23001', 'conflict'],
+  ['23001', 'in_use'],
   ['23502', 'unprocessable'],
   ['23503', 'reference_not_found'],
   ['23505', 'conflict'],
@@ -64,9 +64,14 @@ test('a constraint may have a code of its own', () => {
   expect(problemOf(taken, { reading: false }).code).toBe('name_taken')
 })
 
-test('removing what is referred to is a conflict, referring to nothing is not', () => {
-  const removing = databaseError('23503', { message: 'update or delete on table "a" violates …' })
-  expect(problemOf(removing, { reading: false }).code).toBe('conflict')
+test('removing what is referred to says what refers to it, and is not referring to nothing', () => {
+  const message = 'update or delete on table "a" violates …'
+  const removing = databaseError('23503', { message, table: 'credit_notes', constraint: 'credit_notes_a_id_fkey' })
+  expect(problemOf(removing, { reading: false })).toMatchObject({
+    ...{ code: 'in_use', detail: 'Some of the credit notes refer to it.' },
+  })
+  const ofTasks = databaseError('23503', { message, table: 'tasks', constraint: 'tasks_project_id_fkey' })
+  expect(problemOf(ofTasks, { reading: false })).toMatchObject({ code: 'project_not_empty', detail: undefined })
 })
 
 test.each([

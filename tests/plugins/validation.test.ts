@@ -23,6 +23,11 @@ const Query = Type.Object(
     limit: Type.Integer({ minimum: 1, maximum: 100, default: 20 }),
     deep: Type.Optional(Type.Boolean()),
     q: Type.Optional(Type.String()),
+    from: Type.Optional(Type.Integer()),
+    ratio: Type.Optional(Type.Union([Type.Number(), Type.Null()])),
+    ids: Type.Optional(Type.Array(Type.Integer())),
+    words: Type.Optional(Type.Array(Type.String())),
+    any: Type.Optional(Type.Union([Type.Integer(), Type.String()])),
   },
   { additionalProperties: false },
 )
@@ -169,7 +174,7 @@ test.each([
   const answer = await client.post('//things', '{"name":"a"}', json(type))
 
   expect(answer.statusCode).toBe(415)
-  expect(answer.json().code).toBe('unsupported_media_type')
+  expect(answer.json()).toMatchObject({ code: 'unsupported_media_type', detail: 'Send application/json.' })
 })
 
 test('415: a body in a coding', async () => {
@@ -200,6 +205,49 @@ test('in the query string, where all is text, numbers are numbers', async () => 
 
   expect((await client.get('//things?limit=7&deep=true')).json()).toEqual({ query: { limit: 7, deep: true } })
   expect((await client.get('//things')).json()).toEqual({ query: { limit: 20 } })
+  expect((await client.get('//things?from=-12&ratio=-0.50&deep=false&any=1&q=1e1')).json()).toEqual({
+    query: { limit: 20, from: -12, ratio: -0.5, deep: false, any: '1', q: '1e1' },
+  })
+  expect((await client.get('//things?ids=1&words=1')).json()).toEqual({ query: { limit: 20, ids: [1], words: ['1'] } })
+  expect((await client.get('//things?ids=1&ids=0&words=&words=true')).json()).toEqual({
+    query: { limit: 20, ids: [1, 0], words: ['', 'true'] },
+  })
+})
+
+test.each([
+  '1e1',
+  '0x10',
+  '0b1',
+  '0o7',
+  '%2B1',
+  '+1',
+  '%201',
+  '1%20',
+  '%0A1',
+  '1.0',
+  '1.',
+  '01',
+  '00',
+  '-01',
+  '-0',
+  '1_0',
+  '%D9%A1',
+  'NaN',
+  'true',
+  'null',
+])('400: %s is no integer, and no element of a list of them', async (text) => {
+  const { client } = await app()
+
+  for (const [query, path] of [
+    [`limit=${text}`, '/limit'],
+    [`from=${text}`, '/from'],
+    [`ids=${text}`, '/ids/0'],
+    [`ids=1&ids=${text}`, '/ids/1'],
+  ]) {
+    const answer = await client.get(`//things?${query}`)
+    expect(answer.statusCode, query).toBe(400)
+    expect(answer.json()).toMatchObject({ code: 'invalid', errors: [{ path, message: 'must be integer' }] })
+  }
 })
 
 test.each([
@@ -208,7 +256,12 @@ test.each([
   ['limit=x', '/limit', 'must be integer'],
   ['limit=', '/limit', 'must be integer'],
   ['limit=1&limit=2', '/limit', 'must be integer'],
-  ['limit=1e999', '/limit', 'is out of range'],
+  ['limit=-1', '/limit', 'must be >= 1'],
+  ['limit=1e999', '/limit', 'must be integer'],
+  [`limit=${'9'.repeat(400)}`, '/limit', 'is out of range'],
+  ['deep=1', '/deep', 'must be boolean'],
+  ['deep=TRUE', '/deep', 'must be boolean'],
+  ['ratio=1e1', '/ratio', 'has none of the allowed forms'],
   ['colour=red', '/colour', 'is not a known field'],
   ['q=%00', '/q', 'contains a NUL character'],
   ['__proto__=x', '/__proto__', 'is not a known field'],

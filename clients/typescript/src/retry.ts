@@ -53,8 +53,8 @@ const isRepeatable = (request: Request): boolean => {
   const { method, headers } = request
   if (method === 'GET' || method === 'HEAD') return true
   if (method === 'POST') return headers.has(KEY) && heedsKey(request)
-  // sent twice, its second time meets a version that is no more the one it names: nobody could tell why
-  return !headers.has('If-Match')
+  // sent twice, its second time meets what its first has changed or made: nobody could tell why it is refused
+  return !headers.has('If-Match') && !headers.has('If-None-Match')
 }
 
 /** At the end of an address, since the server may lie below a path. */

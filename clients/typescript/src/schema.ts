@@ -1872,7 +1872,7 @@ export interface components {
              * @description More may come.
              * @enum {string}
              */
-            code: "invalid" | "malformed" | "token_invalid" | "invalid_cursor" | "tenant_required" | "tenant_conflict" | "https_required" | "unauthenticated" | "invalid_credentials" | "invalid_token" | "mfa_required" | "invalid_code" | "session_expired" | "forbidden" | "cross_site" | "registration_closed" | "not_a_member" | "tenant_suspended" | "network_not_allowed" | "second_factor_required" | "not_found" | "route_not_found" | "method_not_allowed" | "not_acceptable" | "conflict" | "name_taken" | "external_id_taken" | "email_taken" | "slug_taken" | "mfa_enabled" | "mfa_not_enabled" | "not_sealed" | "overlap_running" | "already_asked" | "not_asked" | "being_erased" | "already_member" | "already_invited" | "role_in_use" | "project_not_empty" | "idempotency_in_progress" | "precondition_failed" | "too_large" | "uri_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "expectation_failed" | "unprocessable" | "last_owner" | "role_built_in" | "too_many_roles" | "reference_not_found" | "idempotency_mismatch" | "digest_mismatch" | "legal_hold" | "upgrade_required" | "rate_limited" | "too_many_failures" | "headers_too_large" | "request_timeout" | "client_closed" | "internal" | "unavailable" | "drift" | "overloaded" | "lock_timeout" | "deadlock" | "serialization_failure" | "timeout" | "transaction_timeout";
+            code: "invalid" | "malformed" | "token_invalid" | "invalid_cursor" | "tenant_required" | "tenant_conflict" | "https_required" | "unauthenticated" | "invalid_credentials" | "invalid_token" | "mfa_required" | "invalid_code" | "session_expired" | "forbidden" | "cross_site" | "registration_closed" | "not_a_member" | "tenant_suspended" | "network_not_allowed" | "second_factor_required" | "not_found" | "route_not_found" | "method_not_allowed" | "not_acceptable" | "conflict" | "name_taken" | "external_id_taken" | "email_taken" | "slug_taken" | "mfa_enabled" | "mfa_not_enabled" | "not_sealed" | "overlap_running" | "already_asked" | "not_asked" | "being_erased" | "already_member" | "already_invited" | "role_in_use" | "in_use" | "project_not_empty" | "idempotency_in_progress" | "precondition_failed" | "too_large" | "uri_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "expectation_failed" | "unprocessable" | "last_owner" | "role_built_in" | "too_many_roles" | "reference_not_found" | "idempotency_mismatch" | "digest_mismatch" | "legal_hold" | "upgrade_required" | "rate_limited" | "too_many_failures" | "headers_too_large" | "request_timeout" | "client_closed" | "internal" | "unavailable" | "drift" | "overloaded" | "lock_timeout" | "deadlock" | "serialization_failure" | "timeout" | "transaction_timeout";
             request_id: string;
             errors?: {
                 /** @description A JSON pointer. */
@@ -1989,7 +1989,7 @@ export interface components {
                  * @example 48211
                  */
                 size: number;
-                /** @description Its checksum, which is its ETag, too. */
+                /** @description Its checksum. */
                 sha256: string;
                 /**
                  * Format: date-time
@@ -2479,7 +2479,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `unsupported_media_type`: Send application/json. */
+        /** @description `unsupported_media_type`: The body is of a type, or in a coding, that is not taken here. */
         unsupported_media_type: {
             headers: {
                 [name: string]: unknown;
@@ -2852,8 +2852,12 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `project_not_empty`: The project has tasks or documents. */
-        project_not_empty: {
+        /**
+         * @description `in_use`: Something refers to this resource.
+         *
+         *     `project_not_empty`: The project has tasks or documents.
+         */
+        "in_use.project_not_empty": {
             headers: {
                 [name: string]: unknown;
             };
@@ -2891,6 +2895,28 @@ export interface components {
          *     `reference_not_found`: A referenced resource does not exist in this tenant.
          */
         "unprocessable.reference_not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description `in_use`: Something refers to this resource. */
+        in_use: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /**
+         * @description `idempotency_in_progress`: A request with this idempotency key is still running.
+         *
+         *     `in_use`: Something refers to this resource.
+         */
+        "idempotency_in_progress.in_use": {
             headers: {
                 [name: string]: unknown;
             };
@@ -5550,7 +5576,7 @@ export interface operations {
             403: components["responses"]["forbidden.not_a_member.tenant_suspended.network_not_allowed.second_factor_required"];
             404: components["responses"]["not_found"];
             406: components["responses"]["not_acceptable"];
-            409: components["responses"]["project_not_empty"];
+            409: components["responses"]["in_use.project_not_empty"];
             412: components["responses"]["precondition_failed"];
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
@@ -6304,6 +6330,7 @@ export interface operations {
             403: components["responses"]["forbidden.not_a_member.tenant_suspended.network_not_allowed.second_factor_required"];
             404: components["responses"]["not_found"];
             406: components["responses"]["not_acceptable"];
+            409: components["responses"]["in_use"];
             412: components["responses"]["precondition_failed"];
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
@@ -6663,7 +6690,7 @@ export interface operations {
             403: components["responses"]["forbidden.not_a_member.tenant_suspended.network_not_allowed.second_factor_required"];
             404: components["responses"]["not_found"];
             406: components["responses"]["not_acceptable"];
-            409: components["responses"]["idempotency_in_progress"];
+            409: components["responses"]["idempotency_in_progress.in_use"];
             412: components["responses"]["precondition_failed"];
             413: components["responses"]["too_large"];
             415: components["responses"]["unsupported_media_type"];
@@ -6824,7 +6851,7 @@ export interface operations {
                  */
                 updated_at_lt?: string;
                 /**
-                 * @description What to search title and content for: words, "a phrase", `or`, and `-` before what is not to be there; in any case, and as they are, whatever the language. The best matches come first, whatever `sort` says; of more than five hundred, the newest five hundred.
+                 * @description What to search title and content for: words, "a phrase", `or`, and `-` before what is not to be there, which alone (`-moon`) finds nothing; in any case, and as they are, whatever the language. The best matches come first, whatever `sort` says; of more than five hundred, the newest five hundred.
                  * @example flight "down again" -moon
                  */
                 q?: string;
@@ -6935,7 +6962,7 @@ export interface operations {
                              * @example 48211
                              */
                             size: number;
-                            /** @description Its checksum, which is its ETag, too. */
+                            /** @description Its checksum. */
                             sha256: string;
                             /**
                              * Format: date-time
@@ -7038,7 +7065,7 @@ export interface operations {
                              * @example 48211
                              */
                             size: number;
-                            /** @description Its checksum, which is its ETag, too. */
+                            /** @description Its checksum. */
                             sha256: string;
                             /**
                              * Format: date-time
@@ -7160,7 +7187,7 @@ export interface operations {
                              * @example 48211
                              */
                             size: number;
-                            /** @description Its checksum, which is its ETag, too. */
+                            /** @description Its checksum. */
                             sha256: string;
                             /**
                              * Format: date-time
@@ -7243,6 +7270,7 @@ export interface operations {
             403: components["responses"]["forbidden.not_a_member.tenant_suspended.network_not_allowed.second_factor_required"];
             404: components["responses"]["not_found"];
             406: components["responses"]["not_acceptable"];
+            409: components["responses"]["in_use"];
             412: components["responses"]["precondition_failed"];
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
@@ -7319,7 +7347,7 @@ export interface operations {
                              * @example 48211
                              */
                             size: number;
-                            /** @description Its checksum, which is its ETag, too. */
+                            /** @description Its checksum. */
                             sha256: string;
                             /**
                              * Format: date-time
@@ -7534,7 +7562,7 @@ export interface operations {
                          * @example 48211
                          */
                         size: number;
-                        /** @description Its checksum, which is its ETag, too. */
+                        /** @description Its checksum. */
                         sha256: string;
                         /**
                          * Format: date-time
@@ -7567,7 +7595,7 @@ export interface operations {
                          * @example 48211
                          */
                         size: number;
-                        /** @description Its checksum, which is its ETag, too. */
+                        /** @description Its checksum. */
                         sha256: string;
                         /**
                          * Format: date-time
@@ -8048,6 +8076,7 @@ export interface operations {
             403: components["responses"]["forbidden.not_a_member.tenant_suspended.network_not_allowed.second_factor_required"];
             404: components["responses"]["not_found"];
             406: components["responses"]["not_acceptable"];
+            409: components["responses"]["in_use"];
             412: components["responses"]["precondition_failed"];
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];

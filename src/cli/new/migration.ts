@@ -84,10 +84,10 @@ const rulesOf = (field: Field): string =>
 
 const checkOf = ({ name, type, required }: Field): string => {
   switch (type.kind) {
-    case 'text':
-      return required
-        ? `check (char_length(${name}) between 1 and ${type.max})`
-        : `check (char_length(${name}) <= ${type.max})`
+    case 'text': {
+      const length = required ? `between 1 and ${type.max}` : `<= ${type.max}`
+      return `check (char_length(${name}) ${length} and ${name} is normalized)` // or two would look alike
+    }
     case 'enum':
       return `check (${name} in (${type.values.map((value) => `'${value}'`).join(', ')}))`
     case 'int8': // what JSON's numbers are exact for

@@ -215,7 +215,9 @@ const isBig = ({ type }: Field): boolean => type.kind === 'int8'
 const importsFor = (body: string): string => {
   const used = (...names: string[]) => names.filter((name) => new RegExp(`\\b${name}\\b`).test(body)).join(', ')
   const ofLists = used('between', 'defineList', 'equals')
-  const ofSchemas = used('ById', 'Day', 'Nullable', 'OneOf', 'Page', 'SafeInteger', 'Timestamp', 'Uuid', 'Version')
+  const ofSchemas = used(
+    ...['ById', 'Composed', 'Day', 'Named', 'Nullable', 'OneOf', 'Page', 'SafeInteger', 'Timestamp', 'Uuid', 'Version'],
+  )
   return [
     `import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'`,
     `import type { TenantDb } from '../db/door.ts'`,
@@ -233,7 +235,8 @@ const schemaName = ({ Many, One }: Names, { name }: Field): string => {
   const others = [One, Many, `New${One}`, `${One}Patch`, ...SPOKEN]
   return others.includes(own) || own in globalThis ? `${One}${own}` : own
 }
-const SPOKEN = `ById Day Nullable OneOf Page SafeInteger Timestamp Uuid Version Type Static TenantDb Problem
+const SPOKEN =
+  `ById Composed Day Named Nullable OneOf Page SafeInteger Timestamp Uuid Version Type Static TenantDb Problem
   FastifyPluginAsyncTypebox Partial Record Readonly Required Pick Omit`.split(/\s+/)
 
 const schemaOf = (field: Field): string => {
@@ -246,8 +249,12 @@ const plainSchemaOf = (field: Field): string => {
   const once = unique ? `description: 'Used once per tenant.'` : ''
   switch (type.kind) {
     case 'text': {
+      // what tells rows apart has something to see in it
+      if (unique)
+        return `Named({ maxLength: ${grouped(type.max)}, examples: [${quoted(valuesFor(field)[0])}], ${once} })`
       const least = required ? 'minLength: 1, ' : ''
-      return `Type.String({ ${least}maxLength: ${grouped(type.max)}, examples: [${quoted(valuesFor(field)[0])}], ${once} })`
+      const kept = `description: 'Kept in Unicode NFC, whichever form is sent.'`
+      return `Composed({ ${least}maxLength: ${grouped(type.max)}, examples: [${quoted(valuesFor(field)[0])}], ${kept} })`
     }
     case 'enum':
       return `OneOf([${type.values.map((value) => `'${value}'`).join(', ')}])`
@@ -275,7 +282,8 @@ const filter = (field: Field, schema: string, index: string): string => {
   if (filterOf(field) === 'between') {
     return `    ...between('${name}', '${index}'${type.kind === 'date' ? ', Day' : ''}),`
   }
-  const asked = type.kind === 'ref' || isNullable(field) ? 'Uuid' : schema
+  const plain = type.kind === 'text' ? `Composed({ maxLength: ${grouped(type.max)} })` : schema
+  const asked = type.kind === 'ref' || isNullable(field) ? 'Uuid' : plain
   return filterOf(field) === 'equals' ? `    ${name}: equals('${name}', ${asked}, '${index}'),` : ''
 }
 

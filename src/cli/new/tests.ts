@@ -98,7 +98,7 @@ ${[...fields.flatMap(badValues), `['an unknown field', { colour_of_it: 'red' }, 
     expect(refused.statusCode, refused.body).toBe(400)
     expect(refused.json().errors[0].path).toBe(path)
   })
-${edgeTest(fields)}${uniques.map((field) => uniqueTest(names, field)).join('')}${refs.map((field) => refTest(names, field, makers)).join('')}})
+${edgeTest(fields)}${formTest(fields)}${uniques.map((field) => uniqueTest(names, field)).join('')}${refs.map((field) => refTest(names, field, makers)).join('')}})
 
 describe('changing', () => {
   test('200: PUT replaces, PATCH changes what it names${defaults.length > 0 ? ', and null is the default' : ''}', async () => {
@@ -294,7 +294,32 @@ ${edges.map((edge) => `[${edge}]`).join(',\n')}
 `
 }
 
-const uniqueTest = ({ path, many }: Names, { name }: Field): string => `
+const formTest = (fields: readonly Field[]): string => {
+  const texts = fields.flatMap(({ name, type }) => (type.kind === 'text' ? [`'${name}'`] : []))
+  return texts.length === 0
+    ? ''
+    : `
+  test.each([${texts.join(', ')}])('201: %s is kept in the composed form of Unicode, whichever is sent', async (field) => {
+    expect((await make({ [field]: 'e\\u0301' }))[field]).toBe('\\u00e9')
+  })
+`
+}
+
+const uniqueTest = (names: Names, field: Field): string =>
+  `${onceTest(names, field)}${field.type.kind === 'text' ? formsTest(names, field) : ''}`
+
+/** Two texts that look alike are one. */
+const formsTest = ({ path }: Names, { name }: Field): string => `
+  test('409: ${name} is taken, and found, in whichever form of Unicode it is sent', async () => {
+    const row = await make({ ${name}: 'o\\u0308' })
+    for (const form of ['o\\u0308', '\\u00f6']) {
+      expect((await acme.post('${path}', { ...(await full()), ${name}: form })).statusCode).toBe(409)
+      expect((await acme.get(\`${path}?${name}=\${encodeURIComponent(form)}\`)).json().data).toEqual([row])
+    }
+  })
+`
+
+const onceTest = ({ path, many }: Names, { name }: Field): string => `
   test('409: ${name} is used once per tenant', async () => {
     const { ${name} } = await make()
     const again = await acme.post('${path}', { ...(await full()), ${name} })
@@ -305,7 +330,7 @@ const uniqueTest = ({ path, many }: Names, { name }: Field): string => `
   })
 `
 
-const refTest = ({ path }: Names, field: Field, makers: ReadonlyMap<string, Maker>): string => `
+const refTest = ({ path, table }: Names, field: Field, makers: ReadonlyMap<string, Maker>): string => `
   test('422: another tenant’s ${field.name} and one that nobody has are refused alike, with the path', async () => {
     const { id } = await make()
     const theirs = ${value(field, makers, 'globex')}
@@ -321,4 +346,15 @@ const refTest = ({ path }: Names, field: Field, makers: ReadonlyMap<string, Make
       expect(plain(foreign)).toEqual(plain(absent))
     }
   })
+
+  test('409: what ${field.name} refers to is not deleted, and who asks is told why', async () => {
+    const row = await make()
+    const refused = await acme.delete(\`${pathOf(field)}/\${row.${field.name}}\`)
+
+    expect(refused.json()).toMatchObject({ status: 409, code: 'in_use', detail: 'Some of the ${table.replaceAll('_', ' ')} refer to it.' })
+    expect((await acme.get(\`${path}/\${row.id}\`)).json()).toEqual(row)
+  })
 `
+
+/** Of what it refers to. */
+const pathOf = ({ type }: Field): string => (type.kind === 'ref' ? `/${type.table.replaceAll('_', '-')}` : '')

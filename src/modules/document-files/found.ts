@@ -1,9 +1,11 @@
 /** What uploading and downloading have in common. */
+import { createHash } from 'node:crypto'
 import { Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { sql } from 'kysely'
 import type { TenantDb } from '../../db/door.ts'
 import { Problem, problemOf } from '../../errors.ts'
+import { servedType } from '../../files/media-type.ts'
 import type { ObjectKey } from '../../files/store.ts'
 
 /** A document's file, as far as there is one. */
@@ -36,7 +38,14 @@ export const findFile = async (db: TenantDb, documentId: string): Promise<Found>
   return found as Found
 }
 
-export const etagOf = ({ sha256 }: Pick<Found, 'sha256'>): string => `"${sha256.toString('hex')}"`
+/**
+ * Strong (RFC 9110, 8.8.1): of the bytes, and of what is answered about them besides. A copy that is still good by it is
+ * shown under the name and as the type that it came with.
+ */
+export const etagOf = ({ sha256, name, content_type }: Pick<Found, 'sha256' | 'name' | 'content_type'>): string => {
+  const covered = [sha256.toString('hex'), name, content_type, servedType(content_type)]
+  return `"${createHash('sha256').update(JSON.stringify(covered)).digest('hex')}"`
+}
 
 export const keyOf = ({ tenant_id, file_id }: Stored): ObjectKey => ({ tenantId: tenant_id, id: file_id })
 

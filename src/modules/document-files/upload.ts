@@ -167,7 +167,7 @@ export const documentUpload: FastifyPluginAsyncTypebox<Options> = async (app, op
             throw error
           }),
         )
-        reply.code(replaces ? 200 : 201).header('etag', etagOf(measure.received))
+        reply.code(replaces ? 200 : 201).header('etag', etagOf({ ...file, sha256: measure.received.sha256 }))
         if (!replaces) reply.header('location', `${app.prefix}/${params.id}/file`)
         return file
       } catch (error) {

@@ -132,7 +132,10 @@ export const taskBulk: FastifyPluginAsyncTypebox = async (app) => {
         body: Bulk,
         response: { 200: Verdicts },
       },
-      config: { permission: 'tasks:write', problems: ['not_found', 'precondition_failed', 'reference_not_found'] },
+      config: {
+        permission: 'tasks:write',
+        problems: ['not_found', 'precondition_failed', 'in_use', 'reference_not_found'],
+      },
       // each operation by itself: one of a wrong shape is no reason to refuse the others
       validatorCompiler: (route) => compile(route.httpPart === 'body' ? { ...route, schema: Envelope } : route),
     },
