@@ -8,16 +8,29 @@ import { freePort } from './postgres.ts'
 import { Refusal } from './progress.ts'
 import { endWithUs } from './watch.ts'
 
-export type RedisServer = { readonly url: string; readonly port: number; stop(): Promise<void> }
+export type RedisServer = {
+  readonly url: string
+  readonly port: number
+  stop(): Promise<void>
+  /** As when the machine loses it: nothing is finished, and what `keepIn` holds stays. */
+  kill(): Promise<void>
+}
 
 /** Whether a `redis-server` is on the path. */
 export const hasRedisServer = (): boolean => spawnSync('redis-server', ['--version'], { stdio: 'ignore' }).status === 0
 
-/** A Redis of our own for tests, from the `redis-server` on the path; it keeps nothing. */
-export const startRedis = async ({ port: asked }: { port?: number } = {}): Promise<RedisServer> => {
+/** A Redis of our own for tests, from the `redis-server` on the path; it keeps what it holds in a folder, if it is given one. */
+export const startRedis = async ({
+  port: asked,
+  keepIn,
+}: {
+  port?: number
+  keepIn?: string
+} = {}): Promise<RedisServer> => {
   const port = asked ?? (await freePort())
-  const folder = await mkdtemp(join(tmpdir(), 'bulkhead-redis-'))
-  const options = { bind: '127.0.0.1', port, dir: folder, save: '', appendonly: 'no', daemonize: 'no' }
+  const folder = keepIn ?? (await mkdtemp(join(tmpdir(), 'bulkhead-redis-')))
+  const appendonly = keepIn === undefined ? 'no' : 'yes'
+  const options = { bind: '127.0.0.1', port, dir: folder, save: '', appendonly, daemonize: 'no' }
   const flags = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)])
   const server = spawn('redis-server', flags, { detached: true, stdio: 'ignore' })
   const ended = new Promise<void>((done) => {
@@ -25,10 +38,14 @@ export const startRedis = async ({ port: asked }: { port?: number } = {}): Promi
     server.on('error', () => done())
   })
   const url = `redis://127.0.0.1:${port}`
+  const kill = async () => {
+    server.kill('SIGKILL')
+    await ended
+  }
   const stop = async () => {
     server.kill('SIGTERM')
     await ended
-    await rm(folder, { recursive: true, force: true })
+    if (keepIn === undefined) await rm(folder, { recursive: true, force: true })
   }
   const answered = await Promise.race([answers(url), ended.then(() => false)])
   if (!answered || server.pid === undefined) {
@@ -37,7 +54,7 @@ export const startRedis = async ({ port: asked }: { port?: number } = {}): Promi
   }
   const watcher = endWithUs(server.pid, { signal: 'TERM' })
   void ended.then(() => watcher.release())
-  return { url, port, stop }
+  return { url, port, stop, kill }
 }
 
 /** Whether a Redis answers there in time. */

@@ -7145,19 +7145,40 @@ CREATE OR REPLACE FUNCTION app.search_documents(p_query text, p_project_id uuid)
  SET plan_cache_mode TO 'force_custom_plan'
 AS $function$
 declare
+  v_most   constant int := 500;
   v_tenant uuid    := app.tenant_id();
   v_query  tsquery := app.words_of(v_tenant, websearch_to_tsquery('simple', normalize(p_query))::text)::tsquery;
+  v_depth  bigint  := 2000;  -- how many of the newest are looked through
+  v_from   uuid;             -- the oldest of those; null where all are
+  v_found  uuid[];
 begin
   if v_query is null or querytree(v_query) in ('', 'T') then
     return;
   end if;
+  -- Of a common word there are enough among the newest, and to fetch every document that has it would take as long as there
+  -- are documents. How many there are among the first tells how far to look for the others.
+  loop
+    v_from := case when v_depth <= 100000 then
+      (select d.id from app.documents d where d.tenant_id = v_tenant order by d.id desc offset v_depth limit 1) end;
+    if v_depth <= 10000 then
+      -- one after the other: the index would be asked for all who have the word, and `is true` keeps it out
+      v_found := array(
+        select d.id from app.documents d
+         where d.tenant_id = v_tenant and (v_from is null or d.id >= v_from)
+           and (d.words @@ v_query) is true and (p_project_id is null or d.project_id = p_project_id)
+         order by d.id desc limit v_most);
+    else
+      v_found := array(
+        select d.id from app.documents d
+         where d.tenant_id = v_tenant and (v_from is null or d.id >= v_from)
+           and d.words @@ v_query and (p_project_id is null or d.project_id = p_project_id)
+         order by d.id desc limit v_most);
+    end if;
+    exit when cardinality(v_found) = v_most or v_from is null;
+    v_depth := v_depth * v_most * 1.4 / greatest(cardinality(v_found), 1);  -- chance spreads them unevenly
+  end loop;
   return query
-    -- ranking is the dearest of it: what is not among them is not ranked
-    select d.id, ts_rank(d.words, v_query)
-      from (select m.id from app.documents m
-             where m.tenant_id = v_tenant and m.words @@ v_query and (p_project_id is null or m.project_id = p_project_id)
-             order by m.id desc limit 500) matching
-      join app.documents d on d.tenant_id = v_tenant and d.id = matching.id;
+    select d.id, ts_rank(d.words, v_query) from app.documents d where d.tenant_id = v_tenant and d.id = any (v_found);
 end $function$;
 alter function app.search_documents(p_query text, p_project_id uuid) owner to app_search;
 grant execute on function app.search_documents(p_query text, p_project_id uuid) to app_api;

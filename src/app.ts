@@ -116,6 +116,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
     keepAliveTimeout: 72_000, // longer than the idle time of a load balancer, which would else meet a closing door
     http: { requireHostHeader: false, headersTimeout: 30_000, connectionsCheckingInterval: 5_000 },
     return503OnClosing: false, // what has arrived is answered, while the listener is closing
+    pluginTimeout: 60_000, // a machine that has much to do starts slowly: that is no fault
   })
   const mails = makeMailKeys(config.encryptionKeys)
   const sessions = makeSessions({

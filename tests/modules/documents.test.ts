@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type pg from 'pg'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { type Person, world } from '../harness.ts'
 import { makeProject } from '../projects.ts'
@@ -250,38 +251,87 @@ describe('searching', () => {
 })
 
 describe('the function that searches', () => {
-  test('asks the index for the words of this tenant, and for no others’', async () => {
+  /** Works in a transaction that is rolled back, with `count` documents of acme: the n-th newest has what `word(n)` says. */
+  const withMany = async (count: number, word: string, work: (client: pg.PoolClient) => Promise<void>) => {
     const client = await it.superuser.connect()
     try {
       await client.query('begin')
       await client.query(`select app.seal($1, 'system', null, 'system', null, 'test', null)`, [acme.tenantId])
+      await client.query('alter table app.documents disable trigger audit_insert')
       await client.query(
-        `insert into app.documents (title, content) select 'many ' || n, 'word' || n % 500 from generate_series(1, 5000) n`,
+        `insert into app.documents (title, content) select 'many ' || n, ${word} from generate_series($1::int, 1, -1) n`,
+        [count],
       )
       await client.query('analyze app.documents')
+      await work(client)
+    } finally {
+      await client.query('rollback')
+      client.release()
+    }
+  }
+
+  test('asks the index for the words of this tenant, and for no others’', async () => {
+    await withMany(5_000, `'word' || n % 500`, async (client) => {
       const { rows } = await client.query(
         `select prosrc from pg_proc where oid = 'app.search_documents(text, uuid)'::regprocedure`,
       )
-      const [, body = ''] = /return query\s+--[^\n]*\s+(select[^;]+);/.exec(rows[0].prosrc) ?? []
-      const text = body
-        .replaceAll('v_tenant', `'${acme.tenantId}'::uuid`)
-        .replaceAll('v_query', `'${acme.tenantId.slice(-12)}word7'::tsquery`)
-        .replaceAll('p_project_id', 'null::uuid')
+      const { rows: newest } = await client.query(
+        'select id from app.documents where tenant_id = $1 order by id desc offset 500 limit 1',
+        [acme.tenantId],
+      )
+      const from = newest[0].id
+      const statements = [
+        ...rows[0].prosrc.matchAll(/array\(\s*(select d\.id[^;]+)\);|(select d\.id[^;]+?)(?:\) end)?;/g),
+      ].map(([, listed, alone]) =>
+        (listed ?? alone)
+          .replaceAll('v_tenant', `'${acme.tenantId}'::uuid`)
+          .replaceAll('v_query', `'${acme.tenantId.slice(-12)}word7'::tsquery`)
+          .replaceAll('p_project_id', 'null::uuid')
+          .replaceAll('v_depth', '2000')
+          .replaceAll('v_from', `'${from}'::uuid`)
+          .replaceAll('v_most', '500')
+          .replaceAll('v_found', `'{${from}}'::uuid[]`),
+      )
       await client.query('set local role app_search')
-      const plan = (await client.query(`explain ${text}`)).rows.map((row) => row['QUERY PLAN']).join('\n')
+      const plans: string[] = []
+      for (const text of statements)
+        plans.push((await client.query(`explain ${text}`)).rows.map((row) => row['QUERY PLAN']).join('\n'))
       const lexemes = await client.query(
         `select bool_and(lexeme like $1 || '%') as own from app.documents d, unnest(d.words) where d.tenant_id = $2`,
         [acme.tenantId.slice(-12), acme.tenantId],
       )
 
-      expect(body).not.toBe('')
-      expect(plan).toContain('Bitmap Index Scan on documents_words')
-      expect(plan).not.toContain('Seq Scan')
+      // how far it goes, those one after the other, those with the word, and how well each matches
+      const [far, walked, asked, ranked] = plans
+      expect(plans).toHaveLength(4)
+      for (const plan of [far, walked, ranked]) expect(plan).toMatch(/Index (Only )?Scan .*documents_pkey/)
+      expect(walked).not.toContain('documents_words')
+      expect(asked).toContain('Bitmap Index Scan on documents_words')
+      expect(plans.join('\n')).not.toContain('Seq Scan')
       expect(lexemes.rows).toEqual([{ own: true }])
-    } finally {
-      await client.query('rollback')
-      client.release()
-    }
+    })
+  })
+
+  test('finds the newest five hundred, however many documents have the words and wherever they are', async () => {
+    const words = `concat_ws(' ', 'every', case when n % 2 = 0 then 'second' end, case when n % 10 = 0 then 'tenth' end,
+      case when n % 30 = 0 then 'thirtieth' end, case when n % 3000 = 0 then 'rare' end,
+      case when n > 13000 then 'old' end, case when n <= 400 then 'new' end, case when n <= 100 or n > 2300 then 'parted' end)`
+    await withMany(15_000, words, async (client) => {
+      const questions = [
+        ...['every', 'second', 'tenth', 'thirtieth', 'rare', 'old', 'new', 'parted', 'nowhere'],
+        ...['second tenth', 'second -tenth', 'new or rare', '"every second tenth"', '"tenth every"', 'thirtieth old'],
+      ]
+      for (const question of questions) {
+        const { rows } = await client.query(
+          `select array(select f.document_id from app.search_documents($1, null) f order by 1 desc) as found,
+                  array(select id from app.documents where tenant_id = $2
+                           and words @@ app.words_of($2, websearch_to_tsquery('simple', $1)::text)::tsquery
+                         order by id desc limit 500) as expected`,
+          [question, acme.tenantId],
+        )
+        expect(rows[0].found, question).toEqual(rows[0].expected)
+      }
+    })
   })
 
   test('answers nothing without a context, and runs as a role that may do nothing else', async () => {

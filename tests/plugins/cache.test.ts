@@ -1,5 +1,8 @@
 import { createHash, createSecretKey, randomBytes, randomUUID } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
 import type { Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyRequest } from 'fastify'
@@ -507,6 +510,39 @@ describeWithRedis('answers that are kept', (redisUrl) => {
     expect(stale).toBe(0)
     expect(two.ways().filter((way) => way === 'hit').length).toBeGreaterThan(300)
   }, 900_000)
+
+  test('a Redis that is killed as a write commits, and comes back with what it held, leaves nothing stale', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'bulkhead-redis-'))
+    let server = await startRedis({ keepIn: folder })
+    onTestFinished(async () => {
+      await server.stop()
+      await rm(folder, { recursive: true, force: true })
+    })
+    const [near, far] = [await connect(server.url), await connect(server.url)]
+    const [one, two] = [await serve(near), await serve(far)]
+    const [writer, reader] = [one.as(acme), two.as(acme)]
+    const total = async (client: Http): Promise<number> => (await client.get(path)).json().total
+    let expected = await total(reader)
+    const held: number[] = []
+    let stale = 0
+
+    for (let round = 0; round < 10; round += 1) {
+      const written = writer.post('/projects', { name: randomUUID() })
+      await server.kill()
+      expect((await written).statusCode).toBe(201)
+      expected += 1
+      if ((await total(reader)) !== expected) stale += 1
+
+      server = await startRedis({ port: server.port, keepIn: folder })
+      await until(() => near.trusted() && far.trusted())
+      held.push((await far.attempt((client) => client.dbsize())) ?? 0)
+      if ((await total(reader)) !== expected || (await total(writer)) !== expected) stale += 1
+    }
+
+    expect(stale).toBe(0)
+    expect(Math.max(...held), 'entries of before that were still there').toBeGreaterThan(0)
+    expect(one.ways()).toContain('hit')
+  })
 
   test('a process that is killed once it has committed leaves nothing stale', async () => {
     const { as, ways } = await serve(await connect(redisUrl))
