@@ -470,18 +470,19 @@ const differs = (draft: Draft, theirs: Answer, nobodys: Answer, asked: Asked): b
 }
 
 const plain = (draft: Draft, { status, headers, body }: Answer, asked: Asked, which: 'theirs' | 'nobodys'): string => {
-  const { date, ratelimit = '', 'content-length': length, ...rest } = headers
+  const { date, ratelimit = '', 'retry-after': retry, 'content-length': length, ...rest } = headers
   const lines = Object.entries({
     ...rest,
     // a clock and a counter of one's own
     ratelimit: ratelimit.replace(/;(r|t)=\d+/g, ''),
+    ...(retry !== undefined && { 'retry-after': status === 429 ? '…' : retry }),
     // of a body that is here it says nothing new; of one that is not (HEAD) it does
     ...(draft.method === 'HEAD' && { 'content-length': length }),
   })
   return makeMask(asked.names(which))(`${status}\n${lines.map((line) => line.join(': ')).join('\n')}\n\n${body}`)
 }
 
-/** Whether it is the foreign name that makes the difference, and not the time between the two. */
+/** Whether it is the foreign name that makes the difference, and not the time between the two, or which of them came first. */
 const confirm = async (
   arena: Arena,
   draft: Draft,
@@ -491,9 +492,10 @@ const confirm = async (
   const reads = draft.method === 'GET' || draft.method === 'HEAD'
   const rounds = reads ? [first, first] : [ask(arena, draft, random), ask(arena, draft, random)]
   const said: [string, string][] = []
-  for (const asked of rounds) {
+  for (const [round, asked] of rounds.entries()) {
+    const before = round === 0 ? undefined : await asked.send('nobodys')
     const theirs = await asked.send('theirs')
-    const nobodys = await asked.send('nobodys')
+    const nobodys = before ?? (await asked.send('nobodys'))
     if (!differs(draft, theirs, nobodys, asked)) return undefined
     said.push([plain(draft, theirs, asked, 'theirs'), plain(draft, nobodys, asked, 'nobodys')])
   }
