@@ -774,7 +774,7 @@ grant delete on app.documents to app_gate;
 grant insert (project_id, title, content, content_type), select (tenant_id, id, project_id, title, content, content_type, created_at, updated_at, version), update (project_id, title, content, content_type) on app.documents to app_api;
 grant select (tenant_id, id, project_id, title, content, content_type, created_at, updated_at, version) on app.documents to app_auditor;
 grant select (tenant_id, id) on app.documents to app_gate;
-grant select (tenant_id, id, project_id, words) on app.documents to app_search;
+grant select (tenant_id, id, project_id, created_at, updated_at, words) on app.documents to app_search;
 grant select (tenant_id, id, project_id, title, content, content_type, created_at, updated_at, version) on app.documents to app_worker;
 
 CREATE INDEX documents_created ON app.documents USING btree (tenant_id, created_at, id);
@@ -5808,8 +5808,8 @@ CREATE OR REPLACE FUNCTION app.keep_words()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_words tsvector := setweight(to_tsvector('simple', normalize(new.title)), 'A')
-                      || to_tsvector('simple', case when new.content is normalized then new.content else normalize(new.content) end);
+  v_words tsvector := setweight(to_tsvector('simple', app.searchable(new.title)), 'A')
+                      || to_tsvector('simple', app.searchable(new.content));
 begin
   -- what is longer than anything that may be asked for
   v_words   := ts_delete(v_words, array(select word from unnest(tsvector_to_array(v_words)) word where octet_length(word) > 1000));
@@ -7137,7 +7137,7 @@ end $function$;
 alter function app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer) owner to app_audit;
 grant execute on function app.sealed_audit_entries(p_position bigint, p_after_xact bigint, p_after_id uuid, p_limit integer) to app_worker;
 
-CREATE OR REPLACE FUNCTION app.search_documents(p_query text, p_project_id uuid)
+CREATE OR REPLACE FUNCTION app.search_documents(p_query text, p_project_id uuid, p_created_from timestamp with time zone, p_created_until timestamp with time zone, p_updated_from timestamp with time zone, p_updated_until timestamp with time zone)
  RETURNS TABLE(document_id uuid, rank real)
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
@@ -7147,7 +7147,7 @@ AS $function$
 declare
   v_most   constant int := 500;
   v_tenant uuid    := app.tenant_id();
-  v_query  tsquery := app.words_of(v_tenant, websearch_to_tsquery('simple', normalize(p_query))::text)::tsquery;
+  v_query  tsquery := app.words_of(v_tenant, websearch_to_tsquery('simple', app.searched(p_query))::text)::tsquery;
   v_depth  bigint  := 2000;  -- how many of the newest are looked through
   v_from   uuid;             -- the oldest of those; null where all are
   v_found  uuid[];
@@ -7166,12 +7166,16 @@ begin
         select d.id from app.documents d
          where d.tenant_id = v_tenant and (v_from is null or d.id >= v_from)
            and (d.words @@ v_query) is true and (p_project_id is null or d.project_id = p_project_id)
+           and (p_created_from is null or d.created_at >= p_created_from) and (p_created_until is null or d.created_at < p_created_until)
+           and (p_updated_from is null or d.updated_at >= p_updated_from) and (p_updated_until is null or d.updated_at < p_updated_until)
          order by d.id desc limit v_most);
     else
       v_found := array(
         select d.id from app.documents d
          where d.tenant_id = v_tenant and (v_from is null or d.id >= v_from)
            and d.words @@ v_query and (p_project_id is null or d.project_id = p_project_id)
+           and (p_created_from is null or d.created_at >= p_created_from) and (p_created_until is null or d.created_at < p_created_until)
+           and (p_updated_from is null or d.updated_at >= p_updated_from) and (p_updated_until is null or d.updated_at < p_updated_until)
          order by d.id desc limit v_most);
     end if;
     exit when cardinality(v_found) = v_most or v_from is null;
@@ -7180,8 +7184,33 @@ begin
   return query
     select d.id, ts_rank(d.words, v_query) from app.documents d where d.tenant_id = v_tenant and d.id = any (v_found);
 end $function$;
-alter function app.search_documents(p_query text, p_project_id uuid) owner to app_search;
-grant execute on function app.search_documents(p_query text, p_project_id uuid) to app_api;
+alter function app.search_documents(p_query text, p_project_id uuid, p_created_from timestamp with time zone, p_created_until timestamp with time zone, p_updated_from timestamp with time zone, p_updated_until timestamp with time zone) owner to app_search;
+grant execute on function app.search_documents(p_query text, p_project_id uuid, p_created_from timestamp with time zone, p_created_until timestamp with time zone, p_updated_from timestamp with time zone, p_updated_until timestamp with time zone) to app_api;
+
+CREATE OR REPLACE FUNCTION app.searchable(p_text text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$ select translate(case when p_text is normalized then p_text else normalize(p_text) end,
+                         E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', repeat(' ', 32)) $function$;
+alter function app.searchable(p_text text) owner to app_gate;
+grant execute on function app.searchable(p_text text) to app_search;
+
+CREATE OR REPLACE FUNCTION app.searched(p_query text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select string_agg(
+             case n % 2 when 0 then app.searchable(part)
+             else replace(app.searchable(regexp_replace(part, '(^|[[:space:]])-(?=$|[^[:space:][:punct:]])', E'\\1\x01', 'g')), E'\x01', '-') end,
+             '"' order by n)
+      from string_to_table(translate(p_query, E'\x01', ' '), '"') with ordinality parts (part, n)
+  $function$;
+alter function app.searched(p_query text) owner to app_gate;
+grant execute on function app.searched(p_query text) to app_search;
 
 CREATE OR REPLACE FUNCTION app.set_audit_retention(p_slug text, p_days integer)
  RETURNS void

@@ -50,7 +50,7 @@ create policy audit  on app.documents for select to app_auditor using (true);
 grant delete, insert (project_id, title, content, content_type), update (project_id, title, content, content_type) on app.documents to app_api;
 grant select (tenant_id, id, project_id, title, content, content_type, created_at, updated_at, version)
   on app.documents to app_api, app_worker, app_auditor;
-grant select (tenant_id, id, project_id, words) on app.documents to app_search;
+grant select (tenant_id, id, project_id, created_at, updated_at, words) on app.documents to app_search;
 
 set local role app_gate;
 
@@ -62,14 +62,36 @@ create function app.words_of(p_tenant_id uuid, p_words text) returns text
   as $$ select regexp_replace(p_words, '''((?:[^'']|'''')*)''', '''' || right(p_tenant_id::text, 12) || '\1''', 'g') $$;
 grant execute on function app.words_of(uuid, text) to app_search;
 
+-- A text as its words are taken from it: composed, and what ASCII has besides letters and digits parts words. PostgreSQL's
+-- parser would keep a path, an address or what is joined by a hyphen as one word, and leave out what looks like a tag.
+create function app.searchable(p_text text) returns text
+  language sql immutable parallel safe strict
+  set search_path = pg_catalog, pg_temp
+  as $$ select translate(case when p_text is normalized then p_text else normalize(p_text) end,
+                         E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', repeat(' ', 32)) $$;
+grant execute on function app.searchable(text) to app_search;
+
+-- A question as people write it: of what parts words only quotes are kept, and outside them a hyphen that begins a word.
+create function app.searched(p_query text) returns text
+  language sql immutable parallel safe strict
+  set search_path = pg_catalog, pg_temp
+  as $$
+    select string_agg(
+             case n % 2 when 0 then app.searchable(part)
+             else replace(app.searchable(regexp_replace(part, '(^|[[:space:]])-(?=$|[^[:space:][:punct:]])', E'\\1\x01', 'g')), E'\x01', '-') end,
+             '"' order by n)
+      from string_to_table(translate(p_query, E'\x01', ' '), '"') with ordinality parts (part, n)
+  $$;
+grant execute on function app.searched(text) to app_search;
+
 -- In no language, since there is none that is everybody's; a word in the title weighs more.
 create function app.keep_words() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
   as $$
 declare
-  v_words tsvector := setweight(to_tsvector('simple', normalize(new.title)), 'A')
-                      || to_tsvector('simple', case when new.content is normalized then new.content else normalize(new.content) end);
+  v_words tsvector := setweight(to_tsvector('simple', app.searchable(new.title)), 'A')
+                      || to_tsvector('simple', app.searchable(new.content));
 begin
   -- what is longer than anything that may be asked for
   v_words   := ts_delete(v_words, array(select word from unnest(tsvector_to_array(v_words)) word where octet_length(word) > 1000));
@@ -84,7 +106,10 @@ set local role app_search;
 
 -- Which documents of this tenant match, and how well: of five hundred, the newest, where more do. p_query as people write it:
 -- words, "a phrase", or, -without; one word at least is to be there, since what is without a word is almost everything.
-create function app.search_documents(p_query text, p_project_id uuid) returns table (document_id uuid, rank real)
+create function app.search_documents(
+  p_query text, p_project_id uuid,
+  p_created_from timestamptz, p_created_until timestamptz, p_updated_from timestamptz, p_updated_until timestamptz
+) returns table (document_id uuid, rank real)
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_custom_plan  -- how far to look, and how common a word is, decide how it is best found
@@ -92,7 +117,7 @@ create function app.search_documents(p_query text, p_project_id uuid) returns ta
 declare
   v_most   constant int := 500;
   v_tenant uuid    := app.tenant_id();
-  v_query  tsquery := app.words_of(v_tenant, websearch_to_tsquery('simple', normalize(p_query))::text)::tsquery;
+  v_query  tsquery := app.words_of(v_tenant, websearch_to_tsquery('simple', app.searched(p_query))::text)::tsquery;
   v_depth  bigint  := 2000;  -- how many of the newest are looked through
   v_from   uuid;             -- the oldest of those; null where all are
   v_found  uuid[];
@@ -111,12 +136,16 @@ begin
         select d.id from app.documents d
          where d.tenant_id = v_tenant and (v_from is null or d.id >= v_from)
            and (d.words @@ v_query) is true and (p_project_id is null or d.project_id = p_project_id)
+           and (p_created_from is null or d.created_at >= p_created_from) and (p_created_until is null or d.created_at < p_created_until)
+           and (p_updated_from is null or d.updated_at >= p_updated_from) and (p_updated_until is null or d.updated_at < p_updated_until)
          order by d.id desc limit v_most);
     else
       v_found := array(
         select d.id from app.documents d
          where d.tenant_id = v_tenant and (v_from is null or d.id >= v_from)
            and d.words @@ v_query and (p_project_id is null or d.project_id = p_project_id)
+           and (p_created_from is null or d.created_at >= p_created_from) and (p_created_until is null or d.created_at < p_created_until)
+           and (p_updated_from is null or d.updated_at >= p_updated_from) and (p_updated_until is null or d.updated_at < p_updated_until)
          order by d.id desc limit v_most);
     end if;
     exit when cardinality(v_found) = v_most or v_from is null;
@@ -125,7 +154,7 @@ begin
   return query
     select d.id, ts_rank(d.words, v_query) from app.documents d where d.tenant_id = v_tenant and d.id = any (v_found);
 end $$;
-grant execute on function app.search_documents(text, uuid) to app_api;
+grant execute on function app.search_documents(text, uuid, timestamptz, timestamptz, timestamptz, timestamptz) to app_api;
 
 set local role app_owner;
 

@@ -78,7 +78,7 @@ const DocumentQuery = Type.Object(
         maxLength: 200,
         examples: ['flight "down again" -moon'],
         description:
-          'What to search title and content for: words, "a phrase", `or`, and `-` before what is not to be there, which alone (`-moon`) finds nothing; in any case, and as they are, whatever the language. The best matches come first, whatever `sort` says; of more than five hundred, the newest five hundred.',
+          'What to search title and content for: words, "a phrase", `or`, and `-` before what is not to be there, which alone (`-moon`) finds nothing; in any case, and as they are, whatever the language. The best matches come first, whatever `sort` says; of more than five hundred, the newest five hundred. A word is letters and digits: what else ASCII has parts words (`TCP/IP` is two). A phrase is found among the first 16,383 words of a document.',
       }),
     ),
   },
@@ -95,18 +95,23 @@ const whole = [...columns, 'content'] as const
 
 const allDocuments = (db: TenantDb) => db.selectFrom('documents').select(columns)
 
-/** Those that match, by a function that may ask an index for words, which row security would keep us from. */
-const matchingDocuments = (db: TenantDb, q: string, projectId: string | null) =>
-  db
+/**
+ * Those that match, by a function that may ask an index for words, which row security would keep us from. It is told all
+ * that narrows them, since of very many it answers the newest.
+ */
+const matchingDocuments = (db: TenantDb, q: string, projectId: string | undefined, query: Narrowing) => {
+  const { created_at_gte, created_at_lt, updated_at_gte, updated_at_lt } = query
+  const narrowed = sql.join(
+    [projectId, created_at_gte, created_at_lt, updated_at_gte, updated_at_lt].map((one) => one ?? null),
+  )
+  return db
     .selectFrom('documents')
-    .innerJoin(
-      sql<Match>`app.search_documents(${q}, ${projectId}::uuid)`.as('found'),
-      'found.document_id',
-      'documents.id',
-    )
+    .innerJoin(sql<Match>`app.search_documents(${q}, ${narrowed})`.as('found'), 'found.document_id', 'documents.id')
     .select(columns)
     .select('rank')
+}
 
+type Narrowing = Static<typeof documentList.query>
 type Match = { document_id: string; rank: number }
 
 const findDocument = (db: TenantDb, id: string) =>
@@ -164,12 +169,11 @@ export const documents: FastifyPluginAsyncTypebox = async (app) => {
     async (request) => {
       const { db, query } = request
       const { q, project, project_id = project } = query
-      if (project !== undefined && project_id !== project) {
+      if (project?.toLowerCase() !== project_id?.toLowerCase() && project !== undefined) {
         throw new Problem('invalid', { errors: [{ path: '/project', message: 'is another than project_id' }] })
       }
       if (q === undefined) return request.page(documentList.narrow(allDocuments(db), query), query)
-      const matching = documentList.narrow(matchingDocuments(db, q, project_id ?? null), query)
-      return request.page(matching, { ...query, sort: '-rank' })
+      return request.page(matchingDocuments(db, q, project_id, query), { ...query, sort: '-rank' })
     },
   )
 

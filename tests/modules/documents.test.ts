@@ -146,6 +146,10 @@ describe('listing', () => {
     expect(await titles(`project_id=${theirProject}`)).toEqual([])
   })
 
+  test('200: a project under both names, in whichever case its id is', async () => {
+    expect((await acme.get(`/documents?project=${project}&project_id=${project.toUpperCase()}`)).statusCode).toBe(200)
+  })
+
   test('400: a project under two names', async () => {
     const refused = await acme.get(`/documents?project=${project}&project_id=${randomUUID()}`)
     expect(refused.json()).toMatchObject({ status: 400, code: 'invalid', errors: [{ path: '/project' }] })
@@ -193,12 +197,63 @@ describe('searching', () => {
     expect(asked.description).toContain('`-` before what is not to be there, which alone (`-moon`) finds nothing')
   })
 
-  test.each(["'", '"', '\\', "it's", "o''clock", '& | !', '<->', ':*', '()', '*', ' ', '🚀', 'a:b', '%', '-', 'or'])(
-    '200: %j is a question, too',
-    async (q) => {
-      await found(q)
-    },
-  )
+  test.each([
+    "'",
+    '"',
+    '\\',
+    "it's",
+    "o''clock",
+    '& | !',
+    '<->',
+    ':*',
+    '()',
+    '*',
+    ' ',
+    '🚀',
+    'a:b',
+    '%',
+    '-',
+    'or',
+    '-'.repeat(200),
+    '- '.repeat(100),
+    '-"'.repeat(100),
+    '\u0001'.repeat(99),
+    'x -',
+    '-or -"',
+  ])('200: %j is a question, too', async (q) => {
+    await found(q)
+  })
+
+  test('200: what is neither a letter nor a digit parts words, in a document and in a question', async () => {
+    const text =
+      'TCP/IP over <b>copper</b>, see https://example.org/a-b.html?x=1_2 (well-known; ask jo@example.org, 10-20 or 3.14)'
+    await make({ title: 'wires', content: text })
+    const asked = [
+      ...[
+        'tcp',
+        'IP',
+        'copper',
+        'example',
+        'https://example.org/a-b.html?x=1_2',
+        '<b>copper</b>',
+        'jo@example.org',
+        '3.14',
+      ],
+      ...[
+        'TCP/IP',
+        '"tcp/ip over"',
+        'well-known',
+        'known',
+        '"well-known"',
+        '20',
+        '10-20',
+        '"example.org/a-b" -fish',
+        'tcp -"ip tcp"',
+      ],
+    ]
+    for (const q of asked) expect(await found(q), q).toEqual(['wires'])
+    for (const q of ['tcp -copper', 'tcp -"tcp/ip"', '"ip tcp"', 'copper-wire']) expect(await found(q), q).toEqual([])
+  })
 
   test('200: within a project, and with other filters', async () => {
     expect(await found('kestrel', acme, `&project_id=${place}`)).toEqual(['birds'])
@@ -259,7 +314,8 @@ describe('the function that searches', () => {
       await client.query(`select app.seal($1, 'system', null, 'system', null, 'test', null)`, [acme.tenantId])
       await client.query('alter table app.documents disable trigger audit_insert')
       await client.query(
-        `insert into app.documents (title, content) select 'many ' || n, ${word} from generate_series($1::int, 1, -1) n`,
+        `insert into app.documents (title, content, created_at)
+         select 'many ' || n, ${word}, now() - n * interval '1 second' from generate_series($1::int, 1, -1) n`,
         [count],
       )
       await client.query('analyze app.documents')
@@ -272,9 +328,7 @@ describe('the function that searches', () => {
 
   test('asks the index for the words of this tenant, and for no others’', async () => {
     await withMany(5_000, `'word' || n % 500`, async (client) => {
-      const { rows } = await client.query(
-        `select prosrc from pg_proc where oid = 'app.search_documents(text, uuid)'::regprocedure`,
-      )
+      const { rows } = await client.query(`select prosrc from pg_proc where oid = 'app.search_documents'::regproc`)
       const { rows: newest } = await client.query(
         'select id from app.documents where tenant_id = $1 order by id desc offset 500 limit 1',
         [acme.tenantId],
@@ -287,6 +341,7 @@ describe('the function that searches', () => {
           .replaceAll('v_tenant', `'${acme.tenantId}'::uuid`)
           .replaceAll('v_query', `'${acme.tenantId.slice(-12)}word7'::tsquery`)
           .replaceAll('p_project_id', 'null::uuid')
+          .replace(/p_(created|updated)_(from|until)/g, 'null::timestamptz')
           .replaceAll('v_depth', '2000')
           .replaceAll('v_from', `'${from}'::uuid`)
           .replaceAll('v_most', '500')
@@ -321,25 +376,29 @@ describe('the function that searches', () => {
         ...['every', 'second', 'tenth', 'thirtieth', 'rare', 'old', 'new', 'parted', 'nowhere'],
         ...['second tenth', 'second -tenth', 'new or rare', '"every second tenth"', '"tenth every"', 'thirtieth old'],
       ]
-      for (const question of questions) {
+      const windows = [`'-infinity', 'infinity'`, `now() - interval '9000 s', now() - interval '8000 s'`]
+      for (const [question, window] of questions.flatMap((one) => windows.map((each) => [one, each] as const))) {
         const { rows } = await client.query(
-          `select array(select f.document_id from app.search_documents($1, null) f order by 1 desc) as found,
-                  array(select id from app.documents where tenant_id = $2
-                           and words @@ app.words_of($2, websearch_to_tsquery('simple', $1)::text)::tsquery
+          `select array(select f.document_id from app.search_documents($1, null, ${window}, null, null) f order by 1 desc) as found,
+                  array(select id from app.documents, (values (${window})) times (since, until) where tenant_id = $2
+                           and words @@ app.words_of($2, websearch_to_tsquery('simple', app.searched($1))::text)::tsquery
+                           and created_at >= since::timestamptz and created_at < until::timestamptz
                          order by id desc limit 500) as expected`,
           [question, acme.tenantId],
         )
-        expect(rows[0].found, question).toEqual(rows[0].expected)
+        expect(rows[0].found, `${question} of ${window}`).toEqual(rows[0].expected)
       }
     })
   })
 
   test('answers nothing without a context, and runs as a role that may do nothing else', async () => {
-    const { rows } = await it.superuser.query('select * from app.search_documents($1, null)', ['kestrel'])
+    const { rows } = await it.superuser.query('select * from app.search_documents($1, null, null, null, null, null)', [
+      'kestrel',
+    ])
     const owner = await it.superuser.query(
       `select pg_get_userbyid(proowner) as owner, has_table_privilege('app_search', 'app.documents', 'insert') as inserts,
               has_column_privilege('app_search', 'app.documents', 'content', 'select') as reads
-         from pg_proc where oid = 'app.search_documents(text, uuid)'::regprocedure`,
+         from pg_proc where oid = 'app.search_documents'::regproc`,
     )
     expect(rows).toEqual([])
     expect(owner.rows).toEqual([{ owner: 'app_search', inserts: false, reads: false }])
