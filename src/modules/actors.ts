@@ -18,7 +18,8 @@ const DisplayName = Type.String({ maxLength: 200, examples: ['Tank pressure'] })
 const attributes = {
   type: 'object',
   additionalProperties: true,
-  description: 'Whatever else is known: an object of at most 16 KiB as JSON, nested at most 8 deep.',
+  description:
+    'Whatever else is known: an object, nested at most 8 deep, of at most 16 KiB as JSON with a space behind each colon and comma.',
   examples: [{ firmware: '4.2', tank: 1 }],
 }
 const Attributes = Type.Unsafe<JsonObject>(attributes)

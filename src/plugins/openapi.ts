@@ -184,7 +184,8 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
   return [
     'malformed',
     ...when(schema.body ?? schema.querystring ?? schema.params, 'invalid'),
-    ...when(schema.body ?? route.takesBytes, 'too_large', 'unsupported_media_type'),
+    // a body that is not asked for is read all the same
+    ...when(writes, 'too_large', 'unsupported_media_type'),
     ...when(url.startsWith('/api/'), 'not_acceptable', 'drift'),
     ...when(!isOpen, 'unauthenticated'),
     ...when(

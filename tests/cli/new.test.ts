@@ -32,8 +32,9 @@ describe('in a copy of the project', () => {
     scratch = await makeScratch()
     await scratch.mustNode('src/cli.ts', 'new', 'resource', 'sample_invoices', '--fields', invoices)
     await scratch.mustNode('src/cli.ts', 'new', 'resource', 'sample_notes', '--fields', notes, '--uncommitted')
-    // with nothing in which another tenant has a part
-    const plain = ['sample_gadgets', '--fields', 'label:text! weight:int4', '--uncommitted']
+    // with nothing in which another tenant has a part, nothing that a row must have, and names that are nearly taken
+    const fields = 'label:text weight:int4 created:date created_on:date'
+    const plain = ['sample_gadgets', '--fields', fields, '--uncommitted']
     await scratch.mustNode('src/cli.ts', 'new', 'resource', ...plain)
     await scratch.mustNode('scripts/generate.ts')
   }, SLOW)
@@ -57,8 +58,9 @@ describe('in a copy of the project', () => {
     )
 
   test('its own tests pass', { timeout: SLOW }, async () => {
-    const output = await suite('tests/modules/sample-invoices.test.ts', 'tests/modules/sample-notes.test.ts')
-    for (const path of ['sample-invoices', 'sample-notes']) {
+    const made = ['sample-invoices', 'sample-notes', 'sample-gadgets']
+    const output = await suite(...made.map((path) => `tests/modules/${path}.test.ts`))
+    for (const path of made) {
       expect(output).toContain(`/${path} is walled > 404: DELETE answers alike`)
     }
   })
@@ -159,6 +161,8 @@ describe('refused, with nothing written', () => {
     ['widgets', "size:text');drop", 'there is no type'],
     ['widgets', 'size:text,unique', 'cannot be unique'],
     ['widgets', 'kind:a|b!,unique', 'cannot be unique'],
+    ['widgets', 'code:text(7)!,unique', 'texts of 8 characters or more'],
+    ['widgets', 'created:date created_own:date', 'two things would be called widgets_created_own'],
     ['widgets', 'size:text(501)!,unique', '500 characters at most'],
     ['widgets', 'x_id:ref(nothings)', 'there is no table nothings'],
     ['widgets', 'x_id:ref(users)', 'is no table of tenants'],

@@ -247,6 +247,20 @@ describe('problems', () => {
   })
 })
 
+test('a file without a byte is there, as whatever is asked for', async () => {
+  const client = clientOf(it)
+  const { id } = await take(client.POST('/api/v1/documents', { body: { title: 'with an empty file' } }))
+  const of = { params: { path: { id } } }
+  await take(client.PUT('/api/v1/documents/{id}/file', { ...of, body: new Blob([], { type: 'text/csv' }) }))
+  const get = <A extends 'blob' | 'arrayBuffer' | 'text' | 'stream'>(parseAs: A) =>
+    take(client.GET('/api/v1/documents/{id}/file', { ...of, parseAs }))
+
+  expect((await get('blob')).size).toBe(0)
+  expect((await get('arrayBuffer')).byteLength).toBe(0)
+  expect(await get('text')).toBe('')
+  expect(await new Response(await get('stream')).text()).toBe('')
+})
+
 describe('lists', () => {
   test('each asks for one page after another, in the order and with the filters that were asked for', async () => {
     const there = await between()

@@ -176,6 +176,7 @@ test.each([
   ['unknown', null],
   ['1.2.3.4.5', null],
   ['', null],
+  [undefined, null],
 ])('the address %j is %j', (address, expected) => {
   expect(inetOf(address)).toBe(expected)
 })

@@ -32,10 +32,16 @@ export const createClient = ({ baseUrl = '', auth, tenantId, retry = {}, fetch: 
     ...(tenantId !== undefined && { headers: { 'X-Tenant-ID': tenantId } }),
   })
   const put = client.PUT as (path: string, init?: Init) => unknown
-  return { ...client, PUT: ((path: string, init?: Init) => put(path, ofBytes(init))) as Client['PUT'] }
+  const get = client.GET as (path: string, init?: Init) => Promise<Answered>
+  return {
+    ...client,
+    PUT: ((path: string, init?: Init) => put(path, ofBytes(init))) as Client['PUT'],
+    GET: (async (path: string, init?: Init) => withEmpty(await get(path, init), init)) as Client['GET'],
+  }
 }
 
-type Init = { body?: unknown; headers?: Record<string, string> }
+type Init = { body?: unknown; headers?: Record<string, string>; parseAs?: string }
+type Answered = { data?: unknown; error?: unknown; response: Response }
 
 /** Bytes are of the type that they have, unless another is said. */
 const ofBytes = (init?: Init): Init | undefined => {
@@ -44,6 +50,21 @@ const ofBytes = (init?: Init): Init | undefined => {
   const headers = new Headers(init?.headers)
   if (!headers.has('Content-Type')) headers.set('Content-Type', body.type || 'application/octet-stream')
   return { ...init, headers: Object.fromEntries(headers) }
+}
+
+/** A file without a byte is a file, where openapi-fetch has nothing of it. */
+const withEmpty = (answered: Answered, init?: Init): Answered => {
+  const { data, response } = answered
+  const make = empty[init?.parseAs ?? '']
+  if (data !== undefined || response.status !== 200 || make === undefined) return answered
+  return { response, data: make(response.headers.get('Content-Type') ?? '') }
+}
+
+const empty: Readonly<Record<string, (type: string) => unknown>> = {
+  arrayBuffer: () => new ArrayBuffer(0),
+  blob: (type) => new Blob([], { type }),
+  stream: () => new Blob([]).stream(),
+  text: () => '',
 }
 
 type Send = (request: Request) => Promise<Response>

@@ -2035,7 +2035,7 @@ export interface components {
             /** @example Tank pressure */
             display_name: string;
             /**
-             * @description Whatever else is known: an object of at most 16 KiB as JSON, nested at most 8 deep.
+             * @description Whatever else is known: an object, nested at most 8 deep, of at most 16 KiB as JSON with a space behind each colon and comma.
              * @example {
              *       "firmware": "4.2",
              *       "tank": 1
@@ -4443,6 +4443,8 @@ export interface operations {
             401: components["responses"]["unauthenticated"];
             404: components["responses"]["not_found"];
             406: components["responses"]["not_acceptable"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
             503: components["responses"]["drift.unavailable"];
@@ -4606,6 +4608,8 @@ export interface operations {
             401: components["responses"]["unauthenticated"];
             403: components["responses"]["not_a_member"];
             406: components["responses"]["not_acceptable"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["last_owner"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
@@ -4749,6 +4753,8 @@ export interface operations {
             400: components["responses"]["malformed.invalid"];
             401: components["responses"]["unauthenticated"];
             406: components["responses"]["not_acceptable"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
             503: components["responses"]["drift.unavailable"];
@@ -5578,6 +5584,8 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             409: components["responses"]["in_use.project_not_empty"];
             412: components["responses"]["precondition_failed"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
@@ -6332,6 +6340,8 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             409: components["responses"]["in_use"];
             412: components["responses"]["precondition_failed"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
@@ -6545,6 +6555,8 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             409: components["responses"]["idempotency_in_progress"];
             412: components["responses"]["precondition_failed"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
@@ -7272,6 +7284,8 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             409: components["responses"]["in_use"];
             412: components["responses"]["precondition_failed"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
@@ -7732,7 +7746,7 @@ export interface operations {
                     /** @example Tank pressure */
                     display_name?: string;
                     /**
-                     * @description Whatever else is known: an object of at most 16 KiB as JSON, nested at most 8 deep.
+                     * @description Whatever else is known: an object, nested at most 8 deep, of at most 16 KiB as JSON with a space behind each colon and comma.
                      * @example {
                      *       "firmware": "4.2",
                      *       "tank": 1
@@ -7775,7 +7789,7 @@ export interface operations {
                         /** @example Tank pressure */
                         display_name: string;
                         /**
-                         * @description Whatever else is known: an object of at most 16 KiB as JSON, nested at most 8 deep.
+                         * @description Whatever else is known: an object, nested at most 8 deep, of at most 16 KiB as JSON with a space behind each colon and comma.
                          * @example {
                          *       "firmware": "4.2",
                          *       "tank": 1
@@ -7869,7 +7883,7 @@ export interface operations {
                         /** @example Tank pressure */
                         display_name: string;
                         /**
-                         * @description Whatever else is known: an object of at most 16 KiB as JSON, nested at most 8 deep.
+                         * @description Whatever else is known: an object, nested at most 8 deep, of at most 16 KiB as JSON with a space behind each colon and comma.
                          * @example {
                          *       "firmware": "4.2",
                          *       "tank": 1
@@ -7952,7 +7966,7 @@ export interface operations {
                     /** @example Tank pressure */
                     display_name?: string;
                     /**
-                     * @description Whatever else is known: an object of at most 16 KiB as JSON, nested at most 8 deep.
+                     * @description Whatever else is known: an object, nested at most 8 deep, of at most 16 KiB as JSON with a space behind each colon and comma.
                      * @example {
                      *       "firmware": "4.2",
                      *       "tank": 1
@@ -7994,7 +8008,7 @@ export interface operations {
                         /** @example Tank pressure */
                         display_name: string;
                         /**
-                         * @description Whatever else is known: an object of at most 16 KiB as JSON, nested at most 8 deep.
+                         * @description Whatever else is known: an object, nested at most 8 deep, of at most 16 KiB as JSON with a space behind each colon and comma.
                          * @example {
                          *       "firmware": "4.2",
                          *       "tank": 1
@@ -8078,6 +8092,8 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             409: components["responses"]["in_use"];
             412: components["responses"]["precondition_failed"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
@@ -8155,7 +8171,7 @@ export interface operations {
                         /** @example Tank pressure */
                         display_name: string;
                         /**
-                         * @description Whatever else is known: an object of at most 16 KiB as JSON, nested at most 8 deep.
+                         * @description Whatever else is known: an object, nested at most 8 deep, of at most 16 KiB as JSON with a space behind each colon and comma.
                          * @example {
                          *       "firmware": "4.2",
                          *       "tank": 1
@@ -8812,6 +8828,8 @@ export interface operations {
             404: components["responses"]["not_found"];
             406: components["responses"]["not_acceptable"];
             412: components["responses"]["precondition_failed"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable.last_owner"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
@@ -9184,6 +9202,8 @@ export interface operations {
             404: components["responses"]["not_found"];
             406: components["responses"]["not_acceptable"];
             412: components["responses"]["precondition_failed"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
@@ -9268,6 +9288,8 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             409: components["responses"]["idempotency_in_progress"];
             412: components["responses"]["precondition_failed"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
@@ -9601,6 +9623,8 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             409: components["responses"]["role_in_use"];
             412: components["responses"]["precondition_failed"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable.role_built_in"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
@@ -9908,6 +9932,8 @@ export interface operations {
             404: components["responses"]["not_found"];
             406: components["responses"]["not_acceptable"];
             412: components["responses"]["precondition_failed"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
@@ -10844,6 +10870,8 @@ export interface operations {
             404: components["responses"]["not_found"];
             406: components["responses"]["not_acceptable"];
             412: components["responses"]["precondition_failed"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
@@ -11184,6 +11212,8 @@ export interface operations {
             401: components["responses"]["unauthenticated"];
             404: components["responses"]["not_found"];
             406: components["responses"]["not_acceptable"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
             503: components["responses"]["drift.unavailable"];
@@ -11999,6 +12029,8 @@ export interface operations {
             404: components["responses"]["not_found"];
             406: components["responses"]["not_acceptable"];
             409: components["responses"]["idempotency_in_progress"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
@@ -12461,6 +12493,8 @@ export interface operations {
             404: components["responses"]["not_found"];
             406: components["responses"]["not_acceptable"];
             412: components["responses"]["precondition_failed"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable"];
             423: components["responses"]["legal_hold"];
             429: components["responses"]["rate_limited"];
@@ -12905,6 +12939,8 @@ export interface operations {
             404: components["responses"]["not_found"];
             406: components["responses"]["not_acceptable"];
             412: components["responses"]["precondition_failed"];
+            413: components["responses"]["too_large"];
+            415: components["responses"]["unsupported_media_type"];
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];

@@ -37,6 +37,9 @@ const parseField = (text: string): Field => {
   if (field.unique && !(field.required && ['text', 'int4', 'int8', 'uuid'].includes(field.type.kind))) {
     throw new UsageError(`the field ${name} cannot be unique: text, int4, int8 and uuid can, where they are required`)
   }
+  if (field.unique && field.type.kind === 'text' && field.type.max < DISTINCT) {
+    throw new UsageError(`the field ${name} cannot be unique: that takes texts of ${DISTINCT} characters or more`)
+  }
   if (field.unique && maxOf(field) > INDEXED) {
     throw new UsageError(`the field ${name} cannot be unique: an index takes texts of ${INDEXED} characters at most`)
   }
@@ -45,6 +48,9 @@ const parseField = (text: string): Field => {
 
 /** Of a text that an index is to find: PostgreSQL takes about 2,700 bytes there, and a character can have four. */
 const INDEXED = 500
+
+/** So that as many rows as a page has, and tests make, differ. */
+const DISTINCT = 8
 
 const maxOf = ({ type }: Field): number => (type.kind === 'text' ? type.max : 0)
 
@@ -106,12 +112,16 @@ export const isSortable = (field: Field): boolean => field.unique || filterOf(fi
 /** `due_at` → `due`: as indexes are called, and what people say. */
 export const shortName = (name: string): string => name.replace(/(?<=.)_(id|at|on)$/, '')
 
+/** What the indexes of every resource are called. */
+const TAKEN = ['created', 'updated']
+
 /** The index behind its filter and order. */
 export const indexOf = (table: string, field: Field, fields: readonly Field[]): string => {
   if (field.unique) return `${table}_${field.name}_key`
   const short = shortName(field.name)
   const alone = fields.filter(({ name }) => shortName(name) === short).length === 1
-  return `${table}_${alone && !['created', 'updated'].includes(short) ? short : field.name}`
+  const name = alone && !TAKEN.includes(short) ? short : field.name
+  return `${table}_${TAKEN.includes(name) ? `${name}_own` : name}`
 }
 
 /** Two different values, as JSON: the first of a new row, the second for a change. Of a reference there is none. */

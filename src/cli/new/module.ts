@@ -18,6 +18,8 @@ const bodyOf = (names: Names, fields: readonly Field[], takenCodes: readonly str
 
   const order = nullable.length > 0 ? `, ${one}List` : ''
   const isShown = fields.some(isBig)
+  // a row of nothing but defaults is inserted by naming one
+  const isBare = fields.every(({ required }) => !required)
   const show = (row: string) => (isShown ? `shown(await ${row})` : row)
 
   return `\
@@ -87,7 +89,7 @@ const find${One} = ${isShown ? 'async ' : ''}(db: TenantDb, id: string) =>
   ${show(`all${Many}(db).where('id', '=', id).executeTakeFirstOrThrow(() => new Problem('not_found'))`)}
 
 const add${One} = ${isShown ? 'async ' : ''}(db: TenantDb, ${one}: Static<typeof New${One}>) =>
-  ${show(`db.insertInto('${table}').values(${one}).returning(columns).executeTakeFirstOrThrow()`)}
+  ${show(`db.insertInto('${table}').values(${isBare ? `{ ...defaults, ...${one} }` : one}).returning(columns).executeTakeFirstOrThrow()`)}
 
 async function change${One}(db: TenantDb, id: string, change: Partial<Static<typeof New${One}>>, versions?: number[]) {
   if (Object.keys(change).length === 0) return unchanged(await find${One}(db, id), versions)

@@ -62,7 +62,10 @@ const namesInSql = ({ table }: Names, fields: readonly Field[]): string[] => [
 const refuseTaken = ({ sql, sources, app, tableOf }: Project, names: Names, fields: readonly Field[]): void => {
   const { table, path, One, Many } = names
   if (tableOf(table) !== undefined) throw new UsageError(`there is a table app.${table} already`)
-  const relation = namesInSql(names, fields).find((name) =>
+  const inSql = namesInSql(names, fields)
+  const twice = inSql.find((name, at) => inSql.indexOf(name) !== at)
+  if (twice) throw new UsageError(`two things would be called ${twice} in the database: take another name for a field`)
+  const relation = inSql.find((name) =>
     new RegExp(`\\b(table|index|view|constraint|type|sequence) (app\\.)?${name}\\b`).test(sql),
   )
   if (relation) throw new UsageError(`there is something called ${relation} in the database already`)
