@@ -6863,7 +6863,7 @@ export interface operations {
                  */
                 updated_at_lt?: string;
                 /**
-                 * @description What to search title and content for: words, "a phrase", `or`, and `-` before what is not to be there, which alone (`-moon`) finds nothing; in any case, and as they are, whatever the language. The best matches come first, whatever `sort` says; of more than five hundred, the newest five hundred. A word is letters and digits: what else ASCII has parts words (`TCP/IP` is two). A phrase is found among the first 16,383 words of a document.
+                 * @description What to search title and content for: words, "a phrase", `or`, and `-` before what is not to be there, which alone (`-moon`) finds nothing; in any case, and as they are, whatever the language. The best matches come first, whatever `sort` says; of more than five hundred that match, the newest five hundred, anew for each page. A word is letters and digits: what else ASCII has parts words (`TCP/IP` is two). A phrase is found among the first 16,383 words of a document, and the first 255 places of a word.
                  * @example flight "down again" -moon
                  */
                 q?: string;

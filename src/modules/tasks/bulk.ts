@@ -9,16 +9,16 @@ import { defaults, type NewTask } from './task.ts'
 
 // What we ask of the database: as many statements for a thousand operations as for one
 
-/** What is named, as it is. Rows are held, in an order in which two bulks do not wait for each other. */
+/** What is named, as it is. Rows are held, in an order in which bulks, and who deletes a project, do not wait for each other. */
 async function look(db: TenantDb, operations: readonly Numbered[]): Promise<Seen> {
   const ids = operations.flatMap(({ operation }) => (operation.op === 'create' ? [] : [operation.id]))
   const data = operations.flatMap(({ operation }) => (operation.op === 'delete' ? [] : [operation.data]))
   const projectIds = data.flatMap(({ project_id }) => project_id ?? [])
   const assigneeIds = data.flatMap(({ assignee_id }) => assignee_id ?? [])
 
-  const [tasks, projects, members, caller] = await Promise.all([
-    db.selectFrom('tasks').select(['id', 'version', 'status']).where(isAmong(ids)).orderBy('id').forUpdate().execute(),
+  const [projects, tasks, members, caller] = await Promise.all([
     db.selectFrom('projects').select('id').where(isAmong(projectIds)).orderBy('id').forKeyShare().execute(),
+    db.selectFrom('tasks').select(['id', 'version', 'status']).where(isAmong(ids)).orderBy('id').forUpdate().execute(),
     sql<{ id: string }>`select id from app.members_among(${assigneeIds}::uuid[]) id`.execute(db),
     sql<{ may_delete: boolean }>`select app.can('tasks:delete') as may_delete`.execute(db),
   ])
