@@ -150,6 +150,8 @@ const fill = async (table: string): Promise<void> => {
   filled.add(table)
   await insertRows(superuser, table, tenants, places)
   await superuser.query(`analyze app.${table}`)
+  // to insert very many takes longer than a token lives
+  acme = await it.as('owner', 'acme')
 }
 const filled = new Set<string>()
 
