@@ -265,6 +265,6 @@ const describe = (outcome: Outcome): string => {
   if ('rows' in outcome) return JSON.stringify(outcome.rows)
   const { code, message, detail, hint, where: context, table, constraint } = outcome.error as pg.DatabaseError
   // an expression of PL/pgSQL is named while it is planned anew, which any change of a table's statistics leads to
-  const where = context?.replace(/^(?:PL\/pgSQL|SQL) expression .*\n?/gm, '')
+  const where = context?.replace(/(^|\n)(PL\/pgSQL|SQL) expression "[\s\S]*?"(?=\n|$)/g, '').trim()
   return JSON.stringify({ code, message, detail, hint, where, table, constraint })
 }
