@@ -7160,24 +7160,15 @@ begin
   loop
     v_from := case when v_depth <= 100000 then
       (select d.id from app.documents d where d.tenant_id = v_tenant order by d.id desc offset v_depth limit 1) end;
-    if v_depth <= 10000 then
-      -- one after the other: the index would be asked for all who have the word, and `is true` keeps it out
-      v_found := array(
-        select d.id from app.documents d
-         where d.tenant_id = v_tenant and (v_from is null or d.id >= v_from)
-           and (d.words @@ v_query) is true and (p_project_id is null or d.project_id = p_project_id)
-           and (p_created_from is null or d.created_at >= p_created_from) and (p_created_until is null or d.created_at < p_created_until)
-           and (p_updated_from is null or d.updated_at >= p_updated_from) and (p_updated_until is null or d.updated_at < p_updated_until)
-         order by d.id desc limit v_most);
-    else
-      v_found := array(
-        select d.id from app.documents d
-         where d.tenant_id = v_tenant and (v_from is null or d.id >= v_from)
-           and d.words @@ v_query and (p_project_id is null or d.project_id = p_project_id)
-           and (p_created_from is null or d.created_at >= p_created_from) and (p_created_until is null or d.created_at < p_created_until)
-           and (p_updated_from is null or d.updated_at >= p_updated_from) and (p_updated_until is null or d.updated_at < p_updated_until)
-         order by d.id desc limit v_most);
-    end if;
+    -- one after the other where that is not far: the index would be asked for all who have the word, and `is true` keeps it out
+    v_found := array(
+      select d.id from app.documents d
+       where d.tenant_id = v_tenant and (v_from is null or d.id >= v_from)
+         and case when v_depth <= 10000 then (d.words @@ v_query) is true else d.words @@ v_query end
+         and (p_project_id is null or d.project_id = p_project_id)
+         and (p_created_from is null or d.created_at >= p_created_from) and (p_created_until is null or d.created_at < p_created_until)
+         and (p_updated_from is null or d.updated_at >= p_updated_from) and (p_updated_until is null or d.updated_at < p_updated_until)
+       order by d.id desc limit v_most);
     exit when cardinality(v_found) = v_most or v_from is null;
     v_depth := v_depth * v_most * 1.4 / greatest(cardinality(v_found), 1);  -- chance spreads them unevenly
   end loop;

@@ -169,7 +169,7 @@ export const documents: FastifyPluginAsyncTypebox = async (app) => {
     async (request) => {
       const { db, query } = request
       const { q, project, project_id = project } = query
-      if (project?.toLowerCase() !== project_id?.toLowerCase() && project !== undefined) {
+      if (project !== undefined && project_id?.toLowerCase() !== project.toLowerCase()) {
         throw new Problem('invalid', { errors: [{ path: '/project', message: 'is another than project_id' }] })
       }
       if (q === undefined) return request.page(documentList.narrow(allDocuments(db), query), query)

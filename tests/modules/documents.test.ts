@@ -336,16 +336,18 @@ describe('the function that searches', () => {
       const from = newest[0].id
       const statements = [
         ...rows[0].prosrc.matchAll(/array\(\s*(select d\.id[^;]+)\);|(select d\.id[^;]+?)(?:\) end)?;/g),
-      ].map(([, listed, alone]) =>
-        (listed ?? alone)
-          .replaceAll('v_tenant', `'${acme.tenantId}'::uuid`)
-          .replaceAll('v_query', `'${acme.tenantId.slice(-12)}word7'::tsquery`)
-          .replaceAll('p_project_id', 'null::uuid')
-          .replace(/p_(created|updated)_(from|until)/g, 'null::timestamptz')
-          .replaceAll('v_depth', '2000')
-          .replaceAll('v_from', `'${from}'::uuid`)
-          .replaceAll('v_most', '500')
-          .replaceAll('v_found', `'{${from}}'::uuid[]`),
+      ].flatMap(([, listed, alone]) =>
+        (listed ? [2000, 20_000] : [2000]).map((depth) =>
+          (listed ?? alone)
+            .replaceAll('v_tenant', `'${acme.tenantId}'::uuid`)
+            .replaceAll('v_query', `'${acme.tenantId.slice(-12)}word7'::tsquery`)
+            .replaceAll('p_project_id', 'null::uuid')
+            .replace(/p_(created|updated)_(from|until)/g, 'null::timestamptz')
+            .replaceAll('v_depth', String(depth))
+            .replaceAll('v_from', `'${from}'::uuid`)
+            .replaceAll('v_most', '500')
+            .replaceAll('v_found', `'{${from}}'::uuid[]`),
+        ),
       )
       await client.query('set local role app_search')
       const plans: string[] = []
