@@ -1,7 +1,7 @@
 /**
- * `npm run bench [-- --seconds N --turns N --only requests|busy|statistics|bulk|scale|search|explain|audit|auth|prove]`: requests
- * per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16 and 64
- * connections, beside two controls in the same run, and memory after it.
+ * `npm run bench [-- --seconds N --turns N --only PART]`, where PART is one of requests, busy, neighbour, statistics, bulk,
+ * scale, search, explain, audit, auth and prove: requests per second, p50 and p99 of GET one, a list of 20 and POST at 1, 16
+ * and 64 connections, beside two controls in the same run, and memory after it.
  *
  *   control   the same Fastify route over the same driver with the same token verified, but no tenant, no session check,
  *             no transaction (scripts/bench/server.ts)
@@ -12,9 +12,10 @@
  * `--explained N` how many rows each of a hundred tenants has where plans are read (100,000); these three take minutes to be
  * filled, and room: some 12 GB, 4 GB and 8 GB.
  *
- * Then what one busy tenant gets done with the audit log and without it, by requests and straight on the driver, what the
- * log costs (scripts/bench/audit.ts), what signing in and entering cost (scripts/bench/auth.ts), and how long `prove` takes (scripts/bench/prove.ts); `--only` one of them measures
- * that alone.
+ * Then what one busy tenant gets done with the audit log and without it, by requests and straight on the driver, what another
+ * notices of a noisy one (scripts/bench/neighbour.ts), what the log costs (scripts/bench/audit.ts), what signing in and
+ * entering cost (scripts/bench/auth.ts), and how long `prove` takes (scripts/bench/prove.ts); `--only` one of them measures that
+ * alone.
  *
  * Subject and control take turns, and ratios are the medians of the turns: machines are shared and noisy, so a ratio says
  * more than a number. The server, its database and the load share the machine's cores.
@@ -33,6 +34,7 @@ import { benchAuth } from './bench/auth.ts'
 import { benchBulk } from './bench/bulk.ts'
 import { benchExplain } from './bench/explain.ts'
 import { type Figures, median } from './bench/measure.ts'
+import { benchNeighbour } from './bench/neighbour.ts'
 import { benchProve } from './bench/prove.ts'
 import { benchScale, fillTenants, type Size } from './bench/scale.ts'
 import { benchSearch, fillDocuments } from './bench/search.ts'
@@ -67,6 +69,11 @@ async function run(postgres: Postgres): Promise<void> {
   const parts: Record<string, () => Promise<void>> = {
     requests: () => withServers({ ownerUrl, urls, jwtKey }, report),
     busy: () => withServers({ ownerUrl, urls, jwtKey }, busyTenant),
+    neighbour: () =>
+      withServers({ ownerUrl, urls, jwtKey }, async ({ origin }) => {
+        const [noisy, quiet] = [await signIn(origin), await signIn(origin, 'globex')]
+        await benchNeighbour({ origin, noisy: noisy.access_token, quiet: quiet.access_token, seconds, turns })
+      }),
     statistics: () => statistics({ ownerUrl, urls, jwtKey }),
     bulk: () =>
       withServers({ ownerUrl, urls, jwtKey }, async ({ origin }) => {
@@ -101,7 +108,7 @@ async function withServers({ ownerUrl, urls, jwtKey, redisUrl }: Arranged, work:
       ...frugal,
       PATH: process.env.PATH,
       NODE_ENV: 'test',
-      LOG_LEVEL: 'warn',
+      LOG_LEVEL: 'error',
       DATABASE_URL: urls.api,
       DATABASE_AUTH_URL: urls.auth,
       BENCH_CONTROL_URL: ownerUrl,
@@ -160,11 +167,11 @@ async function arrange(postgres: Postgres, name = 'bench') {
   return { ownerUrl, urls }
 }
 
-async function signIn(origin: string) {
+async function signIn(origin: string, tenant = 'acme') {
   const login = await fetch(`${origin}/auth/login`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ email: demoEmail('owner', 'acme'), password: demoPassword }),
+    body: JSON.stringify({ email: demoEmail('owner', tenant), password: demoPassword }),
   })
   return (await login.json()) as { access_token: string; tenant: { id: string } }
 }

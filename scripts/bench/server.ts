@@ -62,6 +62,8 @@ process.on('message', async (order: Order) => {
     )
   process.send?.(await measure(one, concurrency, seconds))
 })
+// a parent that was killed ends it as well
+process.on('disconnect', () => process.exit())
 await app.listen({ host: '127.0.0.1', port: 0 })
 process.send?.({ port: (app.server.address() as AddressInfo).port })
 

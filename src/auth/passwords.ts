@@ -3,7 +3,7 @@ import { argon2, randomBytes, timingSafeEqual } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import { promisify } from 'node:util'
 import { Problem } from '../errors.ts'
-import { bounded } from '../lib/bounded.ts'
+import { makeTurns } from '../lib/turns.ts'
 import { commonPasswords } from './common-passwords.ts'
 
 // What a password may be (NIST SP 800-63B): long enough, no rules of composition, nothing that everybody tries first
@@ -51,8 +51,8 @@ const argon2id = promisify(argon2)
  * Hashing runs on libuv's threads, which name look-ups, files and signatures need too: it never takes more than two of the
  * four, and leaves the event loop a core. Beyond two or three seconds of waiting, waiting is worse than being told.
  */
-const onThreads = bounded({
-  atOnce: Math.max(1, Math.min(2, availableParallelism() - 1)),
+const onThreads = makeTurns({
+  places: Math.max(1, Math.min(2, availableParallelism() - 1)),
   waiting: 64,
   refuse: () => new Problem('overloaded', { headers: { 'retry-after': '2' } }),
 })

@@ -208,6 +208,7 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
     'rate_limited',
     'internal',
     'unavailable',
+    'overloaded',
     'timeout',
   ]
 }

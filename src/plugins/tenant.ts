@@ -9,11 +9,11 @@ import type { Permission } from '../db/schema.ts'
 import { isDatabaseError, Problem } from '../errors.ts'
 import { inetOf } from '../lib/address.ts'
 import { selectTenant, type TenantSelection } from '../lib/tenant-selection.ts'
-import { makeTurns } from '../lib/turns.ts'
 import type { Cache } from './cache.ts'
 import { tagVersion } from './concurrency.ts'
 import type { Idempotency } from './idempotency.ts'
 import { serialised } from './serialised.ts'
+import { makeTenantPlaces } from './tenant-places.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -53,6 +53,7 @@ type Options = {
   baseDomain: string | undefined
 }
 type Work<T> = (db: TenantDb, caller: Promise<Caller>) => Promise<T>
+type EnterMode = { readOnly: boolean; snapshot?: boolean; streams?: true }
 
 /**
  * Whose: every route of this scope runs its handler inside one transaction in the caller's tenant. The handler returns the
@@ -62,8 +63,7 @@ type Work<T> = (db: TenantDb, caller: Promise<Caller>) => Promise<T>
 export const tenantRoutes = fp<Options>(
   async (app, { pool, authPool, apiKeys, idempotency, cache, baseDomain }) => {
     const wrapped = new WeakSet<object>()
-    // streams have few connections between them, however many there are: the others are for those who wait for an answer
-    const takeTurn = makeTurns(Math.max(1, Math.floor(pool.options.max / 5)))
+    const places = makeTenantPlaces({ max: pool.options.max, waitMs: pool.options.connectionTimeoutMillis ?? 0 })
 
     app.decorateRequest('holdsUntil', null)
     app.decorateRequest('cache', undefined)
@@ -80,28 +80,35 @@ export const tenantRoutes = fp<Options>(
         const readOnly = !audited && (request.method === 'GET' || request.method === 'HEAD')
         const signal = hungUp(reply)
 
-        const enter = async <T>(mode: { readOnly: boolean; snapshot?: boolean }, work: Work<T>): Promise<T> => {
+        const enter = async <T>({ streams, ...mode }: EnterMode, work: Work<T>): Promise<T> => {
           const { apiKey: key } = request
+          const about = { permission, requestId: request.id, address: inetOf(request.ip) }
+          let named: TenantSelection | undefined
           try {
-            const about = { permission, requestId: request.id, address: inetOf(request.ip) }
             const selection = selectionOf(request, baseDomain)
-            const credential = key ? { keyHash: key.hash } : await credentialOf(pool, request, about)
-            return await withTenant(
-              pool,
-              { ...credential, ...selection, ...about },
-              { ...mode, signal },
-              (db, caller) => {
-                if (key) caller.then((found) => apiKeys.entered(key, { ...found, id: found.actorId }), noop)
+            named = selection
+            const take = streams ? places.takeToStream : places.take
+            return await take(request, selection, async () => {
+              const credential = key ? { keyHash: key.hash } : await credentialOf(pool, request, about)
+              const entry = { ...credential, ...selection, ...about }
+              return withTenant(pool, entry, { ...mode, signal }, (db, caller) => {
+                caller.then((found) => {
+                  if (key) apiKeys.entered(key, { ...found, id: found.actorId })
+                  places.entered(request, selection, found.tenantId)
+                }, noop)
                 return work(db, caller)
-              },
-            )
+              })
+            })
           } catch (error) {
             if (key && isDatabaseError(error) && error.code === 'BH001') apiKeys.refused(key)
-            if (refusesTenant(error)) await logRefusal(authPool, request, error.code)
+            if (refusesTenant(error)) {
+              if (named) places.refused(request, named)
+              await logRefusal(authPool, request, error.code)
+            }
             throw error
           }
         }
-        request.inTenant = (work) => takeTurn(() => enter({ readOnly: true }, work))
+        request.inTenant = (work) => enter({ readOnly: true, streams: true }, work)
         if (steps) {
           request.step = (work) => enter({ readOnly }, work)
           return handler.call(this, request, reply)

@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { inetOf } from '../../src/lib/address.ts'
-import { bounded } from '../../src/lib/bounded.ts'
 import { slugOf } from '../../src/lib/slug.ts'
+import { makeNamedTurns, makeTurns } from '../../src/lib/turns.ts'
 
 describe('a slug made from a name', () => {
   test.each([
@@ -44,7 +44,7 @@ test.each([
 
 describe('so many at once', () => {
   test('the others wait in order, and who finds the queue full is refused', async () => {
-    const run = bounded({ atOnce: 2, waiting: 2, refuse: () => new Error('full') })
+    const run = makeTurns({ places: 2, waiting: 2, refuse: () => new Error('full') })
     const started: number[] = []
     const gates = Array.from({ length: 5 }, () => Promise.withResolvers<void>())
     const tasks = gates.map(({ promise }, i) =>
@@ -65,10 +65,31 @@ describe('so many at once', () => {
     expect(await run(async () => 'free again')).toBe('free again')
   })
 
+  test('whose turn does not come in time is refused, and its place in line is gone', async () => {
+    const run = makeTurns({ places: 1, waitMs: 20, refuse: () => new Error('late') })
+    const gate = Promise.withResolvers<string>()
+    const first = run(() => gate.promise)
+    await expect(run(async () => 'second')).rejects.toThrow('late')
+    gate.resolve('first')
+    expect(await first).toBe('first')
+    expect(await run(async () => 'third')).toBe('third')
+  })
+
+  test('each name for itself', async () => {
+    const run = makeNamedTurns({ places: 1, waiting: 0, refuse: () => new Error('full') })
+    const gate = Promise.withResolvers<string>()
+    const held = run('a', () => gate.promise)
+    await expect(run('a', async () => 'more')).rejects.toThrow('full')
+    expect(await run('b', async () => 'another')).toBe('another')
+    gate.resolve('held')
+    expect(await held).toBe('held')
+    expect(await run('a', async () => 'again')).toBe('again')
+  })
+
   test('never more, whatever order they come and end in', () =>
     fc.assert(
-      fc.asyncProperty(fc.scheduler(), fc.integer({ min: 1, max: 4 }), async (scheduler, atOnce) => {
-        const run = bounded({ atOnce, waiting: 100, refuse: () => new Error('full') })
+      fc.asyncProperty(fc.scheduler(), fc.integer({ min: 1, max: 4 }), async (scheduler, places) => {
+        const run = makeTurns({ places, waiting: 100, refuse: () => new Error('full') })
         let [running, most, done] = [0, 0, 0]
         const tasks = Array.from({ length: 12 }, () =>
           scheduler.schedule(Promise.resolve()).then(() =>
@@ -82,7 +103,7 @@ describe('so many at once', () => {
           ),
         )
         await scheduler.waitFor(Promise.all(tasks))
-        expect(most).toBeLessThanOrEqual(atOnce)
+        expect(most).toBeLessThanOrEqual(places)
         expect(done).toBe(12)
       }),
       { numRuns: 25 },

@@ -2397,8 +2397,12 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description `unavailable`: The service is not available right now. */
-        unavailable: {
+        /**
+         * @description `unavailable`: The service is not available right now.
+         *
+         *     `overloaded`: The service is overloaded.
+         */
+        "unavailable.overloaded": {
             headers: {
                 "Retry-After": components["headers"]["RetryAfter"];
                 [name: string]: unknown;
@@ -2419,9 +2423,11 @@ export interface components {
         /**
          * @description `unavailable`: The service is not available right now.
          *
+         *     `overloaded`: The service is overloaded.
+         *
          *     `drift`: The service has stopped, since its database is not as it must be.
          */
-        "unavailable.drift": {
+        "unavailable.overloaded.drift": {
             headers: {
                 "Retry-After": components["headers"]["RetryAfter"];
                 [name: string]: unknown;
@@ -2575,20 +2581,6 @@ export interface components {
         /** @description `invalid_token`: The refresh token is not good, or not any more. */
         invalid_token: {
             headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /**
-         * @description `drift`: The service has stopped, since its database is not as it must be.
-         *
-         *     `unavailable`: The service is not available right now.
-         */
-        "drift.unavailable": {
-            headers: {
-                "Retry-After": components["headers"]["RetryAfter"];
                 [name: string]: unknown;
             };
             content: {
@@ -3220,7 +3212,7 @@ export interface operations {
             400: components["responses"]["malformed.invalid"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["unavailable"];
+            503: components["responses"]["unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -3254,7 +3246,7 @@ export interface operations {
             400: components["responses"]["malformed.invalid"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["unavailable.drift"];
+            503: components["responses"]["unavailable.overloaded.drift"];
             504: components["responses"]["timeout"];
         };
     };
@@ -3306,7 +3298,7 @@ export interface operations {
             400: components["responses"]["malformed.invalid"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["unavailable"];
+            503: components["responses"]["unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -3351,7 +3343,7 @@ export interface operations {
             404: components["responses"]["route_not_found"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["unavailable"];
+            503: components["responses"]["unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -3396,7 +3388,7 @@ export interface operations {
             400: components["responses"]["malformed.invalid"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["unavailable"];
+            503: components["responses"]["unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -3870,7 +3862,7 @@ export interface operations {
             415: components["responses"]["unsupported_media_type"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -3934,7 +3926,7 @@ export interface operations {
             415: components["responses"]["unsupported_media_type"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -3979,7 +3971,7 @@ export interface operations {
             415: components["responses"]["unsupported_media_type"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -4026,7 +4018,7 @@ export interface operations {
             415: components["responses"]["unsupported_media_type"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -4191,7 +4183,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -4324,7 +4316,7 @@ export interface operations {
             415: components["responses"]["unsupported_media_type"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -4407,7 +4399,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -4447,7 +4439,7 @@ export interface operations {
             415: components["responses"]["unsupported_media_type"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -4572,7 +4564,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -4613,7 +4605,7 @@ export interface operations {
             422: components["responses"]["last_owner"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -4719,7 +4711,7 @@ export interface operations {
             415: components["responses"]["unsupported_media_type"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -4757,7 +4749,7 @@ export interface operations {
             415: components["responses"]["unsupported_media_type"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -4855,7 +4847,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -4960,7 +4952,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited.too_many_failures"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -5234,7 +5226,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -5330,7 +5322,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -5418,7 +5410,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -5521,7 +5513,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -5589,7 +5581,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -5687,7 +5679,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -5750,7 +5742,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -5853,7 +5845,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -5971,7 +5963,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch.reference_not_found"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -6074,7 +6066,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -6173,7 +6165,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -6297,7 +6289,7 @@ export interface operations {
             422: components["responses"]["unprocessable.reference_not_found"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -6345,7 +6337,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -6460,7 +6452,7 @@ export interface operations {
             422: components["responses"]["unprocessable.reference_not_found"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -6560,7 +6552,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -6709,7 +6701,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch.reference_not_found"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -6814,7 +6806,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -6902,7 +6894,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -7015,7 +7007,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch.reference_not_found"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -7122,7 +7114,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -7241,7 +7233,7 @@ export interface operations {
             422: components["responses"]["unprocessable.reference_not_found"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -7289,7 +7281,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -7403,7 +7395,7 @@ export interface operations {
             422: components["responses"]["unprocessable.reference_not_found"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -7501,7 +7493,7 @@ export interface operations {
             416: components["responses"]["range_not_satisfiable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -7632,7 +7624,7 @@ export interface operations {
             422: components["responses"]["unprocessable.digest_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -7712,7 +7704,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -7828,7 +7820,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -7926,7 +7918,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -8049,7 +8041,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -8097,7 +8089,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -8212,7 +8204,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -8309,7 +8301,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -8420,7 +8412,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -8500,7 +8492,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -8689,7 +8681,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -8786,7 +8778,7 @@ export interface operations {
             422: components["responses"]["unprocessable.last_owner"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -8833,7 +8825,7 @@ export interface operations {
             422: components["responses"]["unprocessable.last_owner"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -8926,7 +8918,7 @@ export interface operations {
             422: components["responses"]["unprocessable.last_owner"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -8986,7 +8978,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -9075,7 +9067,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -9160,7 +9152,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -9207,7 +9199,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -9293,7 +9285,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -9353,7 +9345,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -9430,7 +9422,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch.too_many_roles"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -9503,7 +9495,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -9580,7 +9572,7 @@ export interface operations {
             422: components["responses"]["unprocessable.role_built_in"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -9628,7 +9620,7 @@ export interface operations {
             422: components["responses"]["unprocessable.role_built_in"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -9693,7 +9685,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -9796,7 +9788,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -9890,7 +9882,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -9937,7 +9929,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -10048,7 +10040,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -10168,7 +10160,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -10249,7 +10241,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -10324,7 +10316,7 @@ export interface operations {
             426: components["responses"]["upgrade_required"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -10424,7 +10416,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -10483,7 +10475,7 @@ export interface operations {
             409: components["responses"]["not_sealed"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -10544,7 +10536,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -10661,7 +10653,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -10719,7 +10711,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -10828,7 +10820,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch.reference_not_found"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -10875,7 +10867,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -11051,7 +11043,7 @@ export interface operations {
             415: components["responses"]["unsupported_media_type"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -11094,7 +11086,7 @@ export interface operations {
             415: components["responses"]["unsupported_media_type"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -11176,7 +11168,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -11216,7 +11208,7 @@ export interface operations {
             415: components["responses"]["unsupported_media_type"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -11304,7 +11296,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -11409,7 +11401,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited.too_many_failures"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -11565,7 +11557,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -11715,7 +11707,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -11775,7 +11767,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -11882,7 +11874,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -11974,7 +11966,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -12034,7 +12026,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -12103,7 +12095,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -12213,7 +12205,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -12305,7 +12297,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -12410,7 +12402,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -12499,7 +12491,7 @@ export interface operations {
             423: components["responses"]["legal_hold"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -12604,7 +12596,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -12704,7 +12696,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -12804,7 +12796,7 @@ export interface operations {
             422: components["responses"]["unprocessable.idempotency_mismatch"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -12900,7 +12892,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -12944,7 +12936,7 @@ export interface operations {
             422: components["responses"]["unprocessable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };
@@ -13029,7 +13021,7 @@ export interface operations {
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
             500: components["responses"]["internal"];
-            503: components["responses"]["drift.unavailable"];
+            503: components["responses"]["drift.unavailable.overloaded"];
             504: components["responses"]["timeout"];
         };
     };

@@ -120,7 +120,7 @@ export const account: FastifyPluginAsyncTypebox<Options> = async (app, parts) =>
         body: PasswordChange,
         response: { 204: Type.Null() },
       },
-      config: { limit: 'sensitive', problems: ['unprocessable', 'too_many_failures', 'overloaded'] },
+      config: { limit: 'sensitive', problems: ['unprocessable', 'too_many_failures'] },
     },
     async (request, reply) => {
       await parts.attempts.inSession(request, () => changePassword(parts, request.body, request))

@@ -67,7 +67,7 @@ export const erasure: FastifyPluginAsyncTypebox<Options> = async (app, parts) =>
       config: {
         limit: 'sensitive',
         conditional: true,
-        problems: ['unprocessable', 'last_owner', 'legal_hold', 'too_many_failures', 'overloaded'],
+        problems: ['unprocessable', 'last_owner', 'legal_hold', 'too_many_failures'],
       },
     },
     async (request, reply) => {

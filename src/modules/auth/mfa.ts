@@ -120,7 +120,7 @@ export const mfa: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
         body: Said,
         response: { 200: Enrollment },
       },
-      config: { limit: 'sensitive', problems: ['mfa_enabled', 'unprocessable', 'too_many_failures', 'overloaded'] },
+      config: { limit: 'sensitive', problems: ['mfa_enabled', 'unprocessable', 'too_many_failures'] },
     },
     async (request, reply) => {
       const enrollment = await attempts.inSession(request, () => enroll(parts, request.body.password, request))
@@ -162,7 +162,7 @@ export const mfa: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
         body: SaidAndShown,
         response: { 204: Type.Null() },
       },
-      config: { limit: 'sensitive', problems: ['mfa_not_enabled', 'unprocessable', 'too_many_failures', 'overloaded'] },
+      config: { limit: 'sensitive', problems: ['mfa_not_enabled', 'unprocessable', 'too_many_failures'] },
     },
     async (request, reply) => {
       const { claims, body } = request
@@ -186,7 +186,7 @@ export const mfa: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
         body: SaidAndShown,
         response: { 200: RecoveryCodes },
       },
-      config: { limit: 'sensitive', problems: ['mfa_not_enabled', 'unprocessable', 'too_many_failures', 'overloaded'] },
+      config: { limit: 'sensitive', problems: ['mfa_not_enabled', 'unprocessable', 'too_many_failures'] },
     },
     async (request, reply) => {
       const { claims, body } = request

@@ -153,7 +153,7 @@ export const recovery: FastifyPluginAsyncTypebox<Options> = async (app, parts) =
         body: Reset,
         response: { 204: Type.Null() },
       },
-      config: { limit: 'sensitive', problems: ['token_invalid', 'unprocessable', 'overloaded'] },
+      config: { limit: 'sensitive', problems: ['token_invalid', 'unprocessable'] },
     },
     async (request, reply) => {
       const { email } = await resetPassword(parts, request.body, request)
@@ -176,7 +176,7 @@ export const recovery: FastifyPluginAsyncTypebox<Options> = async (app, parts) =
         body: Proof,
         response: { 204: Type.Null() },
       },
-      config: { limit: 'sensitive', problems: ['token_invalid', 'unprocessable', 'overloaded'] },
+      config: { limit: 'sensitive', problems: ['token_invalid', 'unprocessable'] },
     },
     async (request, reply) => {
       await verifyEmail(app, parts, request.body, request)
@@ -222,7 +222,7 @@ export const ownEmail: FastifyPluginAsyncTypebox<OwnOptions> = async (app, parts
       },
       config: {
         limit: 'sensitive',
-        problems: ['unprocessable', 'mfa_required', 'invalid_code', 'too_many_failures', 'overloaded'],
+        problems: ['unprocessable', 'mfa_required', 'invalid_code', 'too_many_failures'],
       },
     },
     async (request, reply) => {

@@ -117,7 +117,7 @@ const ways: Record<Options['mode'], FastifyPluginAsyncTypebox<Options>> = {
         },
         config: {
           limit: 'sensitive',
-          problems: ['email_taken', 'slug_taken', 'unprocessable', 'too_many_failures', 'overloaded', 'cross_site'],
+          problems: ['email_taken', 'slug_taken', 'unprocessable', 'too_many_failures', 'cross_site'],
         },
       },
       async (request, reply) => {

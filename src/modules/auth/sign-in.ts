@@ -90,7 +90,7 @@ export const signIn: FastifyPluginAsyncTypebox<Options> = async (app, parts) => 
           limit: 'sensitive',
           problems: [
             ...(['tenant_conflict', 'invalid_credentials', 'mfa_required', 'invalid_code'] as const),
-            ...(['not_a_member', 'tenant_suspended', 'too_many_failures', 'overloaded', 'cross_site'] as const),
+            ...(['not_a_member', 'tenant_suspended', 'too_many_failures', 'cross_site'] as const),
           ],
         },
       },

@@ -71,7 +71,7 @@ export const operatorAccounts: FastifyPluginAsyncTypebox = async (app) => {
         body: NewOperator,
         response: { 201: Operator },
       },
-      config: { operator: true, limit: 'sensitive', problems: ['email_taken', 'overloaded'] },
+      config: { operator: true, limit: 'sensitive', problems: ['email_taken'] },
     },
     async ({ operatorDb, body }, reply) => {
       const email = body.email.toLowerCase()

@@ -81,7 +81,7 @@ export const operatorSignIn: FastifyPluginAsyncTypebox<Options> = async (app, pa
       },
       config: {
         limit: 'sensitive',
-        problems: ['invalid_credentials', 'mfa_required', 'invalid_code', 'too_many_failures', 'overloaded'],
+        problems: ['invalid_credentials', 'mfa_required', 'invalid_code', 'too_many_failures'],
       },
     },
     async (request, reply) => {

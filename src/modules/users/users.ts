@@ -204,7 +204,7 @@ export const users: FastifyPluginAsyncTypebox<Options> = async (app, parts) => {
       },
       config: {
         permission: 'users:invite',
-        problems: ['already_invited', 'already_member', 'overloaded'],
+        problems: ['already_invited', 'already_member'],
       },
       // Hashing takes a while, for which no connection is held; but anybody can write down a key
       preHandler: async (request) => {
