@@ -94,7 +94,7 @@ const judgeAnswer: Judge = (outcome, context) =>
 function routineShots(world: World, routine: Routine, context: ContextName): Shot[] {
   const { newcomer, victim, attacker, observer } = world
   const isGenuine = context === 'none' || context === 'own'
-  const after = isGenuine ? { role: observer.gate, sql: lookBehind(world) } : undefined
+  const after = isGenuine ? { role: observer.gate, sql: `execute ${lookingBehind(world)}` } : undefined
   const judge: Judge = (outcome, context) => {
     if (isRefused(outcome, context)) return 'refused'
     const seen = outcome.ok && outcome.after ? (JSON.parse(outcome.after) as Behind) : undefined
@@ -147,6 +147,9 @@ const lookBehind = ({ observer, newcomer, victim, catalog }: Omit<World, 'writte
     : 'null'
   return `select json_build_object('tenant', app.tenant_id(), 'written', ${written})`
 }
+
+/** Planned once: it is asked after thousands of calls, and the log has many partitions. */
+const lookingBehind = ({ newcomer }: World): string => pg.escapeIdentifier(`prove ${newcomer.tenantId}`)
 
 const linesOfOthers = async (world: World): Promise<number | null> => {
   const { rows } = await world.client.query<{ behind: Behind }>(
@@ -325,6 +328,7 @@ export async function comeLater(
     )
   }
   await askAll(battle, tampered)
+  await world.client.query(`prepare ${lookingBehind(world)} as ${lookBehind(world)}`)
   const before = await linesOfOthers(world)
   const first = await askAll(battle, asked)
   const again = await askAll(battle, asked)
@@ -349,6 +353,7 @@ export async function comeLater(
     battle,
     suspects.map(({ question }) => question),
   )
+  await world.client.query(`deallocate ${lookingBehind(world)}`)
   for (const [index, { question, outcomes }] of suspects.entries()) {
     const [one, two, three] = outcomes
     const four = afterwards[index]
