@@ -10,6 +10,7 @@ import { demoEmail, demoPassword } from '../seed.ts'
 import type { Clone } from '../template.ts'
 import { type OpenApp, openApp } from '../throwaway-app.ts'
 import { takeFingerprint } from './fingerprint.ts'
+import { asText } from './http/as-text.ts'
 import {
   type Actor,
   changesFor,
@@ -469,17 +470,14 @@ const differs = (draft: Draft, theirs: Answer, nobodys: Answer, asked: Asked): b
   return plain(draft, theirs, asked, 'theirs') !== plain(draft, nobodys, asked, 'nobodys')
 }
 
-const plain = (draft: Draft, { status, headers, body }: Answer, asked: Asked, which: 'theirs' | 'nobodys'): string => {
-  const { date, ratelimit = '', 'retry-after': retry, 'content-length': length, ...rest } = headers
-  const lines = Object.entries({
-    ...rest,
-    // a clock and a counter of one's own
+const plain = (draft: Draft, answer: Answer, asked: Asked, which: 'theirs' | 'nobodys'): string => {
+  const { ratelimit = '', 'content-length': length = '' } = answer.headers
+  const text = asText(answer, {
+    // counted for each request, and so another one for the second of two
     ratelimit: ratelimit.replace(/;(r|t)=\d+/g, ''),
-    ...(retry !== undefined && { 'retry-after': status === 429 ? '…' : retry }),
-    // of a body that is here it says nothing new; of one that is not (HEAD) it does
     ...(draft.method === 'HEAD' && { 'content-length': length }),
   })
-  return makeMask(asked.names(which))(`${status}\n${lines.map((line) => line.join(': ')).join('\n')}\n\n${body}`)
+  return makeMask(asked.names(which))(text)
 }
 
 /** Whether it is the foreign name that makes the difference, and not the time between the two, or which of them came first. */

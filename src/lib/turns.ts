@@ -4,7 +4,7 @@ type Options = {
   /** How many more may wait, in order; who finds that many in line is not run. */
   waiting?: number
   /** How long one waits at most, in milliseconds; whose turn has not come by then is not run. */
-  waitMs?: number
+  waitMs?: number | undefined
   /** What such a task fails with. */
   refuse?: () => Error
 }

@@ -13,7 +13,7 @@ type Asking = Pick<FastifyRequest, 'apiKey' | 'claims'>
  * Only the database says who is of a tenant. Whom it has not let in yet, in this process, is counted apart: a stranger who
  * names a tenant neither takes its places nor learns from the waiting how busy it is.
  */
-export const makeTenantPlaces = ({ max, waitMs }: { max: number; waitMs: number }) => {
+export const makeTenantPlaces = ({ max, waitMs }: { max: number; waitMs: number | undefined }) => {
   const streams = atLeastOne(max / 5)
   const streamsOfOne = atLeastOne(streams / 2)
   const takeStream = makeTurns({ places: streams })

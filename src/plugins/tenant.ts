@@ -63,7 +63,7 @@ type EnterMode = { readOnly: boolean; snapshot?: boolean; streams?: true }
 export const tenantRoutes = fp<Options>(
   async (app, { pool, authPool, apiKeys, idempotency, cache, baseDomain }) => {
     const wrapped = new WeakSet<object>()
-    const places = makeTenantPlaces({ max: pool.options.max, waitMs: pool.options.connectionTimeoutMillis ?? 0 })
+    const places = makeTenantPlaces({ max: pool.options.max, waitMs: pool.options.connectionTimeoutMillis || undefined })
 
     app.decorateRequest('holdsUntil', null)
     app.decorateRequest('cache', undefined)

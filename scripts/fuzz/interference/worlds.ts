@@ -2,6 +2,7 @@
 import pg from 'pg'
 import type { Clone } from '../../template.ts'
 import { type OpenApp, openApp } from '../../throwaway-app.ts'
+import { asText } from '../http/as-text.ts'
 import { type Operation, readOperations } from '../http/operations.ts'
 import { learn, makeShelf } from '../http/shelf.ts'
 import { type Answer, askPatiently, makeWire, type Request, type Wire } from '../http/wire.ts'
@@ -134,21 +135,20 @@ const matches = ({ path }: Operation, target: string): boolean =>
   new RegExp(`^${path.replace(/\{\w+\}/g, '[^/]*').replaceAll('.', '\\.')}$`).test(target.split('?')[0] ?? '')
 
 /** All of an answer but what a clock or a stopwatch made. */
-const plain = ({ method }: Request, { status, headers, body }: Answer): string => {
-  const { date, ratelimit, 'retry-after': retry, 'content-length': length, ...rest } = headers
-  const lines = Object.entries({
-    ...rest,
+const plain = ({ method }: Request, answer: Answer): string => {
+  const { ratelimit, 'content-length': length } = answer.headers
+  const text = asText(answer, {
     ...(ratelimit !== undefined && { ratelimit: ratelimit.replace(/;t=\d+/g, ';t=…') }),
-    ...(retry !== undefined && { 'retry-after': status === 429 ? '…' : retry }),
-    // of a body that is here the length is known; times of it may end in zeros, which are not written
+    // times in a body that is not here may end in zeros, which are not written
     ...(method === 'HEAD' && length !== undefined && { 'content-length': '…' }),
   })
-  const uncounted = body
-    // transactions are the server's, and count everybody's: see "What is not claimed" in docs/isolation.md
-    .replace(/"((?:\w+_)?xact)": ?\d+/g, '"$1":…')
-    .replace(/\bxacts \d+ \d+/g, 'xacts …')
-  const timeless = uncounted.replace(/"(latency_ms|iat|exp)":(?:\d+(?:\.\d+)?|null)/g, '"$1":…')
-  return `${status}\n${lines.map((line) => line.join(': ')).join('\n')}\n\n${timeless}`
+  return (
+    text
+      // transactions are the server's, and count everybody's: see "What is not claimed" in docs/isolation.md
+      .replace(/"((?:\w+_)?xact)": ?\d+/g, '"$1":…')
+      .replace(/\bxacts \d+ \d+/g, 'xacts …')
+      .replace(/"(latency_ms|iat|exp)":(?:\d+(?:\.\d+)?|null)/g, '"$1":…')
+  )
 }
 
 /**
