@@ -20,6 +20,7 @@ import {
   goodDraft,
   type Means,
   render,
+  type Site,
   sitesOf,
 } from './http/drafts.ts'
 import { type Operation, type Route, readOperations, routesOf } from './http/operations.ts'
@@ -339,9 +340,7 @@ const sweep = ({ operations, routes }: Arena, random: Random, extent: Sweep): Wo
         permission: undefined,
         open: true,
       }
-      const sites = sitesOf(operation).filter(({ name }) =>
-        ['Host', 'X-Tenant-ID', 'tenant_id', 'If-Match'].includes(name),
-      )
+      const sites = sitesOf(operation).filter((site) => namesTenant(site) || site.name === 'If-Match')
       const changes = sites.map((site) => ({ site, change: random.pick(changesFor(site).slice(0, 3)) }))
       return [
         { kind: 'undocumented', make: (means) => goodDraft(operation, means) },
@@ -361,13 +360,16 @@ const sweep = ({ operations, routes }: Arena, random: Random, extent: Sweep): Wo
 
 const isDear = ({ body }: Operation): boolean => body?.properties?.password !== undefined
 
+/** Where a tenant is asked for, which is what most is gained by. */
+const namesTenant = ({ name }: Site): boolean => ['Host', 'X-Tenant-ID', 'tenant_id'].includes(name)
+
 /** One to three places at once, in an operation of a tenant most often. */
 const randomWork = ({ operations }: Arena, random: Random): Work => {
   const operation = random.weighted(
     operations.map((one) => [one.permission ? 12 : isDear(one) ? 0.1 : one.open ? 1 : 4, one] as const),
   )
-  const sites = sitesOf(operation)
-  const chosen = Array.from({ length: 1 + random.below(3) }, () => random.pick(sites))
+  const sites = sitesOf(operation).map((site) => [namesTenant(site) ? 4 : 1, site] as const)
+  const chosen = Array.from({ length: 1 + random.below(3) }, () => random.weighted(sites))
   return {
     kind: `${operation.method} ${operation.path}`,
     make: (means) => {
@@ -377,7 +379,7 @@ const randomWork = ({ operations }: Arena, random: Random): Work => {
         [2, 'manager'],
         [2, 'member'],
         [2, 'owner without a tenant'],
-        [2, 'key'],
+        [3, 'key'],
         [1, 'nobody'],
       ])
       let draft: Draft = { ...goodDraft(operation, means), ...(!operation.open && { actor }) }

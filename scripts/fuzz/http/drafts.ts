@@ -208,6 +208,7 @@ export const changesFor = (site: Site): readonly Change[] => {
   if (lower === 'x-tenant-id') {
     return [
       withForeign('tenant'),
+      withForeign('tenant'),
       withForeign('tenant', (mark) => `${mark},${mark}`),
       withForeign('slug'),
       withForeign('id'),
