@@ -152,7 +152,19 @@ const headersOf = ({ tokens }: Arena): Request['headers'] => [
 
 const carry = ({ served, tokens }: Pick<Arena, 'served' | 'tokens'>, person: Person): void => {
   const { role, refreshToken } = person
-  tokens.set(role, { claimed: accessToken(served, person), bare: accessToken(served, person, null), refreshToken })
+  // signed when they are asked for: most of them never are
+  let [claimed, bare]: (string | undefined)[] = []
+  tokens.set(role, {
+    refreshToken,
+    get claimed() {
+      claimed ??= accessToken(served, person)
+      return claimed
+    },
+    get bare() {
+      bare ??= accessToken(served, person, null)
+      return bare
+    },
+  })
 }
 
 /** New sessions and a new key for everybody of acme: one of theirs was ended. */
