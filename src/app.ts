@@ -77,6 +77,7 @@ import { observability, RequestLog } from './plugins/observability.ts'
 import { openapi } from './plugins/openapi.ts'
 import { operatorAuth, operatorRoutes } from './plugins/operator.ts'
 import { pagination } from './plugins/pagination.ts'
+import { personPlaces } from './plugins/person-places.ts'
 import { rateLimit } from './plugins/rate-limit.ts'
 import { refreshCookie } from './plugins/refresh-cookie.ts'
 import { requestId, requestIdOf } from './plugins/request-id.ts'
@@ -209,6 +210,7 @@ export const buildApp = async (parts: Parts): Promise<FastifyInstance> => {
 
           anybody.register(async (person) => {
             person.register(auth)
+            person.register(personPlaces, { pool: pools.auth })
             person.register(profile, { sessions })
             person.register(account, { sessions, own: ownRows, attempts, shortList })
             person.register(own, { sessions, own: ownRows, shortList })

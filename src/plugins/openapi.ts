@@ -204,7 +204,7 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
     // a clone's resources may refer to those of the project
     ...when(route.permission?.endsWith(':delete'), 'in_use'),
     ...when(isScoped && method === 'post', 'idempotency_in_progress', 'idempotency_mismatch'),
-    ...when(isScoped && JSON.stringify(schema.querystring ?? {}).includes('"cursor"'), 'invalid_cursor'),
+    ...when(JSON.stringify(schema.querystring ?? {}).includes('"cursor"'), 'invalid_cursor'),
     'rate_limited',
     'internal',
     'unavailable',
@@ -215,10 +215,9 @@ const commonProblems = (route: RouteFacts): ProblemCode[] => {
 
 const commonParameters = (route: RouteFacts): ParameterName[] => {
   const { method, isTenant, isScoped, conditional } = route
-  if (!isScoped) return [...when(conditional, 'IfMatch'), 'RequestId']
   return [
     ...when(isTenant, 'TenantId'),
-    ...when(method === 'post', 'IdempotencyKey'),
+    ...when(isScoped && method === 'post', 'IdempotencyKey'),
     ...when(conditional, 'IfMatch'),
     ...when(isVersioned(route) && method === 'get', 'IfNoneMatch'),
     'RequestId',

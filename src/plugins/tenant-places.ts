@@ -1,61 +1,82 @@
 import type { FastifyRequest } from 'fastify'
-import { Problem } from '../errors.ts'
+import { isDatabaseError, Problem } from '../errors.ts'
 import type { TenantSelection } from '../lib/tenant-selection.ts'
 import { makeNamedTurns, makeTurns } from '../lib/turns.ts'
 
-type Asking = Pick<FastifyRequest, 'apiKey' | 'claims'>
+type Asking = Pick<FastifyRequest, 'apiKey' | 'claims' | 'grantId'>
+
+/** What is to be done, and how the database is asked, in a transaction that does nothing else, whose tenant that is in. */
+type Visit<T> = { introduce: () => Promise<{ tenantId: string }>; task: () => Promise<T> }
 
 /**
  * How many of a pool's connections one tenant may hold, so that it can fill the pool for nobody else: half of them, however
  * many requests it sends. Streams, such as an export's pages, have a fifth of the pool between them, one tenant half of that,
  * and wait as long as it takes. Any other request waits `waitMs`, as it would for a connection, and is refused as `overloaded`.
  *
- * Only the database says who is of a tenant. Whom it has not let in yet, in this process, is counted apart: a stranger who
- * names a tenant neither takes its places nor learns from the waiting how busy it is.
+ * Only the database says who is of a tenant, whatever a token claims: one may have been removed since. So whom it has not let
+ * in for KNOWN_MS is introduced first. A stranger takes no place of the tenant that they name, and learns nothing from the
+ * waiting for one. Introductions are short, one at a time for each caller, and a fifth of the pool for all of them.
+ *
+ * An operator under a grant has places of their own: each of their transactions is announced, an introduction would be too.
  */
 export const makeTenantPlaces = ({ max, waitMs }: { max: number; waitMs: number | undefined }) => {
-  const streams = atLeastOne(max / 5)
-  const streamsOfOne = atLeastOne(streams / 2)
-  const takeStream = makeTurns({ places: streams })
+  const fifth = atLeastOne(max / 5)
+  const streamsOfOne = atLeastOne(fifth / 2)
+  const takeStream = makeTurns({ places: fifth })
   const takeStreamOfOne = makeNamedTurns({ places: streamsOfOne })
   const takeOfOne = makeNamedTurns({ places: atLeastOne(max / 2 - streamsOfOne), waitMs, refuse: tooMany })
-  /** Of people whose token names no tenant: the one they were let into, by what they named. */
-  const met = new Map<string, string>()
+  const takeIntroduction = makeTurns({ places: fifth, waitMs, refuse: tooMany })
+  const takeIntroductionOfOne = makeNamedTurns({ places: 1, waitMs, refuse: tooMany })
+  const known = new Map<string, { tenantId: string; until: number }>()
 
-  /** The id of the tenant, once that is sure. A key was let in before when it is known; a claim is of a member's token. */
-  const nameOf = ({ apiKey, claims }: Asking, selection: TenantSelection): string => {
-    if (apiKey) return apiKey.known?.tenantId ?? apiKey.prefix
-    const who = strangerOf(claims.sub, selection)
-    return claims.tenantId ?? met.get(who) ?? who
+  const find = (who: string): string | undefined => {
+    const found = known.get(who)
+    return found && found.until > performance.now() ? found.tenantId : undefined
   }
 
+  const remember = (who: string, tenantId: string): string => {
+    known.delete(who)
+    known.set(who, { tenantId, until: performance.now() + KNOWN_MS })
+    const [oldest] = known.keys()
+    if (known.size > MAX_KNOWN && oldest !== undefined) known.delete(oldest)
+    return tenantId
+  }
+
+  /** Where the caller is counted, and for how long that was sure. */
+  const tenantOf = async (request: Asking, { tenantId, tenantSlug }: TenantSelection, visit: Visit<unknown>) => {
+    if (request.grantId !== undefined) return { who: '', name: `grant ${request.grantId}` }
+    const caller = request.apiKey ? request.apiKey.hash.toString('base64url') : request.claims.sub
+    const who = [caller, tenantId, tenantSlug].join(' ')
+    const introduced = () =>
+      takeIntroductionOfOne(
+        caller,
+        // somebody who waits for one's own first request is known when it is done
+        async () => find(who) ?? remember(who, (await takeIntroduction(visit.introduce)).tenantId),
+      )
+    return { who, name: find(who) ?? (await introduced()) }
+  }
+
+  const taking =
+    (take: <T>(name: string, task: () => Promise<T>) => Promise<T>) =>
+    async <T>(request: Asking, selection: TenantSelection, visit: Visit<T>): Promise<T> => {
+      const { who, name } = await tenantOf(request, selection, visit)
+      try {
+        return await take(name, visit.task)
+      } catch (error) {
+        // whom the database refuses is not known any more
+        if (isDatabaseError(error) && error.code.startsWith('BH')) known.delete(who)
+        throw error
+      }
+    }
+
   return {
-    take: <T>(request: Asking, selection: TenantSelection, task: () => Promise<T>): Promise<T> =>
-      takeOfOne(nameOf(request, selection), task),
-
-    takeToStream: <T>(request: Asking, selection: TenantSelection, task: () => Promise<T>): Promise<T> =>
-      takeStreamOfOne(nameOf(request, selection), () => takeStream(task)),
-
-    entered({ apiKey, claims }: Asking, selection: TenantSelection, tenantId: string): void {
-      if (apiKey || claims.tenantId !== undefined) return
-      const who = strangerOf(claims.sub, selection)
-      met.delete(who)
-      met.set(who, tenantId)
-      const [oldest] = met.keys()
-      if (met.size > MAX_MET && oldest !== undefined) met.delete(oldest)
-    },
-
-    refused({ apiKey, claims }: Asking, selection: TenantSelection): void {
-      if (!apiKey) met.delete(strangerOf(claims.sub, selection))
-    },
+    take: taking(takeOfOne),
+    takeToStream: taking((name, task) => takeStreamOfOne(name, () => takeStream(task))),
   }
 }
 
-/** How many a process remembers. One who was forgotten is counted apart once more. */
-const MAX_MET = 10_000
-
-const strangerOf = (sub: string, { tenantId = '', tenantSlug = '' }: TenantSelection) =>
-  `${sub} ${tenantId} ${tenantSlug}`
+const KNOWN_MS = 10_000
+const MAX_KNOWN = 10_000
 
 const atLeastOne = (places: number): number => Math.max(1, Math.floor(places))
 

@@ -63,7 +63,10 @@ type EnterMode = { readOnly: boolean; snapshot?: boolean; streams?: true }
 export const tenantRoutes = fp<Options>(
   async (app, { pool, authPool, apiKeys, idempotency, cache, baseDomain }) => {
     const wrapped = new WeakSet<object>()
-    const places = makeTenantPlaces({ max: pool.options.max, waitMs: pool.options.connectionTimeoutMillis || undefined })
+    const places = makeTenantPlaces({
+      max: pool.options.max,
+      waitMs: pool.options.connectionTimeoutMillis || undefined,
+    })
 
     app.decorateRequest('holdsUntil', null)
     app.decorateRequest('cache', undefined)
@@ -80,33 +83,34 @@ export const tenantRoutes = fp<Options>(
         const readOnly = !audited && (request.method === 'GET' || request.method === 'HEAD')
         const signal = hungUp(reply)
 
-        const enter = async <T>({ streams, ...mode }: EnterMode, work: Work<T>): Promise<T> => {
-          const { apiKey: key } = request
-          const about = { permission, requestId: request.id, address: inetOf(request.ip) }
-          let named: TenantSelection | undefined
+        const { apiKey: key } = request
+        const about = { permission, requestId: request.id, address: inetOf(request.ip) }
+        const watched = async <T>(work: () => Promise<T>): Promise<T> => {
           try {
-            const selection = selectionOf(request, baseDomain)
-            named = selection
-            const take = streams ? places.takeToStream : places.take
-            return await take(request, selection, async () => {
-              const credential = key ? { keyHash: key.hash } : await credentialOf(pool, request, about)
-              const entry = { ...credential, ...selection, ...about }
-              return withTenant(pool, entry, { ...mode, signal }, (db, caller) => {
-                caller.then((found) => {
-                  if (key) apiKeys.entered(key, { ...found, id: found.actorId })
-                  places.entered(request, selection, found.tenantId)
-                }, noop)
-                return work(db, caller)
-              })
-            })
+            return await work()
           } catch (error) {
             if (key && isDatabaseError(error) && error.code === 'BH001') apiKeys.refused(key)
-            if (refusesTenant(error)) {
-              if (named) places.refused(request, named)
-              await logRefusal(authPool, request, error.code)
-            }
+            if (refusesTenant(error)) await logRefusal(authPool, request, error.code)
             throw error
           }
+        }
+
+        const enter = async <T>({ streams, ...mode }: EnterMode, work: Work<T>): Promise<T> => {
+          const selection = await watched(async () => selectionOf(request, baseDomain))
+          const visit = <R>(as: EnterMode, within: Work<R>): Promise<R> =>
+            watched(async () => {
+              const credential = key ? { keyHash: key.hash } : await credentialOf(pool, request, about)
+              return withTenant(pool, { ...credential, ...selection, ...about }, { ...as, signal }, within)
+            })
+          const take = streams ? places.takeToStream : places.take
+          return take(request, selection, {
+            introduce: () => visit({ readOnly: true }, (_db, caller) => caller),
+            task: () =>
+              visit(mode, (db, caller) => {
+                if (key) caller.then((found) => apiKeys.entered(key, { ...found, id: found.actorId }), noop)
+                return work(db, caller)
+              }),
+          })
         }
         request.inTenant = (work) => enter({ readOnly: true, streams: true }, work)
         if (steps) {

@@ -2655,6 +2655,21 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
+        /**
+         * @description `malformed`: The request could not be read.
+         *
+         *     `invalid`: The request does not have the expected shape.
+         *
+         *     `invalid_cursor`: The cursor does not belong to this list.
+         */
+        "malformed.invalid.invalid_cursor": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
         /** @description `not_found`: There is no such resource here. */
         not_found: {
             headers: {
@@ -3058,21 +3073,6 @@ export interface components {
          *     `not_asked`: Nobody waits to be let in here.
          */
         "idempotency_in_progress.not_asked": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /**
-         * @description `malformed`: The request could not be read.
-         *
-         *     `invalid`: The request does not have the expected shape.
-         *
-         *     `invalid_cursor`: The cursor does not belong to this list.
-         */
-        "malformed.invalid.invalid_cursor": {
             headers: {
                 [name: string]: unknown;
             };
@@ -4123,6 +4123,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description An ETag that is known; 304 when it is still so. */
+                "If-None-Match"?: components["parameters"]["IfNoneMatch"];
                 /** @description Comes back, and stands in the logs. */
                 "X-Request-ID"?: components["parameters"]["RequestId"];
             };
@@ -4137,6 +4139,7 @@ export interface operations {
                     "X-Request-ID": components["headers"]["RequestId"];
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4177,6 +4180,13 @@ export interface operations {
                         version: number;
                     };
                 };
+            };
+            /** @description It has not changed since that ETag. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             400: components["responses"]["malformed.invalid"];
             401: components["responses"]["unauthenticated"];
@@ -4267,6 +4277,7 @@ export interface operations {
                     "X-Request-ID": components["headers"]["RequestId"];
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4394,7 +4405,7 @@ export interface operations {
                     };
                 };
             };
-            400: components["responses"]["malformed.invalid"];
+            400: components["responses"]["malformed.invalid.invalid_cursor"];
             401: components["responses"]["unauthenticated"];
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
@@ -4559,7 +4570,7 @@ export interface operations {
                     };
                 };
             };
-            400: components["responses"]["malformed.invalid"];
+            400: components["responses"]["malformed.invalid.invalid_cursor"];
             401: components["responses"]["unauthenticated"];
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];
@@ -11163,7 +11174,7 @@ export interface operations {
                     };
                 };
             };
-            400: components["responses"]["malformed.invalid"];
+            400: components["responses"]["malformed.invalid.invalid_cursor"];
             401: components["responses"]["unauthenticated"];
             406: components["responses"]["not_acceptable"];
             429: components["responses"]["rate_limited"];

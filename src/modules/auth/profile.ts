@@ -56,6 +56,7 @@ export const profile: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async 
         description: 'Who you are, in whatever tenant.',
         response: { 200: ProfileAnswer },
       },
+      config: { tagged: true },
     },
     async (request, reply) => answer(request, reply, await find(request)),
   )
@@ -70,7 +71,7 @@ export const profile: FastifyPluginAsyncTypebox<{ sessions: Sessions }> = async 
         body: ProfilePatch,
         response: { 200: ProfileAnswer },
       },
-      config: { conditional: true },
+      config: { tagged: true, conditional: true },
     },
     async (request, reply) => {
       const { claims, body } = request
