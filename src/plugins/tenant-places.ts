@@ -25,8 +25,8 @@ export const makeTenantPlaces = ({ max, waitMs }: { max: number; waitMs: number 
   const takeStream = makeTurns({ places: fifth })
   const takeStreamOfOne = makeNamedTurns({ places: streamsOfOne })
   const takeOfOne = makeNamedTurns({ places: atLeastOne(max / 2 - streamsOfOne), waitMs, refuse: tooMany })
-  const takeIntroduction = makeTurns({ places: fifth, waitMs, refuse: tooMany })
-  const takeIntroductionOfOne = makeNamedTurns({ places: 1, waitMs, refuse: tooMany })
+  const takeIntroduction = makeTurns({ places: fifth, waitMs, refuse: overloaded })
+  const takeIntroductionOfOne = makeNamedTurns({ places: 1, waitMs, refuse: overloaded })
   const known = new Map<string, { tenantId: string; until: number }>()
 
   const find = (who: string): string | undefined => {
@@ -42,7 +42,7 @@ export const makeTenantPlaces = ({ max, waitMs }: { max: number; waitMs: number 
     return tenantId
   }
 
-  /** Where the caller is counted, and for how long that was sure. */
+  /** The name under which it is counted, and that under which the caller is known. */
   const tenantOf = async (request: Asking, { tenantId, tenantSlug }: TenantSelection, visit: Visit<unknown>) => {
     if (request.grantId !== undefined) return { who: '', name: `grant ${request.grantId}` }
     const caller = request.apiKey ? request.apiKey.hash.toString('base64url') : request.claims.sub
@@ -80,5 +80,6 @@ const MAX_KNOWN = 10_000
 
 const atLeastOne = (places: number): number => Math.max(1, Math.floor(places))
 
+const overloaded = () => new Problem('overloaded')
 const tooMany = () =>
   new Problem('overloaded', { detail: 'As many requests of this tenant are under way as one tenant may have at once.' })
