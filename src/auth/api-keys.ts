@@ -10,6 +10,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import type pg from 'pg'
 import { statement } from '../db/pool.ts'
+import { Recent } from '../lib/recent.ts'
 
 /** A key that a request presented: of its form, which anybody can give it. Whether it is good, the database decides. */
 export type ApiKey = {
@@ -78,7 +79,7 @@ type Options = {
 const MAX_KNOWN = 10_000
 
 export const makeApiKeys = ({ pool, onError }: Options) => {
-  const known = new Map<string, KnownKey>()
+  const known = new Recent<string, KnownKey>(MAX_KNOWN)
   const noting = new Map<string, Promise<unknown>>()
 
   return {
@@ -94,10 +95,7 @@ export const makeApiKeys = ({ pool, onError }: Options) => {
     entered(key: ApiKey, found: KnownKey & { useIsDue?: boolean }): void {
       const name = nameOf(key)
       key.known = { id: found.id, tenantId: found.tenantId }
-      known.delete(name)
       known.set(name, key.known)
-      const [oldest] = known.keys()
-      if (known.size > MAX_KNOWN && oldest !== undefined) known.delete(oldest)
 
       if (!found.useIsDue || noting.has(name)) return
       const noted = pool

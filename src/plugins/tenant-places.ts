@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { isDatabaseError, Problem } from '../errors.ts'
+import { Recent } from '../lib/recent.ts'
 import type { TenantSelection } from '../lib/tenant-selection.ts'
 import { makeNamedTurns, makeTurns } from '../lib/turns.ts'
 
@@ -27,7 +28,7 @@ export const makeTenantPlaces = ({ max, waitMs }: { max: number; waitMs: number 
   const takeOfOne = makeNamedTurns({ places: atLeastOne(max / 2 - streamsOfOne), waitMs, refuse: tooMany })
   const takeIntroduction = makeTurns({ places: fifth, waitMs, refuse: overloaded })
   const takeIntroductionOfOne = makeNamedTurns({ places: 1, waitMs, refuse: overloaded })
-  const known = new Map<string, { tenantId: string; until: number }>()
+  const known = new Recent<string, { tenantId: string; until: number }>(MAX_KNOWN)
 
   const find = (who: string): string | undefined => {
     const found = known.get(who)
@@ -35,10 +36,7 @@ export const makeTenantPlaces = ({ max, waitMs }: { max: number; waitMs: number 
   }
 
   const remember = (who: string, tenantId: string): string => {
-    known.delete(who)
     known.set(who, { tenantId, until: performance.now() + KNOWN_MS })
-    const [oldest] = known.keys()
-    if (known.size > MAX_KNOWN && oldest !== undefined) known.delete(oldest)
     return tenantId
   }
 

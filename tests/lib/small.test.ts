@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { inetOf } from '../../src/lib/address.ts'
+import { Recent } from '../../src/lib/recent.ts'
 import { slugOf } from '../../src/lib/slug.ts'
 import { makeNamedTurns, makeTurns } from '../../src/lib/turns.ts'
 
@@ -108,4 +109,13 @@ describe('so many at once', () => {
       }),
       { numRuns: 25 },
     ))
+})
+
+test('what was set last is kept, also when it was there before', () => {
+  const recent = new Recent<string, number>(2)
+  recent.set('a', 1).set('b', 2).set('a', 3).set('c', 4)
+  expect([...recent]).toEqual([
+    ['a', 3],
+    ['c', 4],
+  ])
 })
