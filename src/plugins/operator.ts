@@ -7,6 +7,7 @@ import type { OperatorTokens } from '../auth/operator-tokens.ts'
 import { asOperator, type OperatorDb } from '../db/door.ts'
 import { Problem } from '../errors.ts'
 import { inetOf } from '../lib/address.ts'
+import { aroundHandlers } from './around-handlers.ts'
 import { tokenOf } from './auth.ts'
 import { tagVersion } from './concurrency.ts'
 import type { Idempotency, Shelf } from './idempotency.ts'
@@ -48,16 +49,14 @@ export const operatorAuth = fp<{ tokens: OperatorTokens }>(
  */
 export const operatorRoutes = fp<{ pool: pg.Pool; idempotency: Idempotency }>(
   async (app, { pool, idempotency }) => {
-    const wrapped = new WeakSet<object>()
     app.decorateRequest('operatorDb')
 
-    app.addHook('onRoute', (route) => {
+    aroundHandlers(app, (route) => {
       const { handler } = route
-      if (wrapped.has(handler)) return // Fastify registers HEAD with the handler of its GET
       if (!route.config?.operator)
         throw new Error(`${String(route.method)} ${route.url} does not say that it is operators'`)
 
-      route.handler = async function inOperation(request, reply) {
+      return async function inOperation(request, reply) {
         const reads = request.method === 'GET' || request.method === 'HEAD'
         const readOnly = reads && !request.routeOptions.config.audited
         const entry = { secret: operatorOf(request).secret, requestId: request.id, address: inetOf(request.ip) }
@@ -70,7 +69,6 @@ export const operatorRoutes = fp<{ pool: pg.Pool; idempotency: Idempotency }>(
           )
         })
       }
-      wrapped.add(route.handler)
     })
   },
   { name: 'operator', dependencies: ['operator-auth'] },

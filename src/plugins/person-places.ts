@@ -2,6 +2,7 @@ import fp from 'fastify-plugin'
 import type pg from 'pg'
 import { Problem } from '../errors.ts'
 import { makeNamedTurns } from '../lib/turns.ts'
+import { aroundHandlers } from './around-handlers.ts'
 
 /**
  * How many of a scope's handlers run at once for one person: as many as a fifth of the pool has connections, so that nobody
@@ -14,16 +15,14 @@ export const personPlaces = fp<{ pool: pg.Pool }>(
       waitMs: options.connectionTimeoutMillis || undefined,
       refuse: () => new Problem('overloaded', { detail: 'As many of your requests are under way as may be at once.' }),
     })
-    const wrapped = new WeakSet<object>()
 
-    app.addHook('onRoute', (route) => {
-      const { handler } = route
-      if (wrapped.has(handler)) return // Fastify registers HEAD with the handler of its GET
-      route.handler = function inTurn(request, reply) {
-        return takeTurn(request.claims.sub, async () => handler.call(this, request, reply))
-      }
-      wrapped.add(route.handler)
-    })
+    aroundHandlers(
+      app,
+      ({ handler }) =>
+        function inTurn(request, reply) {
+          return takeTurn(request.claims.sub, async () => handler.call(this, request, reply))
+        },
+    )
   },
   { name: 'person-places', dependencies: ['auth'] },
 )

@@ -9,6 +9,7 @@ import type { Permission } from '../db/schema.ts'
 import { isDatabaseError, Problem } from '../errors.ts'
 import { inetOf } from '../lib/address.ts'
 import { selectTenant, type TenantSelection } from '../lib/tenant-selection.ts'
+import { aroundHandlers } from './around-handlers.ts'
 import type { Cache } from './cache.ts'
 import { tagVersion } from './concurrency.ts'
 import type { Idempotency } from './idempotency.ts'
@@ -62,7 +63,6 @@ type EnterMode = { readOnly: boolean; snapshot?: boolean; streams?: true }
  */
 export const tenantRoutes = fp<Options>(
   async (app, { pool, authPool, apiKeys, idempotency, cache, baseDomain }) => {
-    const wrapped = new WeakSet<object>()
     const places = makeTenantPlaces({
       max: pool.options.max,
       waitMs: pool.options.connectionTimeoutMillis || undefined,
@@ -71,18 +71,16 @@ export const tenantRoutes = fp<Options>(
     app.decorateRequest('holdsUntil', null)
     app.decorateRequest('cache', undefined)
     app.addHook('onClose', () => apiKeys.settled())
-    app.addHook('onRoute', (route) => {
+    aroundHandlers(app, (route) => {
       const { permission, audited, cached, steps } = route.config ?? {}
       const { handler } = route
-      if (wrapped.has(handler)) return // Fastify registers HEAD with the handler of its GET
       if (!permission) throw new Error(`${String(route.method)} ${route.url} declares no permission`)
       if (cached && (audited || (route.method !== 'GET' && route.method !== 'HEAD')))
         throw new Error(`${String(route.method)} ${route.url} writes, so its answer cannot be kept`)
 
-      route.handler = async function inTransaction(request, reply) {
+      return async function inTransaction(request, reply) {
         const readOnly = !audited && (request.method === 'GET' || request.method === 'HEAD')
         const signal = hungUp(reply)
-
         const { apiKey: key } = request
         const about = { permission, requestId: request.id, address: inetOf(request.ip) }
         const watched = async <T>(work: () => Promise<T>): Promise<T> => {
@@ -138,7 +136,6 @@ export const tenantRoutes = fp<Options>(
           })
         })
       }
-      wrapped.add(route.handler)
     })
   },
   { name: 'tenant', dependencies: ['auth'] },
