@@ -16,6 +16,7 @@ import {
   changesFor,
   type Draft,
   type Filling,
+  type Foreign,
   type ForeignKind,
   goodDraft,
   type Means,
@@ -240,7 +241,7 @@ const authorizationOf = (arena: Arena, actor: Actor): string | undefined => {
 // What is globex's, and what is nobody's
 
 type Pair = readonly [theirs: string, nobodys: string]
-type Supplies = { pair(kind: ForeignKind, random: Random): Pair }
+type Supplies = { pair(foreign: Foreign, random: Random): Pair }
 
 /** So many of the known texts are only asked for, and never written. */
 const WORDS = 15
@@ -255,25 +256,28 @@ const makeSupplies = ({ known }: Stage, from: Random): Supplies => {
     known.shelf.cursors.map(({ cursor }) => cursor),
     (cursor) => `${cursor[0] === 'A' ? 'B' : 'A'}${cursor.slice(1)}`,
   )
-  // a text or key that acme has used once is acme's own from then on
-  const once: Record<'text' | 'key', Pair[]> = {
-    text: fixed(known.texts.slice(WORDS), word),
-    key: fixed(known.idempotencyKeys, word),
+  // a text that acme has used once in a field, or a key, is acme's own from then on
+  const texts = fixed(known.texts.slice(WORDS), word)
+  const unused = new Map<string, Pair[]>()
+  const textFor = (where: string, random: Random): Pair => {
+    const left = unused.get(where) ?? [...texts]
+    unused.set(where, left)
+    return left.splice(random.below(Math.max(1, left.length)), 1)[0] ?? [from.word(12), from.word(12)]
   }
+  const keys = fixed(known.idempotencyKeys, word)
   const words = fixed(known.texts.slice(0, WORDS), word)
   const tenant: Pair = [known.tenantId, from.uuid()]
   const slug: Pair = [known.slug, from.word(known.slug.length)]
-  const taken = (kind: 'text' | 'key'): Pair => once[kind].shift() ?? [from.word(12), from.word(12)]
-  const pairs: Readonly<Record<ForeignKind, (random: Random) => Pair>> = {
+  const pairs: Readonly<Record<ForeignKind, (random: Random, where: string) => Pair>> = {
     tenant: () => tenant,
     slug: () => slug,
     id: (random) => random.pick(ids),
     word: (random) => random.pick(words),
     cursor: (random) => (cursors.length > 0 ? random.pick(cursors) : ['x', 'y']),
-    text: () => taken('text'),
-    key: () => taken('key'),
+    text: (random, where) => textFor(where, random),
+    key: () => keys.shift() ?? [from.word(12), from.word(12)],
   }
-  return { pair: (kind, random) => pairs[kind](random) }
+  return { pair: ({ kind, where }, random) => pairs[kind](random, where) }
 }
 
 // A round
@@ -380,7 +384,7 @@ const randomWork = ({ operations }: Arena, random: Random): Work => {
   const operation = random.weighted(
     operations.map((one) => [one.permission ? 12 : isDear(one) ? 0.1 : one.open ? 1 : 4, one] as const),
   )
-  const sites = sitesOf(operation).map((site) => [namesTenant(site) ? 4 : 1, site] as const)
+  const sites = sitesOf(operation).map((site) => [namesTenant(site) ? 4 : site.documented ? 3 : 1, site] as const)
   const chosen = Array.from({ length: 1 + random.below(3) }, () => random.weighted(sites))
   return {
     kind: `${operation.method} ${operation.path}`,
@@ -446,7 +450,7 @@ type Asked = ReturnType<typeof ask>
 
 /** A draft with its placeholders filled, either way. */
 const ask = (arena: Arena, draft: Draft, random: Random) => {
-  const pairs = draft.foreign.map((kind) => arena.supplies.pair(kind, random))
+  const pairs = draft.foreign.map((foreign) => arena.supplies.pair(foreign, random))
   const fillings = ([0, 1] as const).map(
     (which): Filling => ({
       foreign: pairs.map((pair) => pair[which]),

@@ -39,6 +39,9 @@ export const actors: readonly Actor[] = [
   ] as const),
 ]
 
+/** Something of globex's, and where it is put: a resource and the name of a field, a parameter or a header. */
+export type Foreign = { kind: ForeignKind; where: string }
+
 export type Draft = {
   operation: Operation
   method: string
@@ -50,7 +53,7 @@ export type Draft = {
   body: unknown
   actor: Actor
   /** What its placeholders stand for, by number. */
-  foreign: ForeignKind[]
+  foreign: readonly Foreign[]
   /** The documented parameters in it that are not as they should be. */
   touched: string[]
   /** It names something of acme's own in its path. */
@@ -172,7 +175,8 @@ const withForeign =
   (kind: ForeignKind, dress: (mark: string) => string = (mark) => mark): Change =>
   (draft, site, means) => {
     const mark = foreignMark(draft.foreign.length)
-    return put({ ...draft, foreign: [...draft.foreign, kind] }, site, dress(mark), means)
+    const where = `${draft.operation.path.split('/').slice(0, 4).join('/')} ${site.name}`
+    return put({ ...draft, foreign: [...draft.foreign, { kind, where }] }, site, dress(mark), means)
   }
 
 const withValue =
