@@ -44,6 +44,8 @@ type Options = {
    * out.
    */
   sweeps?: Sweep | false
+  /** Below which path what is random is asked; everywhere, unless it is given. */
+  below?: string
   /** How many databases, each with an application, at once. */
   lanes?: number
   onProgress?: (report: Report) => void
@@ -62,6 +64,7 @@ export const fuzzHttp = async ({
   bounds,
   fault,
   sweeps = 'in many ways',
+  below = '/',
   lanes = 3,
   onProgress,
 }: Options): Promise<Report> => {
@@ -77,7 +80,7 @@ export const fuzzHttp = async ({
       const arena = await openArena(stage, fault, name)
       try {
         queue.drafts ??= sweeps ? sweep(arena, makeRandom(seed, 'sweep'), sweeps) : []
-        await playRound(arena, { stage, name, queue: queue.drafts, report, goesOn, covered, fault, onProgress })
+        await playRound(arena, { stage, name, queue: queue.drafts, below, report, goesOn, covered, fault, onProgress })
       } finally {
         await arena.close()
       }
@@ -297,6 +300,7 @@ type Round = {
   stage: Stage
   name: string
   queue: Work[]
+  below: string
   report: Report
   goesOn: () => boolean
   covered: Coverage
@@ -305,14 +309,15 @@ type Round = {
 }
 
 const playRound = async (arena: Arena, round: Round): Promise<void> => {
-  const { name, queue, report, goesOn, onProgress } = round
+  const { name, queue, below, report, goesOn, onProgress } = round
+  const operations = arena.operations.filter(({ path }) => path.startsWith(below))
   for (let batch = 0; batch < BATCHES && goesOn(); batch++) {
     const sent: Sent[] = []
     for (let nth = 0; nth < BATCH && goesOn(); nth++) {
       const seed = `${name}/${batch}/${nth}`
       const random = makeRandom(seed)
       const means = meansOf(arena, random)
-      const { make, kind } = queue.shift() ?? randomWork(arena, random)
+      const { make, kind } = queue.shift() ?? randomWork(operations, random)
       await attempt(arena, round, { draft: make(means), kind, seed, random, sent })
     }
     const changed = await arena.fingerprint.changed()
@@ -380,7 +385,7 @@ const isDear = ({ body }: Operation): boolean => body?.properties?.password !== 
 const namesTenant = ({ name }: Site): boolean => ['Host', 'X-Tenant-ID', 'tenant_id'].includes(name)
 
 /** One to three places at once, in an operation of a tenant most often. */
-const randomWork = ({ operations }: Arena, random: Random): Work => {
+const randomWork = (operations: readonly Operation[], random: Random): Work => {
   const operation = random.weighted(
     operations.map((one) => [one.permission ? 12 : isDear(one) ? 0.1 : one.open ? 1 : 4, one] as const),
   )
